@@ -1,0 +1,48 @@
+//! The books: every record, message and exchange is in exactly one column, so that at exit
+//! `records = parsed + dropped{reason}` and `requests = exported + sampled out + lost{reason}`.
+
+/// Why an exchange that was begun did not become a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lost {
+    /// Records of the connection were lost in it.
+    Gap,
+    /// A head was longer than what is captured.
+    HeadCut,
+    /// Messages beyond the capture budget of a pipelined burst.
+    PipelineCut,
+    /// A response came for which no request was seen.
+    NoRequest,
+    /// Too many exchanges open on one connection.
+    TooManyOpen,
+    /// Bytes that had to be HTTP were not.
+    Malformed,
+    /// The connection table was full.
+    ConnectionsFull,
+}
+
+impl Lost {
+    /// All reasons, in the order they are printed.
+    pub const ALL: [Self; 7] = [
+        Self::Gap,
+        Self::HeadCut,
+        Self::PipelineCut,
+        Self::NoRequest,
+        Self::TooManyOpen,
+        Self::Malformed,
+        Self::ConnectionsFull,
+    ];
+
+    /// The value of the `reason` attribute.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::HeadCut => "head_cut",
+            Self::PipelineCut => "pipeline_cut",
+            Self::NoRequest => "no_request",
+            Self::TooManyOpen => "too_many_open",
+            Self::Malformed => "malformed",
+            Self::ConnectionsFull => "connections_full",
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What the stages after reassembly speak of: an [`Exchange`] is one request with its response, seen
+//! from one end of one connection. Nothing here knows where the bytes came from or how they are
+//! exported.
+
+use std::{net::IpAddr, sync::Arc};
+
+use remora_common::record::Source;
+
+use crate::{
+    accounting::Lost,
+    trace_context::{TraceParent, TraceState},
+};
+
+/// Which end of the exchange the traced process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It received the request.
+    Server,
+    /// It sent the request.
+    Client,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Endpoint {
+    /// Not known (the socket was gone before it could be asked).
+    #[default]
+    Unknown,
+    /// TCP. IPv4-mapped IPv6 addresses are given as IPv4.
+    Inet { addr: IpAddr, port: u16 },
+    /// A Unix socket's path; empty if unnamed, abstract names begin with `@`.
+    Unix { path: Box<str> },
+}
+
+/// What is known of a connection for all of its exchanges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Unique for the agent's life.
+    pub id: u64,
+    /// The process whose end of the connection this is (initial pid namespace).
+    pub tgid: u32,
+    pub local: Endpoint,
+    pub remote: Endpoint,
+    /// Where plaintext was seen; anything but [`Source::Socket`] means TLS.
+    pub source: Source,
+    /// Network namespace inode, 0 if unknown.
+    pub netns: u32,
+    /// The connection was open before it was watched.
+    pub joined: bool,
+}
+
+impl Connection {
+    /// Whether the bytes on the wire are encrypted.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.source != Source::Socket
+    }
+}
+
+/// Why an exchange is not a complete request with a complete response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The connection ended, orderly, before the response was complete.
+    Closed,
+    /// The connection was reset (`ECONNRESET`, `EPIPE`).
+    Reset,
+    /// The transport gave up (`ETIMEDOUT`).
+    TimedOut,
+    /// Another error of the transport.
+    Errno(i32),
+    /// No response within the configured bound; the exchange was given up.
+    NoResponse,
+}
+
+/// What is not known for certain about an exchange; each mark becomes a `remora.*` attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// The connection was joined in mid-stream.
+    pub joined: bool,
+    /// The request's head was not captured to its end.
+    pub request_head_cut: bool,
+    /// The response's head was not captured to its end.
+    pub response_head_cut: bool,
+    /// Where the content ended was inferred from what followed (or from time), not from its framing.
+    pub end_inferred: bool,
+    /// Records of this connection were lost during the exchange.
+    pub gap: bool,
+}
+
+/// One request and its response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    pub connection: Arc<Connection>,
+    pub role: Role,
+    /// Thread that moved the request's first byte, and the execution context it was in (0: none known).
+    pub tid: u32,
+    pub context: u64,
+    /// First byte of the request.
+    pub start_mono_ns: u64,
+    /// Last byte of the request, as far as it was sent.
+    pub request_end_mono_ns: u64,
+    /// First byte of the response; 0 without a response.
+    pub first_byte_mono_ns: u64,
+    /// Last byte of the response, or when the exchange failed.
+    pub end_mono_ns: u64,
+    /// Identifies this exchange among those announced to [`crate::correlate`]: unique per agent life.
+    pub serial: u64,
+    pub failure: Option<Failure>,
+    pub marks: Marks,
+    pub detail: Detail,
+}
+
+/// What the protocol says; one variant per protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    Http(Box<HttpExchange>),
+}
+
+/// An HTTP exchange (RFC 9110).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct HttpExchange {
+    /// As on the wire.
+    pub method: Box<str>,
+    /// Request target as on the wire (RFC 9112 section 3.2), lossy UTF-8.
+    pub target: Box<str>,
+    /// `(1, 1)` for HTTP/1.1.
+    pub version: (u8, u8),
+    /// The `Host` field.
+    pub host: Option<Box<str>>,
+    pub user_agent: Option<Box<str>>,
+    /// First address of `Forwarded` (`for=`), else of `X-Forwarded-For`.
+    pub forwarded_for: Option<Box<str>>,
+    /// `proto=` of `Forwarded`, else `X-Forwarded-Proto`.
+    pub forwarded_proto: Option<Box<str>>,
+    pub trace_parent: Option<TraceParent>,
+    pub trace_state: TraceState,
+    /// Status of the final response; 0 without one.
+    pub status: u16,
+    /// Content bytes that were moved (after transfer coding for captured framing, else as framed).
+    pub request_content_len: u64,
+    pub response_content_len: u64,
+    /// Bytes of the heads.
+    pub request_head_len: u32,
+    pub response_head_len: u32,
+    /// The connection became something else (101, CONNECT).
+    pub upgraded: bool,
+}
+
+/// A request's head is complete; its response is not. Announced before [`Exchange`] so that requests
+/// made while it is open can become its children.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Started {
+    /// The same number comes again in [`Exchange::serial`] or [`Sink::lost`], exactly once.
+    pub serial: u64,
+    pub role: Role,
+    pub tgid: u32,
+    /// Thread and execution context that moved the request's first byte.
+    pub tid: u32,
+    pub context: u64,
+    pub start_mono_ns: u64,
+    /// What the request carried.
+    pub trace_parent: Option<TraceParent>,
+}
+
+/// Takes what reassembly yields, in the order in which it became known.
+pub trait Sink {
+    /// A request head was read.
+    fn started(&mut self, started: &Started);
+    /// An exchange ended, well or not.
+    fn finished(&mut self, exchange: Exchange);
+    /// An exchange will not become a span. `serial` is 0 if it was never announced.
+    fn lost(&mut self, serial: u64, reason: Lost);
+    /// The connection should be captured otherwise from now on ([`remora_common::capture`]). Advice:
+    /// the kernel side may miss it.
+    fn capture(&mut self, conn_id: u64, mode: u8);
+}

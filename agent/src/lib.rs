@@ -1,0 +1,19 @@
+//! Remora's agent: from the records of the kernel programs to OpenTelemetry spans and RED metrics.
+//!
+//! The modules follow the way of the data; each folder's `mod.rs` says which question it answers.
+//!
+//! ```text
+//! discover -> attach -> decode -> assemble -> correlate -> (semantics) -> aggregate, export
+//! ```
+
+pub mod accounting;
+pub mod assemble;
+pub mod attribute;
+pub mod clock;
+pub mod correlate;
+pub mod decode;
+pub mod exchange;
+pub mod protocol;
+pub mod resource;
+pub mod span;
+pub mod trace_context;

@@ -1,0 +1,63 @@
+//! Where the running kernel keeps what the programs read. The agent finds the offsets in the kernel's
+//! BTF and hands them over as one read-only global before load, so that the verifier sees constants.
+
+/// No such member in this kernel.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! layout {
+    ($($field:ident: $container:literal . $member:literal),* $(,)?) => {
+        /// Byte offsets into kernel structs; [`ABSENT`] where the kernel has no such member.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct KernelLayout {
+            $(#[doc = concat!("`", $container, ".", $member, "`")] pub $field: u32,)*
+        }
+
+        impl KernelLayout {
+            /// A layout in which every member is absent.
+            pub const NONE: Self = Self { $($field: ABSENT,)* };
+
+            /// What to look up: struct and member (dots descend into nested members).
+            pub const MEMBERS: &'static [(&'static str, &'static str)] = &[$(($container, $member),)*];
+
+            /// The layout whose offsets are `offsets`, in the order of [`Self::MEMBERS`].
+            #[must_use]
+            pub const fn from_offsets(offsets: &[u32; Self::MEMBERS.len()]) -> Self {
+                let mut at = 0;
+                $(let $field = offsets[at]; at += 1;)*
+                let _ = at;
+                Self { $($field,)* }
+            }
+        }
+    };
+}
+
+layout! {
+    task_files: "task_struct"."files",
+    task_tgid: "task_struct"."tgid",
+    task_pid: "task_struct"."pid",
+    files_fdt: "files_struct"."fdt",
+    fdtable_max_fds: "fdtable"."max_fds",
+    fdtable_fd: "fdtable"."fd",
+    file_inode: "file"."f_inode",
+    file_private_data: "file"."private_data",
+    inode_mode: "inode"."i_mode",
+    inode_ino: "inode"."i_ino",
+    socket_type: "socket"."type",
+    socket_sk: "socket"."sk",
+    sock_family: "sock_common"."skc_family",
+    sock_state: "sock_common"."skc_state",
+    sock_dport: "sock_common"."skc_dport",
+    sock_num: "sock_common"."skc_num",
+    sock_daddr: "sock_common"."skc_daddr",
+    sock_rcv_saddr: "sock_common"."skc_rcv_saddr",
+    sock_v6_daddr: "sock_common"."skc_v6_daddr",
+    sock_v6_rcv_saddr: "sock_common"."skc_v6_rcv_saddr",
+    sock_net: "sock_common"."skc_net",
+    sock_err: "sock"."sk_err",
+    net_inum: "net"."ns.inum",
+    unix_addr: "unix_sock"."addr",
+    unix_peer: "unix_sock"."peer",
+    unix_address_len: "unix_address"."len",
+    unix_address_name: "unix_address"."name",
+}

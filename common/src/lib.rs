@@ -1,0 +1,28 @@
+//! What crosses the border between the kernel programs and the agent: the records in the ring, the
+//! keys and values of shared maps, and the facts the agent hands over before the programs load.
+//! Everything is a plain integer with a fixed layout; behaviour belongs to one of the two sides.
+#![no_std]
+
+pub mod counter;
+pub mod layout;
+pub mod record;
+
+/// Selection state of one thread group, the value of the `TARGETS` table (one byte per tgid).
+pub mod target {
+    /// Captured.
+    pub const SELECTED: u8 = 1 << 0;
+    /// Its future children are selected as it is.
+    pub const INHERIT: u8 = 1 << 1;
+}
+
+/// Modes of a connection that the agent may write into the `CONNECTIONS` map's value.
+pub mod capture {
+    /// Heads are copied.
+    pub const HEADS: u8 = 0;
+    /// Bytes are counted only: the protocol is not one we read.
+    pub const COUNT: u8 = 1;
+    /// Every byte is copied up to the record limit: the connection pipelines.
+    pub const ALL: u8 = 2;
+    /// Bytes are ciphertext and counted only; a TLS source yields the plaintext.
+    pub const CIPHERTEXT: u8 = 3;
+}
