@@ -9,6 +9,7 @@
 pub mod accounting;
 pub mod assemble;
 pub mod attribute;
+pub mod bpf;
 pub mod clock;
 pub mod correlate;
 pub mod decode;

@@ -36,6 +36,8 @@ layout! {
     task_files: "task_struct"."files",
     task_tgid: "task_struct"."tgid",
     task_pid: "task_struct"."pid",
+    task_signal: "task_struct"."signal",
+    signal_live: "signal_struct"."live",
     files_fdt: "files_struct"."fdt",
     fdtable_max_fds: "fdtable"."max_fds",
     fdtable_fd: "fdtable"."fd",

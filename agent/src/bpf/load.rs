@@ -1,0 +1,223 @@
+//! From the embedded object to attached programs.
+
+use std::{fs, io, os::fd::AsFd};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Pod,
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{ProgramError, RawTracePoint},
+};
+use remora_common::{control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout};
+
+use super::{
+    btf::{self, BtfError},
+    doors::{self, Door},
+    ring::Reader,
+    shared::{ControlWords, Targets, Verdicts},
+};
+
+/// The kernel object, built from `ebpf/` by the build script.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora.bpf.o"));
+
+/// Programs that every door needs: name and raw tracepoint.
+const LIFECYCLE: [(&str, &str); 4] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+    ("socket_state", "inet_sock_set_state"),
+];
+
+/// What is asked of the kernel.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The only door to try; all of them in order if `None`.
+    pub door: Option<Door>,
+    /// Size of the ring, bytes; rounded up to a power of two of pages.
+    pub ring_bytes: u32,
+    /// Connections captured at once.
+    pub max_connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { door: None, ring_bytes: 8 << 20, max_connections: 16384 }
+    }
+}
+
+/// A door that the kernel refused.
+#[derive(Debug)]
+pub struct Refusal {
+    pub door: Door,
+    pub error: ProgramError,
+}
+
+/// Why nothing could be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    #[error("the kernel's type information is unusable")]
+    AyaBtf(#[from] aya::BtfError),
+    #[error("the kernel refused the maps or the object")]
+    Object(#[from] EbpfError),
+    #[error("the kernel refused program {name}")]
+    Program {
+        name: &'static str,
+        #[source]
+        error: ProgramError,
+    },
+    #[error("the kernel refused every door: {}", refusals(.0))]
+    NoDoor(Vec<Refusal>),
+    #[error("map {name} is unusable")]
+    Map {
+        name: &'static str,
+        #[source]
+        error: MapError,
+    },
+    #[error("map {name} cannot be mapped into memory")]
+    Mapping {
+        name: &'static str,
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn refusals(refusals: &[Refusal]) -> String {
+    let one = |refusal: &Refusal| format!("{}: {}", refusal.door.as_str(), refusal.error);
+    refusals.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The layout as the loader takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct LayoutGlobal(KernelLayout);
+
+// SAFETY: `KernelLayout` is `#[repr(C)]` with only `u32` members: no padding, any bytes are a value.
+unsafe impl Pod for LayoutGlobal {}
+
+/// Attached programs. Dropping it detaches everything.
+pub struct Programs {
+    ebpf: Ebpf,
+    door: Door,
+    refusals: Vec<Refusal>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Programs {
+    /// Loads and attaches everything by the best door. No process is selected yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses what cannot be done without; says which and why.
+    pub fn attach(options: &Options) -> Result<Self, LoadError> {
+        let layout = LayoutGlobal(btf::kernel_layout()?);
+        let btf = Btf::from_sys_fs()?;
+        let doors = options.door.as_ref().map_or(&Door::ALL[..], std::slice::from_ref);
+        let mut refused = Vec::new();
+        for &door in doors {
+            let mut ebpf = load(options, &layout)?;
+            if let Err(error) = doors::open(&mut ebpf, door, &btf) {
+                tracing::debug!(door = door.as_str(), %error, "door refused");
+                refused.push(Refusal { door, error });
+                continue;
+            }
+            for (name, tracepoint) in LIFECYCLE {
+                raw_tracepoint(&mut ebpf, name, tracepoint)
+                    .map_err(|error| LoadError::Program { name, error })?;
+            }
+            let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
+                .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
+            return Ok(Self { ebpf, door, refusals: refused, counters });
+        }
+        Err(LoadError::NoDoor(refused))
+    }
+
+    /// The door in use.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
+    /// Better doors that the kernel refused, and why.
+    #[must_use]
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.refusals
+    }
+
+    /// The memory shared with the programs.
+    ///
+    /// # Errors
+    /// If a map cannot be mapped.
+    pub fn shared(&self) -> Result<(Targets, ControlWords, Verdicts), LoadError> {
+        let fd = |name| array(&self.ebpf, name);
+        let mapping = |name| move |error| LoadError::Mapping { name, error };
+        Ok((
+            Targets::new(fd("TARGETS").fd().as_fd(), tgids()).map_err(mapping("TARGETS"))?,
+            ControlWords::new(fd("CONTROL").fd().as_fd()).map_err(mapping("CONTROL"))?,
+            Verdicts::new(fd("VERDICTS").fd().as_fd()).map_err(mapping("VERDICTS"))?,
+        ))
+    }
+
+    /// The reader of the ring; there can be only one.
+    ///
+    /// # Errors
+    /// If the ring cannot be mapped.
+    ///
+    /// # Panics
+    /// If called twice.
+    pub fn reader(&mut self) -> Result<Reader, LoadError> {
+        let ring = RingBuf::try_from(take(&mut self.ebpf, "RECORDS"))
+            .map_err(|error| LoadError::Map { name: "RECORDS", error })?;
+        Reader::new(ring).map_err(|error| LoadError::Mapping { name: "RECORDS", error })
+    }
+
+    /// What the kernel side gave up on so far.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn drops(&self) -> Result<[(Counter, u64); Counter::COUNT as usize], MapError> {
+        let mut drops = Counter::ALL.map(|counter| (counter, 0));
+        for (counter, total) in &mut drops {
+            *total = self.counters.get(&(*counter as u32), 0)?.iter().sum();
+        }
+        Ok(drops)
+    }
+}
+
+fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
+    let chunks = (tgids() as u32).div_ceil(TARGETS_PER_CHUNK);
+    EbpfLoader::new()
+        .btf(None)
+        .override_global("LAYOUT", layout, true)
+        .map_max_entries("TARGETS", chunks)
+        .map_max_entries("RECORDS", options.ring_bytes.next_power_of_two().max(64 << 10))
+        .map_max_entries("CONNECTIONS", options.max_connections)
+        .load(OBJECT)
+}
+
+fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), ProgramError> {
+    let program: &mut RawTracePoint =
+        ebpf.program_mut(name).expect("a program of our object").try_into()?;
+    program.load()?;
+    program.attach(tracepoint)?;
+    Ok(())
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Map {
+    ebpf.take_map(name).unwrap_or_else(|| panic!("no map {name} in the object"))
+}
+
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
+    match ebpf.map(name) {
+        Some(Map::Array(data)) => data,
+        other => panic!("map {name} of the object is {other:?}, expected an array"),
+    }
+}
+
+/// One more than the largest tgid, a whole number of chunks.
+fn tgids() -> usize {
+    let max = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|max| max.trim().parse().ok());
+    // The kernel's own upper limit where the file cannot be read (PID_MAX_LIMIT, 64-bit).
+    let max: usize = max.unwrap_or(4 << 20);
+    (max + 1).next_multiple_of(TARGETS_PER_CHUNK as usize)
+}

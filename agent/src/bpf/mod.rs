@@ -1,0 +1,14 @@
+//! The border to the kernel: loads and attaches the programs, shares memory with them, reads their
+//! ring. All `unsafe` of the agent is in this folder.
+
+mod btf;
+mod doors;
+mod load;
+mod ring;
+mod shared;
+
+pub use btf::{BtfError, VMLINUX, kernel_layout};
+pub use doors::Door;
+pub use load::{LoadError, Options, Programs, Refusal};
+pub use ring::{Reader, Waker};
+pub use shared::{ControlWords, Targets, Verdicts};

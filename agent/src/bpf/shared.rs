@@ -1,0 +1,131 @@
+//! Maps that the agent has in its own memory: a store there costs no system call and does not
+//! overwrite what the kernel side wrote beside it.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+};
+
+use remora_common::control::{Control, VERDICT_SLOTS, verdict, verdict_slot};
+
+/// A mapping of a `BPF_F_MMAPABLE` array's values.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the memory is shared with the kernel anyway and only touched through atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a fresh mapping of a descriptor that is open for the call.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { start: NonNull::new(start.cast()).expect("mmap never maps page 0"), len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `len` are what `mmap` gave; nothing borrows from it any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The selection table: one byte of [`remora_common::target`] flags per tgid.
+#[derive(Debug)]
+pub struct Targets(Mapping);
+
+impl Targets {
+    pub(super) fn new(map: BorrowedFd<'_>, tgids: usize) -> io::Result<Self> {
+        Mapping::new(map, tgids).map(Self)
+    }
+
+    fn byte(&self, tgid: u32) -> Option<&AtomicU8> {
+        // SAFETY: within the mapping; the kernel side loads and stores single bytes as well.
+        ((tgid as usize) < self.0.len)
+            .then(|| unsafe { self.0.start.add(tgid as usize).cast::<AtomicU8>().as_ref() })
+    }
+
+    /// Sets the flags of `tgid`; `false` if the table has no such tgid.
+    pub fn set(&self, tgid: u32, flags: u8) -> bool {
+        self.byte(tgid).map(|byte| byte.store(flags, Ordering::Release)).is_some()
+    }
+
+    /// The flags of `tgid`.
+    #[must_use]
+    pub fn get(&self, tgid: u32) -> u8 {
+        self.byte(tgid).map_or(0, |byte| byte.load(Ordering::Acquire))
+    }
+
+    /// Deselects everything.
+    pub fn clear(&self) {
+        (0..self.0.len as u32).filter(|&tgid| self.get(tgid) != 0).for_each(|tgid| {
+            self.set(tgid, 0);
+        });
+    }
+}
+
+/// The control words.
+#[derive(Debug)]
+pub struct ControlWords(Mapping);
+
+impl ControlWords {
+    pub(super) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
+        Mapping::new(map, size_of::<Control>()).map(Self)
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        debug_assert!(offset + 4 <= self.0.len);
+        // SAFETY: `offset` is that of a `u32` member of `Control`, within the mapping and aligned.
+        unsafe { self.0.start.add(offset).cast::<AtomicU32>().as_ref() }
+    }
+
+    /// The next record shall wake the reader.
+    pub fn reader_sleeps(&self, sleeps: bool) {
+        self.word(std::mem::offset_of!(Control, reader_sleeps))
+            .store(u32::from(sleeps), Ordering::SeqCst);
+    }
+
+    /// Which news of unselected processes are wanted: exec, listen.
+    pub fn watch(&self, exec: bool, listen: bool) {
+        self.word(std::mem::offset_of!(Control, watch_exec)).store(u32::from(exec), Ordering::Release);
+        self.word(std::mem::offset_of!(Control, watch_listen))
+            .store(u32::from(listen), Ordering::Release);
+    }
+}
+
+/// Advice to the kernel side on how to capture single connections.
+#[derive(Debug)]
+pub struct Verdicts(Mapping);
+
+impl Verdicts {
+    pub(super) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
+        Mapping::new(map, VERDICT_SLOTS as usize * 8).map(Self)
+    }
+
+    /// Advises [`remora_common::capture`] mode `mode` for `conn_id`.
+    pub fn advise(&self, conn_id: u64, mode: u8) {
+        let slot = verdict_slot(conn_id) as usize;
+        // SAFETY: a slot is below `VERDICT_SLOTS`, so within the mapping, and aligned to 8.
+        let word = unsafe { self.0.start.cast::<AtomicU64>().add(slot).as_ref() };
+        word.store(verdict(conn_id, mode), Ordering::Release);
+    }
+}

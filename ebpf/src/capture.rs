@@ -1,0 +1,518 @@
+//! What is copied of the bytes that a call moved. A *turn* is a run of bytes in one direction; it
+//! begins with a message's head, and only heads are wanted. A byte that is not copied is still counted
+//! by position.
+//!
+//! - A fragment of at most [`WINDOW`] bytes in which a head is in progress is copied whole.
+//! - Of a longer one the first [`WINDOW`] bytes are copied, and more only while no blank line ended the
+//!   head, up to [`HEAD_LIMIT`] for a head.
+//! - Once the head ended, later fragments of the turn are counted and only their last 8 bytes are kept
+//!   (a chunked message ends there), unless one begins as a message does: pipelining.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
+    maps::ring_buf::RingBufEntry,
+};
+use remora_common::{
+    capture,
+    control::{verdict_for, verdict_slot},
+    counter::Counter,
+    record::{
+        CLASS_HUGE, CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, Source, data_flag,
+    },
+};
+
+use crate::{
+    connection::{self, Connection},
+    emit, kernel,
+    maps::{self, VERDICTS},
+    scan::{self, WINDOW},
+};
+
+/// A head longer than this is given up.
+const HEAD_LIMIT: u32 = 64 << 10;
+/// Turns without a message's beginning after which a connection that never had one is only counted.
+const MISSES: u8 = 4;
+/// Pieces of a scatter-gather list that are walked.
+const PIECES: usize = 16;
+
+/// Where the bytes of a call are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Layout {
+    /// One buffer at `base`.
+    Flat = 0,
+    /// `count` of `struct iovec` at `base`.
+    Pieces = 1,
+    /// Nowhere: moved inside the kernel, or thrown away.
+    Nowhere = 2,
+}
+
+/// A finished call that moved `len > 0` bytes on `fd`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Moved {
+    pub fd: u32,
+    pub direction: u32,
+    pub layout: Layout,
+    pub count: u32,
+    pub base: u64,
+    pub len: u64,
+    /// Bytes that the call moved behind those, which are only counted.
+    pub rest: u64,
+    /// When the call began, 0 if unknown.
+    pub begin_ns: u64,
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+/// A sample with room for `N` bytes of content. The eight bytes more let the verifier accept an
+/// eight-byte access at any offset below `N`.
+#[repr(C)]
+struct Sample<const N: usize> {
+    data: Data,
+    content: [MaybeUninit<u8>; N],
+    slack: u64,
+}
+
+/// One record to be made of a [`Moved`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Piece {
+    conn_id: u64,
+    pos: u64,
+    now: u64,
+    flags: u32,
+    /// Bytes of the call before this piece.
+    skip: u32,
+    total_len: u32,
+    /// Bytes to copy, at most the sample's room.
+    want: u32,
+    action: Action,
+    unused: u32,
+}
+
+/// What is done with the bytes of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Action {
+    /// A record without content.
+    Count = 0,
+    /// As far as the head in progress goes.
+    CopyHead = 1,
+    /// All of it.
+    CopyAll = 2,
+}
+
+/// Accounts for the bytes of `moved`, copies what is wanted of them.
+///
+/// VERIFIER: a function of its own with a laundered argument and a laundered plan, so that what
+/// comes after them is verified once and not once for every way that leads there.
+#[inline(never)]
+pub fn moved(moved: &Moved) {
+    let Some(socket) = kernel::socket_of(moved.fd) else { return };
+    let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
+    // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
+    // fragment and user space sees a gap or an overlap.
+    let connection = unsafe { &mut *connection };
+    let side = (moved.direction & 1) as usize;
+    let Some(mut piece) = plan(moved, connection, side, socket.sk) else { return };
+    launder(&mut piece);
+    if piece.action == Action::Count {
+        bare(moved, &piece);
+    } else {
+        head(moved, &mut piece, connection, side);
+    }
+    if moved.rest > 0 {
+        piece.pos += u64::from(piece.total_len);
+        piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
+        piece.flags = data_flag::IN_KERNEL;
+        bare(moved, &piece);
+    }
+}
+
+/// What is to be done with the bytes of `moved`; `None`: they are only counted.
+#[inline(always)]
+fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Option<Piece> {
+    let pos = connection.pos[side];
+    connection.pos[side] = pos + moved.len + moved.rest;
+    if connection.mode == capture::COUNT || connection.mode == capture::CIPHERTEXT {
+        return None;
+    }
+
+    let turn_begins = connection.last != side as u8;
+    if turn_begins {
+        connection.last = side as u8;
+        connection.copied[side] = 0;
+        connection.head_done[side] = 0;
+        if let Some(&verdict) = VERDICTS.get(verdict_slot(connection.id))
+            && let Some(mode) = verdict_for(verdict, connection.id)
+        {
+            connection.mode = mode;
+        }
+    }
+
+    let first = first_bytes(moved);
+    if turn_begins && moved.len >= 8 && !lock_in(connection, first) {
+        return None;
+    }
+    if connection.opened == 0 {
+        connection::open(connection, sk);
+    }
+    if connection.head_done[side] != 0 && scan::begins_message(first) {
+        connection.head_done[side] = 0;
+        connection.copied[side] = 0;
+    }
+    let nowhere = moved.layout == Layout::Nowhere;
+    let action = if nowhere {
+        Action::Count
+    } else if connection.mode == capture::ALL {
+        Action::CopyAll
+    } else if connection.head_done[side] != 0 {
+        Action::Count
+    } else {
+        Action::CopyHead
+    };
+    Some(Piece {
+        conn_id: connection.id,
+        pos,
+        now: emit::now(),
+        flags: if nowhere { data_flag::IN_KERNEL } else { 0 },
+        skip: 0,
+        total_len: moved.len.min(i32::MAX as u64) as u32,
+        want: 0,
+        action,
+        unused: 0,
+    })
+}
+
+/// Decides what kind of connection this is from the first bytes of its turns; `false`: not one that
+/// is copied.
+#[inline(always)]
+fn lock_in(connection: &mut Connection, first: u64) -> bool {
+    if scan::begins_message(first) {
+        connection.hit = 1;
+        return true;
+    }
+    if connection.hit != 0 {
+        return true;
+    }
+    if scan::begins_tls(first) {
+        connection.mode = capture::CIPHERTEXT;
+        return false;
+    }
+    connection.misses += 1;
+    if connection.misses >= MISSES {
+        connection.mode = capture::COUNT;
+        return false;
+    }
+    true
+}
+
+/// Copies a fragment in which a head is in progress.
+#[inline(always)]
+fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usize) {
+    let all = piece.action == Action::CopyAll;
+    let fragment = piece.total_len;
+    let window = WINDOW as u32;
+    // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
+    piece.want = fragment.min(window);
+    piece.total_len = if fragment > window { window } else { fragment };
+    let ended = copy_first(moved, piece);
+    connection.copied[side] += piece.want;
+    let mut sent = piece.total_len;
+    if ended {
+        connection.head_done[side] = 1;
+    }
+    // VERIFIER: four pieces of the largest class are a whole head.
+    let mut pieces = 0;
+    while pieces < 4 && sent < fragment && (all || !ended) {
+        if connection.copied[side] >= HEAD_LIMIT {
+            connection.head_done[side] = 1;
+            break;
+        }
+        let left = fragment - sent;
+        piece.pos += u64::from(piece.total_len);
+        piece.skip = sent;
+        piece.flags = data_flag::CONTINUED;
+        piece.want = left.min(CLASS_HUGE as u32);
+        piece.total_len = piece.want;
+        launder(piece);
+        copy_more(moved, piece);
+        connection.copied[side] += piece.want;
+        sent += piece.want;
+        pieces += 1;
+    }
+    if sent < fragment {
+        piece.pos += u64::from(piece.total_len);
+        piece.skip = sent;
+        piece.flags = data_flag::CONTINUED;
+        piece.total_len = fragment - sent;
+        bare(moved, piece);
+    }
+}
+
+/// Copies at most [`WINDOW`] bytes; returns whether the head ended in them and what follows is not
+/// another message.
+#[inline(never)]
+fn copy_first(moved: &Moved, piece: &Piece) -> bool {
+    if moved.layout == Layout::Pieces && moved.count != 1 {
+        // Twice the room: the verifier bounds the place and the length of a piece apart.
+        return copy::<{ CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+    }
+    if piece.want <= CLASS_SMALL as u32 {
+        copy::<CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
+    } else {
+        copy::<CLASS_MEDIUM, CLASS_MEDIUM>(moved, piece, true)
+    }
+}
+
+#[inline(never)]
+fn copy_more(moved: &Moved, piece: &Piece) {
+    if moved.layout == Layout::Pieces && moved.count != 1 {
+        copy::<{ CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
+    } else if piece.want <= CLASS_LARGE as u32 {
+        copy::<CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
+    } else {
+        copy::<CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
+    }
+}
+
+/// One record with content: `ROOM` bytes reserved, at most `MOST` copied.
+#[inline(always)]
+fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &Piece, look: bool) -> bool {
+    let Some(mut entry): Option<RingBufEntry<Sample<ROOM>>> = emit::reserve() else {
+        return false;
+    };
+    let sample = entry.as_mut_ptr();
+    // SAFETY: within the reserved sample.
+    let content = unsafe { (&raw mut (*sample).content).cast::<u8>() };
+    let want = if piece.want > MOST as u32 { MOST as u32 } else { piece.want };
+    let copied = if ROOM == MOST {
+        let base = if moved.layout == Layout::Pieces {
+            read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
+        } else {
+            moved.base
+        };
+        flat(content, base.wrapping_add(u64::from(piece.skip)), want)
+    } else {
+        // SAFETY: within the reserved sample.
+        let slack = unsafe { &raw mut (*sample).slack };
+        gather::<MOST>(content, slack, moved, piece.skip, want)
+    };
+    let mut flags = piece.flags;
+    if copied < want {
+        flags |= data_flag::UNREADABLE;
+        maps::count(Counter::Unreadable);
+    }
+    let mut ended = false;
+    if look {
+        // SAFETY: within the reserved sample.
+        let end = unsafe {
+            let slack = &raw mut (*sample).slack;
+            forget(slack, scan::blank_line::<MOST>(content, copied as usize) as u64) as usize
+        };
+        // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
+        let next = end & (MOST - 1);
+        ended = end != 0;
+        if ended && next != 0 && next + 8 <= copied as usize {
+            // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
+            let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
+            ended = !scan::begins_message(first);
+        }
+    }
+    // SAFETY: within the reserved sample.
+    unsafe { header(&raw mut (*sample).data, moved, piece, flags, copied) };
+    emit::submit(entry);
+    ended
+}
+
+/// A record without content.
+#[inline(never)]
+fn bare(moved: &Moved, piece: &Piece) {
+    let Some(mut entry): Option<RingBufEntry<Data>> = emit::reserve() else { return };
+    let data = entry.as_mut_ptr();
+    let tail = if moved.layout == Layout::Nowhere { None } else { last_bytes(moved) };
+    let flags = piece.flags | if tail.is_some() { data_flag::TAIL } else { 0 };
+    // SAFETY: `data` is the reserved record.
+    unsafe {
+        header(data, moved, piece, flags, 0);
+        (*data).tail = tail.unwrap_or(0).to_le_bytes();
+    }
+    emit::submit(entry);
+}
+
+/// # Safety
+/// `data` points to a whole record.
+#[inline(always)]
+unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32, head_len: u32) {
+    // SAFETY: by this function's contract. Word by word: a struct would be built on the stack first.
+    unsafe {
+        (*data).kind = Kind::Data as u8;
+        (*data).direction = moved.direction as u8;
+        (*data).source = Source::Socket as u8;
+        (*data).reserved = 0;
+        (*data).flags = flags;
+        (*data).mono_ns = piece.now;
+        (*data).begin_ns = moved.begin_ns;
+        (*data).conn_id = piece.conn_id;
+        (*data).pos = piece.pos;
+        (*data).tgid = moved.tgid;
+        (*data).tid = moved.tid;
+        (*data).total_len = piece.total_len;
+        (*data).head_len = head_len;
+        (*data).context = 0;
+        (*data).tail = [0; 8];
+    }
+}
+
+/// Copies `want` bytes of user memory, all or nothing.
+#[inline(always)]
+fn flat(content: *mut u8, base: u64, want: u32) -> u32 {
+    // SAFETY: the helper checks the source; `want` is at most the sample's room.
+    let result = unsafe { bpf_probe_read_user(content.cast(), want, base as *const _) };
+    if result == 0 { want } else { 0 }
+}
+
+/// Copies `want` bytes of a scatter-gather list from `skip` on, as far as [`PIECES`] go.
+#[inline(always)]
+fn gather<const MOST: usize>(
+    content: *mut u8,
+    slack: *mut u64,
+    moved: &Moved,
+    skip: u32,
+    want: u32,
+) -> u32 {
+    let mut skip = u64::from(skip);
+    let mut done = 0u64;
+    let mut at = 0;
+    while at < PIECES {
+        // SAFETY: the caller's slack.
+        done = unsafe { forget(slack, done) };
+        if done >= u64::from(want) || at as u32 >= moved.count {
+            break;
+        }
+        let Some([base, len]) = read_user::<[u64; 2]>(moved.base + at as u64 * 16) else {
+            break;
+        };
+        at += 1;
+        // Bytes of this piece that are behind `skip`, none if it lies before it.
+        let before = if skip < len { skip } else { len };
+        skip -= before;
+        let left = u64::from(want) - done;
+        let mut len = len - before;
+        if len > left {
+            len = left;
+        }
+        // VERIFIER: place and length are each at most `MOST`, the room is twice that.
+        if len > MOST as u64 {
+            len = MOST as u64;
+        }
+        let place = done as usize & (MOST - 1);
+        let source = base.wrapping_add(before) as *const _;
+        // SAFETY: `place + len <= 2 * MOST`, the room.
+        if unsafe { bpf_probe_read_user(content.add(place).cast(), len as u32, source) } != 0 {
+            break;
+        }
+        done += len;
+    }
+    // SAFETY: the caller's slack.
+    let done = unsafe { forget(slack, done) } as u32;
+    if done < want && moved.count > PIECES as u32 {
+        maps::count(Counter::PiecesCut);
+    }
+    // VERIFIER: the bound was forgotten too.
+    if done > want { want } else { done }
+}
+
+/// The same value, of which the verifier knows nothing any more: the kernel wrote it. Without this
+/// it would follow every combination of values on its own.
+#[inline(always)]
+pub fn launder<T: Copy>(value: &mut T) {
+    let address = core::ptr::from_mut(value);
+    // SAFETY: `size_of::<T>()` bytes of a live value are copied onto themselves.
+    unsafe { bpf_probe_read_kernel(address.cast(), size_of::<T>() as u32, address.cast_const().cast()) };
+}
+
+/// The same value, of which the verifier knows nothing any more: it went through memory. Without
+/// this it would follow every value that the offset of a later access can have, each apart.
+///
+/// # Safety
+/// `slack` points to eight bytes of our own.
+#[inline(always)]
+unsafe fn forget(slack: *mut u64, value: u64) -> u64 {
+    // SAFETY: by this function's contract.
+    unsafe {
+        slack.write_volatile(value);
+        slack.read_volatile()
+    }
+}
+
+/// The first eight bytes of the call's buffer in memory order, zeros where there are fewer.
+#[inline(always)]
+fn first_bytes(moved: &Moved) -> u64 {
+    let (base, len) = match moved.layout {
+        Layout::Flat => (moved.base, moved.len),
+        Layout::Pieces => match read_user::<[u64; 2]>(moved.base) {
+            Some([base, len]) => (base, len.min(moved.len)),
+            None => return 0,
+        },
+        Layout::Nowhere => return 0,
+    };
+    short_read(base, len)
+}
+
+/// The last eight bytes of the call's buffer in memory order, right-aligned; of a scatter-gather list
+/// at most the bytes of the last piece that was used.
+#[inline(always)]
+fn last_bytes(moved: &Moved) -> Option<u64> {
+    let (base, len) = if moved.layout == Layout::Pieces {
+        let mut left = moved.len;
+        let mut found = (0, 0);
+        let mut at = 0;
+        while at < PIECES && (at as u32) < moved.count {
+            let [base, len] = read_user::<[u64; 2]>(moved.base + at as u64 * 16)?;
+            if left <= len {
+                found = (base, left);
+                break;
+            }
+            left -= len;
+            at += 1;
+        }
+        found
+    } else {
+        (moved.base, moved.len)
+    };
+    if len >= 8 {
+        read_user::<u64>(base.wrapping_add(len - 8))
+    } else if len > 0 {
+        Some(short_read(base, len) << ((8 - (len & 7)) * 8))
+    } else {
+        None
+    }
+}
+
+/// Up to eight bytes at `base`, zero-extended.
+#[inline(always)]
+fn short_read(base: u64, len: u64) -> u64 {
+    let mut word = 0u64;
+    let len = if len > 8 { 8 } else { len as u32 };
+    // SAFETY: at most eight bytes are written to `word`; the helper checks the source.
+    unsafe { bpf_probe_read_user((&raw mut word).cast(), len, base as *const _) };
+    word
+}
+
+/// A `T` in user memory.
+#[inline(always)]
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes `size_of::<T>()` bytes or fails; it checks the source.
+    unsafe {
+        let size = size_of::<T>() as u32;
+        if bpf_probe_read_user(value.as_mut_ptr().cast(), size, address as *const _) != 0 {
+            return None;
+        }
+        Some(value.assume_init())
+    }
+}

@@ -1,0 +1,237 @@
+//! The state of each captured connection, and its first and last records.
+
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use remora_common::{
+    capture,
+    control::CONN_ID_CPU_BITS,
+    counter::Counter,
+    record::{Close, CloseCause, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
+};
+
+use crate::{
+    emit,
+    kernel::{self, Socket},
+    maps::{self, CONNECTIONS, UNIX_FDS},
+    offset,
+};
+
+/// Value of [`CONNECTIONS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Connection {
+    pub id: u64,
+    /// Tells a socket from a later one at the same address.
+    pub inode: u64,
+    /// Bytes moved so far, by direction.
+    pub pos: [u64; 2],
+    /// Bytes of the head in progress that were copied, by direction.
+    pub copied: [u32; 2],
+    /// Process that made or first used it.
+    pub tgid: u32,
+    /// [`capture`] mode.
+    pub mode: u8,
+    /// Direction of the latest fragment, 2 before the first.
+    pub last: u8,
+    /// By direction: the head in progress has ended, what follows is content.
+    pub head_done: [u8; 2],
+    /// Turns in a row that did not begin as a message does.
+    pub misses: u8,
+    /// A turn has begun as a message does.
+    pub hit: u8,
+    /// [`Role`].
+    pub role: u8,
+    /// The `Open` record was sent.
+    pub opened: u8,
+}
+
+impl Connection {
+    fn new(socket: &Socket, tgid: u32, role: Role) -> Self {
+        Self {
+            id: new_id(),
+            inode: socket.inode,
+            pos: [0; 2],
+            copied: [0; 2],
+            tgid,
+            mode: capture::HEADS,
+            last: 2,
+            head_done: [0; 2],
+            misses: 0,
+            hit: 0,
+            role: role as u8,
+            opened: 0,
+        }
+    }
+}
+
+fn new_id() -> u64 {
+    // SAFETY: the helpers have no preconditions.
+    let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    now << CONN_ID_CPU_BITS | u64::from(cpu) & ((1 << CONN_ID_CPU_BITS) - 1)
+}
+
+/// Remembers a connection whose beginning was seen.
+#[inline(never)]
+pub fn begin(fd: u32, tgid: u32, role: Role) {
+    if let Some(socket) = kernel::socket_of(fd) {
+        forget(socket.sk, CloseCause::Gone, 0);
+        insert(&socket, fd, tgid, role);
+    }
+}
+
+/// The state of the connection of `socket`; made now if it was open before it was watched.
+#[inline(always)]
+pub fn of(socket: &Socket, fd: u32, tgid: u32) -> Option<*mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        if unsafe { (*connection).inode } == socket.inode {
+            return Some(connection);
+        }
+        forget(socket.sk, CloseCause::Gone, 0);
+    }
+    insert(socket, fd, tgid, Role::Unknown);
+    CONNECTIONS.get_ptr_mut(socket.sk)
+}
+
+#[inline(never)]
+fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
+    let connection = Connection::new(socket, tgid, role);
+    if CONNECTIONS.insert(socket.sk, connection, 0).is_err() {
+        maps::count(Counter::ConnectionsFull);
+        return;
+    }
+    if kernel::read::<u16>(socket.sk, offset!(sock_family)) == Some(family::UNIX) {
+        // A full table only means that the agent sees this socket's end later, by idleness.
+        let _ = UNIX_FDS.insert(unix_key(tgid, fd), socket.sk, 0);
+    }
+}
+
+fn unix_key(tgid: u32, fd: u32) -> u64 {
+    u64::from(tgid) << 32 | u64::from(fd)
+}
+
+/// `close(fd)` succeeded. Only Unix sockets end here; TCP ends in its own state machine.
+#[inline(always)]
+pub fn closed_fd(fd: u32, tgid: u32) {
+    let key = unix_key(tgid, fd);
+    // SAFETY: the value is copied at once.
+    if let Some(&sk) = unsafe { UNIX_FDS.get(key) } {
+        let _ = UNIX_FDS.remove(key);
+        forget(sk, CloseCause::Gone, 0);
+    }
+}
+
+/// Drops the state of the connection of `sk` and says so, if there is any.
+#[inline(never)]
+pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value, still in the map.
+        unsafe { close(&*connection, cause, errno) };
+        let _ = CONNECTIONS.remove(sk);
+    }
+}
+
+/// Sends a `Close` record, if the connection's `Open` was sent.
+#[inline(always)]
+pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
+    if connection.opened == 0 {
+        return;
+    }
+    let (tgid, tid) = emit::current();
+    emit::record(&Close {
+        kind: Kind::Close as u8,
+        cause: cause as u8,
+        reserved: [0; 2],
+        errno,
+        mono_ns: emit::now(),
+        conn_id: connection.id,
+        pos_rx: connection.pos[0],
+        pos_tx: connection.pos[1],
+        tgid,
+        tid,
+    });
+}
+
+/// Sends the `Open` record of a connection that is about to send its first `Data`.
+#[inline(never)]
+pub fn open(connection: &mut Connection, sk: u64) {
+    let Some(mut entry) = emit::reserve::<Open>() else { return };
+    let (tgid, tid) = emit::current();
+    let role = connection.role;
+    let family = kernel::read::<u16>(sk, offset!(sock_family)).unwrap_or(0);
+    let joined = role == Role::Unknown as u8;
+    let open = entry.as_mut_ptr();
+    // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
+    unsafe {
+        core::ptr::write_bytes(open.cast::<u64>(), 0, size_of::<Open>() / 8);
+        (*open).kind = Kind::Open as u8;
+        (*open).role = role;
+        (*open).flags = if joined { open_flag::JOINED } else { 0 };
+        (*open).family = family;
+        (*open).mono_ns = emit::now();
+        (*open).conn_id = connection.id;
+        (*open).inode = connection.inode;
+        (*open).tgid = tgid;
+        (*open).tid = tid;
+        (*open).netns = kernel::netns(sk);
+        match family {
+            family::INET => {
+                ports(open, sk);
+                let local: Option<[u8; 4]> = kernel::read(sk, offset!(sock_rcv_saddr));
+                let remote: Option<[u8; 4]> = kernel::read(sk, offset!(sock_daddr));
+                (&raw mut (*open).local_addr).cast::<[u8; 4]>().write(local.unwrap_or_default());
+                (&raw mut (*open).remote_addr).cast::<[u8; 4]>().write(remote.unwrap_or_default());
+            }
+            family::INET6 => {
+                ports(open, sk);
+                (*open).local_addr =
+                    kernel::read(sk, offset!(sock_v6_rcv_saddr)).unwrap_or_default();
+                (*open).remote_addr = kernel::read(sk, offset!(sock_v6_daddr)).unwrap_or_default();
+            }
+            family::UNIX => unix_path(open, sk),
+            _ => {}
+        }
+    }
+    connection.opened = 1;
+    emit::submit(entry);
+}
+
+/// # Safety
+/// `open` points to a whole record.
+#[inline(always)]
+unsafe fn ports(open: *mut Open, sk: u64) {
+    let local = kernel::read::<u16>(sk, offset!(sock_num)).unwrap_or(0);
+    let remote = kernel::read::<u16>(sk, offset!(sock_dport)).unwrap_or(0);
+    // SAFETY: by this function's contract.
+    unsafe {
+        (*open).local_port = local;
+        (*open).remote_port = u16::from_be(remote);
+    }
+}
+
+/// The path the socket is bound to, else the path of its peer.
+///
+/// # Safety
+/// `open` points to a whole record.
+#[inline(always)]
+unsafe fn unix_path(open: *mut Open, sk: u64) {
+    let mut address = kernel::read::<u64>(sk, offset!(unix_addr)).unwrap_or(0);
+    if address == 0 {
+        let peer = kernel::read::<u64>(sk, offset!(unix_peer)).unwrap_or(0);
+        if peer != 0 {
+            address = kernel::read::<u64>(peer, offset!(unix_addr)).unwrap_or(0);
+        }
+    }
+    if address == 0 {
+        return;
+    }
+    // `len` counts the two bytes of `sun_family` that `name` begins with.
+    let len = kernel::read::<u32>(address, offset!(unix_address_len)).unwrap_or(0);
+    let path = kernel::read::<[u8; UNIX_PATH_LEN]>(address + 2, offset!(unix_address_name));
+    if let Some(path) = path {
+        // SAFETY: by this function's contract.
+        unsafe {
+            (*open).unix_path = path;
+            (*open).unix_path_len = len.saturating_sub(2).min(UNIX_PATH_LEN as u32) as u16;
+        }
+    }
+}

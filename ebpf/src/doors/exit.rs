@@ -1,0 +1,54 @@
+//! One program at the end of every system call, typed (`tp_btf`) or raw. The fastest way out comes
+//! first: every process on the host passes here.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
+
+use super::registers::Registers;
+use crate::{
+    emit, kernel,
+    maps::selection,
+    syscall::{self, Call},
+};
+
+/// Registers are read through a typed pointer: plain loads.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit_btf(ctx: BtfTracePointContext) -> i32 {
+    let (tgid, tid) = emit::current();
+    if selection(tgid) == 0 {
+        return 0;
+    }
+    let regs: *const u8 = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    // SAFETY: the kernel passes a `struct pt_regs`, in which `Registers` stands at `OFFSET`.
+    unsafe {
+        let regs = regs.add(Registers::OFFSET).cast::<Registers>();
+        if let Some(nr) = Registers::nr(regs) {
+            let args = Registers::args(regs);
+            syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+        }
+    }
+    0
+}
+
+/// Registers are copied by a helper: for kernels that refuse the typed program.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
+    let (tgid, tid) = emit::current();
+    if selection(tgid) == 0 {
+        return 0;
+    }
+    let result: i64 = ctx.arg(1);
+    if let Some(regs) = kernel::read::<Registers>(ctx.arg(0), Registers::OFFSET as u32) {
+        // SAFETY: `regs` is a whole value on the stack.
+        unsafe {
+            if let Some(nr) = Registers::nr(&regs) {
+                let args = Registers::args(&regs);
+                syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+            }
+        }
+    }
+    0
+}

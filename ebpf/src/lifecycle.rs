@@ -1,0 +1,149 @@
+//! Processes and TCP states: children inherit the selection of their parent before they run, new
+//! program images and listeners are told to the agent, ended processes and connections are forgotten.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+use remora_common::{
+    record::{CloseCause, Kind, Listen, Process, ProcessChange},
+    target,
+};
+
+use crate::{
+    connection, doors, emit, kernel,
+    maps::{self, CONNECTIONS, CONTROL},
+    offset,
+};
+
+/// `sched_process_fork(parent, child)`: in the parent, before the child runs.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+    let parent = emit::current().0;
+    let selection = maps::selection(parent);
+    if selection & target::INHERIT == 0 {
+        return 0;
+    }
+    let child: u64 = ctx.arg(1);
+    let (Some(tgid), Some(tid)) = (
+        kernel::read::<u32>(child, offset!(task_tgid)),
+        kernel::read::<u32>(child, offset!(task_pid)),
+    ) else {
+        return 0;
+    };
+    // A thread's tgid is its parent's.
+    if tgid == tid
+        && let Some(byte) = maps::target(tgid)
+    {
+        // SAFETY: a byte of the table; the child does not run yet, so nobody else writes it.
+        unsafe { byte.write_volatile(selection) };
+        report(ProcessChange::Fork, tgid, parent, selection);
+    }
+    0
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: in the process, with its new image.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
+    let tgid = emit::current().0;
+    let selection = maps::selection(tgid);
+    if selection != 0 || control().is_some_and(|(exec, _)| exec) {
+        report(ProcessChange::Exec, tgid, 0, selection);
+    }
+    0
+}
+
+/// `sched_process_exit(task)`: for each thread, in that thread.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn process_exit(ctx: RawTracePointContext) -> i32 {
+    let (tgid, tid) = emit::current();
+    let selection = maps::selection(tgid);
+    if selection == 0 {
+        return 0;
+    }
+    doors::tracepoint::forget(tid);
+    // Threads still alive in the group; this one is no longer counted (do_exit).
+    let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
+        .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));
+    let last = live.map_or(tgid == tid, |live| live == 0);
+    if last && let Some(byte) = maps::target(tgid) {
+        // SAFETY: a byte of the table.
+        unsafe { byte.write_volatile(0) };
+        report(ProcessChange::Exit, tgid, 0, selection);
+    }
+    0
+}
+
+fn report(change: ProcessChange, tgid: u32, parent_tgid: u32, selection: u8) {
+    emit::urgent(&Process {
+        kind: Kind::Process as u8,
+        change: change as u8,
+        selection,
+        reserved: 0,
+        tgid,
+        parent_tgid,
+        reserved2: 0,
+        mono_ns: emit::now(),
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    });
+}
+
+/// What the agent wants to be told of unselected processes: exec, listen.
+#[inline(always)]
+fn control() -> Option<(bool, bool)> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: a map value, shared with the agent: volatile, word by word.
+    unsafe {
+        let exec = (&raw const (*control).watch_exec).read_volatile() != 0;
+        let listen = (&raw const (*control).watch_listen).read_volatile() != 0;
+        Some((exec, listen))
+    }
+}
+
+/// States of `inet_sock_set_state` (include/net/tcp_states.h).
+mod state {
+    pub const FIN_WAIT1: u32 = 4;
+    pub const CLOSE: u32 = 7;
+    pub const LAST_ACK: u32 = 9;
+    pub const LISTEN: u32 = 10;
+}
+
+/// `inet_sock_set_state(sk, old, new)`: wherever it happens, also in interrupts.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn socket_state(ctx: RawTracePointContext) -> i32 {
+    let sk: u64 = ctx.arg(0);
+    let state: u32 = ctx.arg(2);
+    match state {
+        state::FIN_WAIT1 | state::LAST_ACK => {
+            if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+                // SAFETY: a map value; it is only read.
+                connection::close(unsafe { &*connection }, CloseCause::LocalFin, 0);
+            }
+        }
+        state::CLOSE => {
+            if CONNECTIONS.get_ptr_mut(sk).is_some() {
+                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+                connection::forget(sk, CloseCause::Gone, errno);
+            }
+        }
+        state::LISTEN => listening(sk),
+        _ => {}
+    }
+    0
+}
+
+fn listening(sk: u64) {
+    let tgid = emit::current().0;
+    if !control().is_some_and(|(_, listen)| listen) {
+        return;
+    }
+    emit::urgent(&Listen {
+        kind: Kind::Listen as u8,
+        selection: maps::selection(tgid),
+        family: kernel::read(sk, offset!(sock_family)).unwrap_or(0),
+        port: kernel::read(sk, offset!(sock_num)).unwrap_or(0),
+        reserved: 0,
+        tgid,
+        netns: kernel::netns(sk),
+        mono_ns: emit::now(),
+    });
+}
