@@ -90,7 +90,8 @@ struct Piece {
     /// Bytes to copy, at most the sample's room.
     want: u32,
     action: Action,
-    unused: u32,
+    /// Non-zero once the head in progress was seen to end.
+    ended: u32,
 }
 
 /// What is done with the bytes of a call.
@@ -183,7 +184,7 @@ fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Opt
         total_len: moved.len.min(i32::MAX as u64) as u32,
         want: 0,
         action,
-        unused: 0,
+        ended: 0,
     })
 }
 
@@ -219,15 +220,14 @@ fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usi
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
     piece.want = fragment.min(window);
     piece.total_len = if fragment > window { window } else { fragment };
-    let ended = copy_first(moved, piece);
+    copy_first(moved, piece);
+    launder(piece);
     connection.copied[side] += piece.want;
+    connection.head_done[side] = piece.ended as u8;
     let mut sent = piece.total_len;
-    if ended {
-        connection.head_done[side] = 1;
-    }
     // VERIFIER: four pieces of the largest class are a whole head.
     let mut pieces = 0;
-    while pieces < 4 && sent < fragment && (all || !ended) {
+    while pieces < 4 && sent < fragment && (all || piece.ended == 0) {
         if connection.copied[side] >= HEAD_LIMIT {
             connection.head_done[side] = 1;
             break;
@@ -253,15 +253,14 @@ fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usi
     }
 }
 
-/// Copies at most [`WINDOW`] bytes; returns whether the head ended in them and what follows is not
+/// Copies at most [`WINDOW`] bytes; sets whether the head ended in them and what follows is not
 /// another message.
 #[inline(never)]
-fn copy_first(moved: &Moved, piece: &Piece) -> bool {
+fn copy_first(moved: &Moved, piece: &mut Piece) {
     if moved.layout == Layout::Pieces && moved.count != 1 {
         // Twice the room: the verifier bounds the place and the length of a piece apart.
-        return copy::<{ CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
-    }
-    if piece.want <= CLASS_SMALL as u32 {
+        copy::<{ CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+    } else if piece.want <= CLASS_SMALL as u32 {
         copy::<CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
     } else {
         copy::<CLASS_MEDIUM, CLASS_MEDIUM>(moved, piece, true)
@@ -269,7 +268,7 @@ fn copy_first(moved: &Moved, piece: &Piece) -> bool {
 }
 
 #[inline(never)]
-fn copy_more(moved: &Moved, piece: &Piece) {
+fn copy_more(moved: &Moved, piece: &mut Piece) {
     if moved.layout == Layout::Pieces && moved.count != 1 {
         copy::<{ CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
     } else if piece.want <= CLASS_LARGE as u32 {
@@ -281,14 +280,17 @@ fn copy_more(moved: &Moved, piece: &Piece) {
 
 /// One record with content: `ROOM` bytes reserved, at most `MOST` copied.
 #[inline(always)]
-fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &Piece, look: bool) -> bool {
-    let Some(mut entry): Option<RingBufEntry<Sample<ROOM>>> = emit::reserve() else {
-        return false;
-    };
+fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &mut Piece, look: bool) {
+    let Some(mut entry): Option<RingBufEntry<Sample<ROOM>>> = emit::reserve() else { return };
     let sample = entry.as_mut_ptr();
     // SAFETY: within the reserved sample.
     let content = unsafe { (&raw mut (*sample).content).cast::<u8>() };
-    let want = if piece.want > MOST as u32 { MOST as u32 } else { piece.want };
+    // SAFETY: within the reserved sample, all of them.
+    let (data, head_len, slack) = unsafe {
+        let data = &raw mut (*sample).data;
+        (data, &raw mut (*data).head_len, &raw mut (*sample).slack)
+    };
+    let want = bounded::<MOST>(&raw const piece.want);
     let copied = if ROOM == MOST {
         let base = if moved.layout == Layout::Pieces {
             read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
@@ -297,35 +299,43 @@ fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &Piece, look
         };
         flat(content, base.wrapping_add(u64::from(piece.skip)), want)
     } else {
-        // SAFETY: within the reserved sample.
-        let slack = unsafe { &raw mut (*sample).slack };
         gather::<MOST>(content, slack, moved, piece.skip, want)
     };
+    // VERIFIER: written and read back at each place where ways join, or each would be followed apart
+    // with what it implies for the value.
+    // SAFETY: within the reserved sample.
+    unsafe { head_len.write_volatile(copied) };
     let mut flags = piece.flags;
-    if copied < want {
+    if bounded::<MOST>(head_len) < bounded::<MOST>(&raw const piece.want) {
         flags |= data_flag::UNREADABLE;
         maps::count(Counter::Unreadable);
     }
     let mut ended = false;
     if look {
+        let end = scan::blank_line::<MOST>(content, bounded::<MOST>(head_len) as usize);
         // SAFETY: within the reserved sample.
-        let end = unsafe {
-            let slack = &raw mut (*sample).slack;
-            forget(slack, scan::blank_line::<MOST>(content, copied as usize) as u64) as usize
-        };
+        let end = unsafe { forget(slack, end as u64) } as usize;
         // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
         let next = end & (MOST - 1);
         ended = end != 0;
-        if ended && next != 0 && next + 8 <= copied as usize {
+        if ended && next != 0 && next + 8 <= bounded::<MOST>(head_len) as usize {
             // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
             let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
             ended = !scan::begins_message(first);
         }
     }
     // SAFETY: within the reserved sample.
-    unsafe { header(&raw mut (*sample).data, moved, piece, flags, copied) };
+    unsafe { header(data, moved, piece, flags) };
     emit::submit(entry);
-    ended
+    piece.ended = u32::from(ended);
+}
+
+/// A length at `word`, at most `MOST`. VERIFIER: it knows only that bound of it.
+#[inline(always)]
+fn bounded<const MOST: usize>(word: *const u32) -> u32 {
+    // SAFETY: called with members of live structs.
+    let value = unsafe { word.read_volatile() };
+    if value > MOST as u32 { MOST as u32 } else { value }
 }
 
 /// A record without content.
@@ -337,16 +347,19 @@ fn bare(moved: &Moved, piece: &Piece) {
     let flags = piece.flags | if tail.is_some() { data_flag::TAIL } else { 0 };
     // SAFETY: `data` is the reserved record.
     unsafe {
-        header(data, moved, piece, flags, 0);
+        header(data, moved, piece, flags);
+        (*data).head_len = 0;
         (*data).tail = tail.unwrap_or(0).to_le_bytes();
     }
     emit::submit(entry);
 }
 
+/// All but `head_len`.
+///
 /// # Safety
 /// `data` points to a whole record.
 #[inline(always)]
-unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32, head_len: u32) {
+unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32) {
     // SAFETY: by this function's contract. Word by word: a struct would be built on the stack first.
     unsafe {
         (*data).kind = Kind::Data as u8;
@@ -361,7 +374,6 @@ unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32, head
         (*data).tgid = moved.tgid;
         (*data).tid = moved.tid;
         (*data).total_len = piece.total_len;
-        (*data).head_len = head_len;
         (*data).context = 0;
         (*data).tail = [0; 8];
     }
