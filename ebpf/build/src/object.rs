@@ -47,6 +47,7 @@ const RUSTFLAGS: [&str; 1] = ["-Clink-arg=--btf"];
 const WORKSPACE: &str = "/remora";
 const RUST_SRC: &str = "/rust-src";
 const CRATES: &str = "/crates";
+const GENERATED: &str = "/generated";
 
 /// Tells a process that it is the inner Cargo's compiler wrapper; the value is `rust-src` to remap.
 const WRAPPER_RUST_SRC: &str = "REMORA_BPF_RUST_SRC";
@@ -54,7 +55,9 @@ const WRAPPER_WORKSPACE: &str = "REMORA_BPF_WORKSPACE";
 
 /// All that this file adds to the sources, as text: a change of it makes a committed object stale.
 pub(crate) fn recipe() -> String {
-    [&PROFILE[..], &RUSTFLAGS[..], &[TARGET, WORKSPACE, RUST_SRC, CRATES]].concat().join("\n")
+    [&PROFILE[..], &RUSTFLAGS[..], &[TARGET, WORKSPACE, RUST_SRC, CRATES, GENERATED]]
+        .concat()
+        .join("\n")
 }
 
 /// Builds the kernel object for `arch` and returns its path below `target_dir`.
@@ -91,7 +94,8 @@ pub fn build(
     // would make other crates' build scripts choose nightly features.
     cargo.env("RUSTC_BOOTSTRAP", "1");
     cargo.env("RUSTC_WRAPPER", env::current_exe().context("cannot find this program's path")?);
-    cargo.env(WRAPPER_RUST_SRC, toolchain.library()).env(WRAPPER_WORKSPACE, workspace);
+    cargo.env(WRAPPER_RUST_SRC, canonical(&toolchain.library()));
+    cargo.env(WRAPPER_WORKSPACE, canonical(workspace));
     // Of the outer build: its lints' driver and its choices about target and flags.
     for outer in
         ["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTFLAGS", "TARGET"]
@@ -116,6 +120,7 @@ pub fn rustc_wrapper() -> Option<ExitCode> {
     let mut args: Vec<OsString> = args.collect();
     if args.iter().any(|arg| arg == TARGET) {
         stabilise_metadata(&mut args);
+        resolve_root_file(&mut args);
         args.extend(remappings(Path::new(&workspace), Path::new(&rust_src)));
     }
     let error = rustc.args(args).exec();
@@ -135,6 +140,17 @@ fn stabilise_metadata(args: &mut [OsString]) {
     }
 }
 
+/// Gives the crate's root file by its canonical path. The compiler shortens paths that lie in its
+/// working directory, which the system reports without symbolic links.
+fn resolve_root_file(args: &mut [OsString]) {
+    for arg in args {
+        let path = Path::new(arg);
+        if path.is_absolute() && path.extension().is_some_and(|extension| extension == "rs") {
+            *arg = canonical(path).into();
+        }
+    }
+}
+
 /// `--remap-path-prefix` flags; the compiler lets the last one that matches win. The registry's
 /// folder is named after its index, so each crate is remapped by its own.
 fn remappings(workspace: &Path, rust_src: &Path) -> Vec<OsString> {
@@ -145,12 +161,20 @@ fn remappings(workspace: &Path, rust_src: &Path) -> Vec<OsString> {
         flag
     };
     let mut flags = Vec::new();
-    if let Some(manifest_dir) = env::var_os("CARGO_MANIFEST_DIR") {
-        let dir = Path::new(&manifest_dir);
+    if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from) {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        flags.push(flag(dir, &format!("{CRATES}/{name}")));
+        flags.push(flag(&canonical(&dir), &format!("{CRATES}/{name}")));
     }
     flags.push(flag(workspace, WORKSPACE));
     flags.push(flag(rust_src, RUST_SRC));
+    if let Some(generated) = env::var_os("OUT_DIR").map(PathBuf::from) {
+        let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
+        flags.push(flag(&generated, &format!("{GENERATED}/{package}")));
+    }
     flags
+}
+
+/// Without symbolic links; a path that does not exist stays as it is.
+fn canonical(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
