@@ -3,7 +3,11 @@
 //! `shop STOCK_ADDRESS [ADDRESS]` answers `GET /orders/{number}`, asking the stock twice on the
 //! thread that handles the request.
 
-mod http;
+mod http {
+    pub(crate) mod client;
+    pub(crate) mod message;
+    pub(crate) mod server;
+}
 
 use std::{
     env,
@@ -11,7 +15,10 @@ use std::{
     net::{SocketAddr, TcpListener},
 };
 
-use http::{Client, Message, Response, serve};
+use http::{
+    client::Client,
+    server::{Response, serve},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
@@ -19,15 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned());
     serve(&TcpListener::bind(address)?, || {
         let mut client = Client::new(stock);
-        move |request: &Message| answer(request, &mut client)
+        move |method: &str, target: &str| answer(method, target, &mut client)
     })?;
     Ok(())
 }
 
-fn answer(request: &Message, stock: &mut Client) -> Response {
-    let [method, target, _] = &request.start;
+fn answer(method: &str, target: &str, stock: &mut Client) -> Response {
     let order = target.strip_prefix("/orders/").and_then(|order| order.parse::<u32>().ok());
-    let order = match (method.as_str(), order) {
+    let order = match (method, order) {
         ("GET", Some(order)) => order,
         ("GET", None) => return Response::new(404, r#"{"error":"no such page"}"#),
         _ => return Response::new(405, ""),

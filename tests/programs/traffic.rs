@@ -3,7 +3,10 @@
 //! `traffic ADDRESS SECONDS [REQUESTS_PER_SECOND]` asks for orders on two connections and prints
 //! what came back, as the count to compare the agent's with.
 
-mod http;
+mod http {
+    pub(crate) mod client;
+    pub(crate) mod message;
+}
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Client;
+use http::client::Client;
 
 const CONNECTIONS: u32 = 2;
 

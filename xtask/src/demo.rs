@@ -5,6 +5,8 @@
 //! `cargo build` builds it, with the committed kernel object where there is no kernel-side toolchain.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader, ErrorKind},
     net::SocketAddr,
@@ -137,6 +139,10 @@ impl Agent {
             command.args(["--pid", &pid.to_string()]);
         }
         command.args(["--print", "spans"]);
+        // The demo needs no collector and must not send to one that this shell is set up for.
+        for (name, _) in env::vars_os().filter(|(name, _)| is_otel(name)) {
+            command.env_remove(name);
+        }
         eprintln!("$ {}", shown(&command));
         let child = command.spawn().context("cannot start the agent")?;
         let mut agent = Self { child, root, pid_file, _scratch: scratch };
@@ -197,6 +203,10 @@ impl Drop for Agent {
             let _ = self.child.wait();
         }
     }
+}
+
+fn is_otel(variable: &OsStr) -> bool {
+    variable.as_encoded_bytes().starts_with(b"OTEL_")
 }
 
 /// The agent's own command line, without what starts it.

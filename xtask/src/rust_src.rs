@@ -38,15 +38,11 @@ pub(crate) fn install(toolchain: &Toolchain) -> Result<()> {
     ];
     for (name, way) in ways {
         match way(toolchain) {
-            Ok(()) => {
-                ensure!(
-                    toolchain.has_rust_src(),
-                    "{name} left no {}",
-                    toolchain.library().display()
-                );
+            Ok(()) if toolchain.has_rust_src() => {
                 println!("setup: rust-src {} installed from {name}", toolchain.release());
                 return Ok(());
             }
+            Ok(()) => println!("setup: {name} left no {}", toolchain.library().display()),
             Err(error) => println!("setup: no rust-src from {name}: {error:#}"),
         }
     }
