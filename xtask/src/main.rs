@@ -1,1 +1,65 @@
-fn main() {}
+//! Every step of Remora's development that is longer than one cargo line.
+
+mod apt;
+mod checks;
+mod demo;
+mod dist;
+mod prebuilt;
+mod rust_src;
+mod setup;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Steps of Remora's development", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring this machine to where the kernel side builds, and with --tests to where all tests run
+    Setup(setup::Options),
+    /// Build the agent as `cargo build` does
+    Build(checks::BuildOptions),
+    /// Set up, then run every test: without privileges, in the kernel, end to end
+    Test(test::Options),
+    /// Set up, build, and watch two small services with the agent
+    Demo(demo::Options),
+    /// Rebuild the committed kernel objects and their manifest
+    Prebuilt,
+    /// Rebuild the kernel objects and compare them with the committed ones, byte for byte
+    CheckPrebuilt,
+    /// Check formatting and lints
+    Lint,
+    /// Pack a static release binary into dist/
+    Dist(dist::Options),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = remora_ebpf_build::object::rustc_wrapper() {
+        return code;
+    }
+    let result = match Arguments::parse().task {
+        Task::Setup(options) => setup::run(&options),
+        Task::Build(options) => checks::build(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Prebuilt => prebuilt::write(),
+        Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),
+        Task::Lint => checks::lint(),
+        Task::Dist(options) => dist::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Which of these programs are missing, and can the distribution's packages bring them?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use remora_ebpf_build::toolchain::on_path;
+
+use crate::shell::{Root, run};
+
+/// A program, and the Debian or Ubuntu package that has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) command: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// Installs the packages of those commands that are not here, whoever brought the others.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let (here, missing): (Vec<&Need>, Vec<&Need>) =
+        needs.iter().partition(|need| find(need.command).is_some());
+    if !here.is_empty() {
+        let names: Vec<&str> = here.iter().map(|need| need.command).collect();
+        println!("setup: {} present", names.join(", "));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    install(&packages)?;
+    for need in missing {
+        if find(need.command).is_none() {
+            bail!("{} is not there after installing {}", need.command, need.package);
+        }
+    }
+    Ok(())
+}
+
+/// Installs packages without what they recommend, and without starting the services they bring.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if on_path("apt-get").is_none() {
+        bail!("this system has no apt: install what Debian calls {list}");
+    }
+    println!("setup: installing {list}");
+    let root = Root::find(&format!("installing {list}"))?;
+    let _quiet = NoServices::begin(root)?;
+    let install = || {
+        let mut apt = root.command("env");
+        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-q"]);
+        run(apt.arg("--no-install-recommends").args(packages))
+    };
+    // The lists of a fresh image are often empty, and an update is slow: only when it is needed.
+    if install().is_err() {
+        run(root.command("apt-get").args(["update", "-q"]))?;
+        install()?;
+    }
+    Ok(())
+}
+
+/// A command in `PATH` or in the folders of system programs, which a user's `PATH` may lack.
+fn find(command: &str) -> Option<PathBuf> {
+    on_path(command).or_else(|| {
+        let dirs = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+        dirs.iter().map(|dir| Path::new(dir).join(command)).find(|file| file.is_file())
+    })
+}
+
+/// While it lives, packages being installed may not start services: a web server for tests has no
+/// business on this machine's port 80. A policy that is there already is left as it is.
+struct NoServices(Option<Root>);
+
+impl NoServices {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn begin(root: Root) -> Result<Self> {
+        if Path::new(Self::POLICY).exists() {
+            return Ok(Self(None));
+        }
+        let script =
+            format!("printf '#!/bin/sh\\nexit 101\\n' >{0} && chmod 755 {0}", Self::POLICY);
+        let status = root.command("sh").args(["-c", &script]).status();
+        let written = status.is_ok_and(|status| status.success());
+        written.then_some(Self(Some(root))).context("cannot write /usr/sbin/policy-rc.d")
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(root) = self.0
+            && let Err(error) = root.command("rm").args(["-f", Self::POLICY]).status()
+        {
+            eprintln!("warning: {} stays: {error}", Self::POLICY);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Runs every test and says what ran, what was skipped and why.
+//!
+//! Three rings: without privileges; in the kernel (`tests/tests/kernel*.rs`); end to end (the other
+//! files of `tests/tests/`). Cargo builds as the user; only the test programs of the last two rings
+//! run as root. A test that cannot run here prints a line `skipped: <reason>` and returns; a ring in
+//! which nothing else ran has failed.
+
+use std::{
+    fmt, fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    prebuilt::{self, Outcome},
+    setup,
+    shell::{self, Root, cargo, line, target_dir, workspace},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only this ring; may be given several times
+    #[arg(long, value_enum)]
+    ring: Vec<Ring>,
+    /// Use what is installed, install nothing
+    #[arg(long)]
+    no_setup: bool,
+    /// Tests to run at once in the rings that need root
+    #[arg(long, default_value_t = 1)]
+    test_threads: usize,
+    /// Only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Ring {
+    /// Parsers, plans, correlation: no privileges
+    Host,
+    /// Programs load, attach and let go
+    Kernel,
+    /// Real services, real traffic, compared with an oracle
+    EndToEnd,
+}
+
+const RINGS: [Ring; 3] = [Ring::Host, Ring::Kernel, Ring::EndToEnd];
+
+/// The `ebpf` crate compiles for another target only.
+const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let rings: Vec<Ring> =
+        RINGS.into_iter().filter(|r| options.ring.is_empty() || options.ring.contains(r)).collect();
+    if !options.no_setup {
+        set_up(&rings)?;
+    }
+    let mut reports = Vec::new();
+    if options.filter.is_none() && rings.contains(&Ring::Host) {
+        reports.push(("kernel objects".to_owned(), check_prebuilt()));
+    }
+    // One build for all rings: the same set of packages gives the same features, so nothing is
+    // built twice, and the agent's binary is there before a test starts it.
+    build_all()?;
+    for ring in rings {
+        eprintln!("\n== {ring} ==");
+        let report = ring_report(ring, options).unwrap_or_else(Report::failed);
+        reports.push((ring.to_string(), report));
+    }
+    summarise(&reports)
+}
+
+/// What cannot be installed costs the tests that need it, which say so; the others still run.
+fn set_up(rings: &[Ring]) -> Result<()> {
+    setup::compiler()?;
+    if let Err(error) = setup::kernel_side() {
+        eprintln!("warning: going on with the committed kernel object: {error:#}");
+    }
+    if rings.contains(&Ring::EndToEnd)
+        && let Err(error) = setup::test_programs()
+    {
+        eprintln!("warning: {error:#}");
+    }
+    Ok(())
+}
+
+fn build_all() -> Result<()> {
+    shell::run(cargo().arg("build").args(WORKSPACE).arg("--all-targets"))
+}
+
+fn check_prebuilt() -> Report {
+    let started = Instant::now();
+    let mut report = match prebuilt::check() {
+        Ok(Outcome::Equal) => Report { passed: 1, ..Report::default() },
+        Ok(Outcome::Skipped(reason)) => Report { skipped: vec![reason], ..Report::default() },
+        Err(error) => Report::failed(error),
+    };
+    report.took = started.elapsed();
+    report
+}
+
+fn ring_report(ring: Ring, options: &Options) -> Result<Report> {
+    let mut command = cargo();
+    command.arg("test").args(WORKSPACE).arg("--no-fail-fast");
+    match ring {
+        Ring::Host => {
+            command.args(["--exclude", "remora-tests"]);
+            command.args(&options.filter);
+        }
+        Ring::Kernel | Ring::EndToEnd => {
+            let files = test_files(ring)?;
+            if files.is_empty() {
+                bail!("no tests in tests/tests/ belong to this ring");
+            }
+            for file in files {
+                command.args(["--test", &file]);
+            }
+            as_root(&mut command, Root::find(&format!("the {ring} ring"))?);
+            command.args(&options.filter);
+            command.args(["--", "--show-output", "--test-threads"]);
+            command.arg(options.test_threads.to_string());
+        }
+    }
+    let mut report = tee(&mut command)?;
+    // A filter may well leave a ring empty.
+    if report.failure.is_none() && report.ran() == 0 && options.filter.is_none() {
+        report.failure = Some("nothing ran".to_owned());
+    }
+    Ok(report)
+}
+
+/// Names of the test programs of a ring: `tests/tests/kernel*.rs`, or the others.
+fn test_files(ring: Ring) -> Result<Vec<String>> {
+    let folder = workspace().join("tests/tests");
+    let mut names = Vec::new();
+    if !folder.is_dir() {
+        return Ok(names);
+    }
+    let entries = fs::read_dir(&folder).with_context(|| format!("in {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("kernel") == (ring == Ring::Kernel) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Cargo builds as this user and hands the test programs to root.
+fn as_root(cargo: &mut Command, root: Root) {
+    cargo.env("REMORA_BIN", target_dir().join("debug/remora"));
+    if root == Root::Sudo {
+        let runner = line(&root.command("")).trim_end().to_owned();
+        for arch in ["X86_64", "AARCH64"] {
+            cargo.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), &runner);
+        }
+    }
+}
+
+/// What one ring, or one check, came to.
+#[derive(Debug, Default)]
+struct Report {
+    passed: usize,
+    failed: usize,
+    ignored: usize,
+    skipped: Vec<String>,
+    failure: Option<String>,
+    took: Duration,
+}
+
+impl Report {
+    fn failed(error: anyhow::Error) -> Self {
+        Self { failure: Some(format!("{error:#}")), ..Self::default() }
+    }
+
+    /// Tests that looked at something: a skipped one counts as passed in Cargo's summary.
+    fn ran(&self) -> usize {
+        (self.passed + self.failed).saturating_sub(self.skipped.len())
+    }
+
+    /// Takes up one line of `cargo test`'s output.
+    fn read(&mut self, line: &str) {
+        if let Some(reason) = line.strip_prefix("skipped: ") {
+            self.skipped.push(reason.to_owned());
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
+            for part in counts.split("; ") {
+                let Some((number, what)) = part.split_once(' ') else { continue };
+                let number = number.parse().unwrap_or(0);
+                match what {
+                    "passed" => self.passed += number,
+                    "failed" => self.failed += number,
+                    "ignored" => self.ignored += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, status: ExitStatus) {
+        if self.failed > 0 {
+            self.failure = Some(format!("{} failed", self.failed));
+        } else if !status.success() {
+            self.failure = Some(format!("cargo test ended with {status}"));
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passed = self.passed.saturating_sub(self.skipped.len());
+        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, self.skipped.len())?;
+        if self.ignored > 0 {
+            write!(f, ", {} ignored", self.ignored)?;
+        }
+        write!(f, " in {:.1} s", self.took.as_secs_f64())
+    }
+}
+
+/// Runs `cargo test`, passing its output on while reading the counts from it.
+fn tee(command: &mut Command) -> Result<Report> {
+    eprintln!("$ {}", line(command));
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+    let mut report = Report::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("reading the output of cargo test")?;
+        let line = String::from_utf8_lossy(&line);
+        writeln!(std::io::stdout(), "{line}")?;
+        report.read(&line);
+    }
+    report.finish(child.wait().context("waiting for cargo test")?);
+    report.took = started.elapsed();
+    Ok(report)
+}
+
+fn summarise(reports: &[(String, Report)]) -> Result<()> {
+    println!("\n== summary ==");
+    for (name, report) in reports {
+        let verdict = if report.failure.is_some() { "FAILED" } else { "ok" };
+        println!("{name:<20} {verdict:<7} {report}");
+        for reason in &report.skipped {
+            println!("{:<20} skipped: {reason}", "");
+        }
+        if let Some(failure) = &report.failure {
+            println!("{:<20} {failure}", "");
+        }
+    }
+    let failed: Vec<&str> = reports
+        .iter()
+        .filter(|(_, report)| report.failure.is_some())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+impl fmt::Display for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "without privileges",
+            Self::Kernel => "kernel",
+            Self::EndToEnd => "end to end",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_the_closing_lines_of_several_programs() {
+        let mut report = Report::default();
+        report.read("test result: ok. 9 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        report.read("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured");
+        assert_eq!((report.passed, report.failed, report.ignored), (11, 3, 1));
+    }
+
+    #[test]
+    fn counts_a_skipped_test_as_one_that_did_not_run() {
+        let mut report = Report::default();
+        report.read("skipped: no fexit on this kernel");
+        report.read("test result: ok. 1 passed; 0 failed; 0 ignored");
+        assert_eq!(report.ran(), 0);
+        assert_eq!(report.skipped, ["no fexit on this kernel"]);
+    }
+}
