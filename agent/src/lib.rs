@@ -12,6 +12,7 @@ pub mod attribute;
 pub mod clock;
 pub mod correlate;
 pub mod decode;
+pub mod discover;
 pub mod exchange;
 pub mod protocol;
 pub mod resource;
