@@ -9,7 +9,9 @@
 pub mod accounting;
 pub mod assemble;
 pub mod attribute;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod correlate;
 pub mod decode;
 pub mod discover;

@@ -49,6 +49,14 @@ impl Pattern {
     }
 }
 
+impl PatternError {
+    /// What is wrong with the text.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 impl FromStr for Pattern {
     type Err = PatternError;
 

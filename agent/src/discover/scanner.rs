@@ -7,7 +7,7 @@
 //! that is reused meanwhile gives an error, not another process's facts.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -322,10 +322,10 @@ impl Listening {
 
     fn table(&mut self, process: &Process) -> Option<&SocketTable> {
         let namespace = network_namespace(process)?;
-        if !self.0.contains_key(&namespace) {
-            self.0.insert(namespace, SocketTable::tcp(process).ok()?);
+        match self.0.entry(namespace) {
+            Entry::Occupied(table) => Some(table.into_mut()),
+            Entry::Vacant(slot) => Some(slot.insert(SocketTable::tcp(process).ok()?)),
         }
-        self.0.get(&namespace)
     }
 }
 
