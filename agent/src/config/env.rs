@@ -105,7 +105,9 @@ pub(super) fn apply(draft: &mut Draft, lookup: &dyn Fn(&str) -> Option<String>) 
         config.resource.retain(|(key, _)| !overridden(key));
         config.resource.extend(pairs);
     }
-    env.set("OTEL_LOG_LEVEL", "log_level", &mut config.log_level);
+    for name in crate::log::VARIABLES {
+        env.set(name, "log_level", &mut config.log_level);
+    }
 }
 
 struct Environment<'a> {

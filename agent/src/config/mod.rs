@@ -18,7 +18,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use garde::Validate;
 
-use crate::discover::{Criteria, Pattern, Selector};
+use crate::{
+    discover::{Criteria, Pattern, Selector},
+    log::LogFilter,
+};
 
 pub use load::Loaded;
 pub use otlp::{Compression, Exporter, Otlp, OtlpSignal, Protocol, TlsFiles};
@@ -51,9 +54,9 @@ pub struct Config {
     /// `OTEL_RESOURCE_ATTRIBUTES` of the agent).
     #[garde(skip)]
     pub resource: Vec<(String, String)>,
-    /// Filter directives for the agent's own log (`info`, `remora=debug,info`).
+    /// Filter of the agent's own log.
     #[garde(skip)]
-    pub log_level: Option<String>,
+    pub log_level: Option<LogFilter>,
 }
 
 /// Which processes are captured; see [`crate::discover::Selectors`].

@@ -123,6 +123,10 @@ const WRONG: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "log_level: remora=loud\n",
+        &["1:12: log_level: found `remora=loud`, expected a level such as debug"],
+    ),
+    (
         "kernel:\n  door: fexitt\n",
         &[
             "2:9: kernel.door: found `fexitt`, expected one of auto, fexit, raw-tp, tracepoint (did you mean fexit?)",
@@ -187,7 +191,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.traces, Traces { sampler: Sampler::ParentBasedTraceIdRatio, ratio: 0.25 });
     assert_eq!(config.kernel.door, Door::Tracepoint);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
-    assert_eq!(config.log_level.as_deref(), Some("debug"));
+    assert_eq!(config.log_level, Some("debug".parse().unwrap()));
 }
 
 const FULL: &str = "

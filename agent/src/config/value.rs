@@ -3,7 +3,10 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::problem::nearest;
-use crate::discover::{Pattern, Ports};
+use crate::{
+    discover::{Pattern, Ports},
+    log::LogFilter,
+};
 
 /// A value that can be written as one text. The error says what was expected.
 pub(super) trait Setting: Sized {
@@ -71,6 +74,13 @@ impl Setting for Pattern {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse::<Self>()
             .map_err(|error| format!("a glob such as /srv/*/shop: {}", error.reason()))
+    }
+}
+
+impl Setting for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map_err(|_| "a level such as debug, or filters such as remora::export=trace".into())
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Of a process that is not selected only this is read: the `exe` link, `comm` if a selector asks for
 //! it, and, if a selector asks for ports, its `fd` links, its `ns/net` link and the listening sockets
-//! of that network namespace. Every read goes through one descriptor of `/proc/PID`, so that a pid
-//! that is reused meanwhile gives an error, not another process's facts.
+//! of that network namespace. Reads go through one descriptor of `/proc/PID`, so that a pid that is
+//! reused meanwhile gives an error, not another process's facts. `tests/least_data.rs` proves it.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
@@ -329,12 +329,12 @@ impl Listening {
     }
 }
 
-/// Inode of the process's network namespace, by its link: `net:[4026531840]`.
+/// Inode of the process's network namespace, by its link: `net:[4026531840]`. This is read by path,
+/// so it could be another process's after all: then its table is searched for inodes that it does
+/// not hold, for they are unique across namespaces.
 fn network_namespace(process: &Process) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{}/ns/net", process.pid())).ok()?;
-    let inode = link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
-    // Read by path, not through the process's descriptor: make sure it was not another's.
-    process.is_alive().then_some(inode)
+    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn read_comm(process: &Process) -> Option<String> {
