@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     path::{Component, Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use remora::discover::{Change, Criteria, Host, Scanner, Selector, Selectors};
@@ -101,6 +101,10 @@ fn assert_only(found: &BTreeSet<String>, allowed: &[&[&str]]) {
 /// Files below `/proc/PID` that the scanner looked at: of all processes that are not selected, and of
 /// the one that is. Both empty, with a reason printed, where there is no strace.
 fn looked_at(criterion: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    // One at a time: a file that a thread just wrote cannot be executed while a child forked by
+    // another thread still has it open (ETXTBSY).
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let bystander = Bystander::start(folder.path(), "bystander");
     let chosen = Bystander::start(folder.path(), &format!("chosen-{criterion}"));
