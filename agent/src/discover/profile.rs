@@ -1,0 +1,285 @@
+//! Who a *selected* process is: the resource its spans carry. Only here are a process's environment,
+//! command line and control group read.
+//!
+//! Precedence, first wins: the selector's name; what makes the process itself (`process.pid`,
+//! `telemetry.distro.*`); the target's `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; the agent's
+//! `OTEL_RESOURCE_ATTRIBUTES`; what was detected. `telemetry.sdk.*` is never taken over: it would say
+//! that another SDK made the spans. Arguments stay out: they may hold secrets.
+
+use std::{io::Read, path::Path};
+
+use opentelemetry_semantic_conventions::attribute as key;
+use procfs::process::Process;
+
+use super::{
+    container::container_id, host::Host, resource_attributes, service_name::service_name,
+    sha1::instance_uuid,
+};
+use crate::{attribute::Value, resource::Resource};
+
+/// Bounds of what is read of one process, in bytes.
+const ENVIRON_LIMIT: u64 = 1 << 20;
+const COMMAND_LINE_LIMIT: u64 = 64 << 10;
+const CGROUP_LIMIT: u64 = 64 << 10;
+
+/// Attributes that a process shares with the children it forks, until they exec.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Profile(Vec<(Box<str>, Value)>);
+
+/// What [`Profile::new`] makes a profile of.
+#[derive(Clone, Copy, Debug)]
+struct Raw<'a> {
+    exe: &'a Path,
+    comm: &'a str,
+    environ: &'a [u8],
+    command_line: &'a [u8],
+    cgroup: &'a str,
+}
+
+impl Profile {
+    /// Reads the profile of a selected process. What cannot be read (it may be gone) is left out.
+    pub(super) fn read(
+        process: &Process,
+        exe: &Path,
+        service_name: Option<&str>,
+        host: &Host,
+    ) -> Self {
+        let text =
+            |file, limit| String::from_utf8_lossy(&bounded(process, file, limit)).into_owned();
+        let comm = text("comm", 64);
+        let environ = bounded(process, "environ", ENVIRON_LIMIT);
+        let command_line = bounded(process, "cmdline", COMMAND_LINE_LIMIT);
+        let cgroup = text("cgroup", CGROUP_LIMIT);
+        let raw = Raw {
+            exe,
+            comm: comm.trim_end(),
+            environ: &environ,
+            command_line: &command_line,
+            cgroup: &cgroup,
+        };
+        Self::new(raw, service_name, host)
+    }
+
+    fn new(raw: Raw<'_>, selector_name: Option<&str>, host: &Host) -> Self {
+        let mut attributes: Vec<(Box<str>, Value)> = Vec::with_capacity(24);
+        let mut add = |key: &str, value: &str| {
+            if !value.is_empty() {
+                attributes.push((key.into(), value.into()));
+            }
+        };
+        add(key::SERVICE_NAME, selector_name.unwrap_or_default());
+        add(key::TELEMETRY_DISTRO_NAME, "remora");
+        add(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
+        add(key::SERVICE_NAME, &variable(raw.environ, "OTEL_SERVICE_NAME").unwrap_or_default());
+        for (key, value) in own_attributes(raw.environ) {
+            add(&key, &value);
+        }
+        let agent_wide = host
+            .agent_attributes
+            .iter()
+            .filter(|(key, _)| !is_reserved(key) && **key != *key::SERVICE_INSTANCE_ID);
+        for (key, value) in agent_wide {
+            if let Value::Str(value) = value {
+                add(key, value);
+            }
+        }
+        let line: Vec<String> = raw
+            .command_line
+            .split(|&byte| byte == 0)
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect();
+        let exe_name = raw.exe.file_name().unwrap_or_default().to_string_lossy();
+        add(key::SERVICE_NAME, &service_name(raw.exe, &line));
+        add(key::PROCESS_EXECUTABLE_NAME, &exe_name);
+        add(key::PROCESS_EXECUTABLE_PATH, &raw.exe.to_string_lossy());
+        add(key::PROCESS_COMMAND, command(&line, raw.comm));
+        add(key::CONTAINER_ID, container_id(raw.cgroup).unwrap_or_default());
+        attributes.extend(host.attributes.iter().cloned());
+        Self(attributes)
+    }
+
+    /// The resource of the process `tgid` that has this profile. `start_time` in clock ticks since
+    /// boot tells it from an earlier process of the same number.
+    pub(super) fn resource(
+        &self,
+        tgid: u32,
+        parent: Option<u32>,
+        start_time: u64,
+        host: &Host,
+    ) -> Resource {
+        let instance = instance_uuid(&format!(
+            "{}/{}/{tgid}/{start_time}",
+            host.id.as_deref().unwrap_or_default(),
+            host.boot_id,
+        ));
+        let pid = |key: &str, pid: u32| (Box::from(key), Value::Int(pid.into()));
+        let of_process = std::iter::once(pid(key::PROCESS_PID, tgid))
+            .chain(parent.map(|parent| pid(key::PROCESS_PARENT_PID, parent)));
+        Resource::new(
+            of_process
+                .chain(self.0.iter().cloned())
+                .chain([(key::SERVICE_INSTANCE_ID.into(), instance.into())]),
+        )
+    }
+}
+
+/// At most `limit` bytes of a file below `/proc/PID`; none if it cannot be read.
+fn bounded(process: &Process, file: &str, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(file) = process.open_relative(file)
+        && let Err(error) = file.take(limit).read_to_end(&mut bytes)
+    {
+        tracing::debug!(pid = process.pid(), %error, "process ended while it was read");
+    }
+    bytes
+}
+
+fn variable(environ: &[u8], name: &str) -> Option<String> {
+    environ.split(|&byte| byte == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).trim().to_owned())
+    })
+}
+
+/// The target's own resource attributes. Malformed ones are the target's mistake, not ours: they
+/// are left out as its SDK would leave them out.
+fn own_attributes(environ: &[u8]) -> Vec<(String, String)> {
+    let text = variable(environ, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
+    match resource_attributes::parse(&text) {
+        Ok(pairs) => pairs.into_iter().filter(|(key, _)| !is_reserved(key)).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "target's OTEL_RESOURCE_ATTRIBUTES ignored");
+            Vec::new()
+        }
+    }
+}
+
+/// Keys that only the agent may set.
+fn is_reserved(key: &str) -> bool {
+    key.starts_with("telemetry.sdk.") || key.starts_with("telemetry.distro.")
+}
+
+/// The command name: what the process was started as, without arguments. Programs that rewrite
+/// their title (`nginx: worker process`, `postgres: user db`) put arguments there.
+fn command<'a>(line: &'a [String], comm: &'a str) -> &'a str {
+    match line.first() {
+        Some(first)
+            if !first.is_empty()
+                && first.len() <= 1024
+                && !first.contains(|c: char| c.is_whitespace() || c.is_control()) =>
+        {
+            first
+        }
+        _ => comm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host {
+            id: Some("m".into()),
+            boot_id: "b".into(),
+            agent_attributes: vec![
+                ("team".into(), "agent".into()),
+                ("zone".into(), "z1".into()),
+                ("telemetry.sdk.name".into(), "x".into()),
+                ("service.instance.id".into(), "one for all".into()),
+            ],
+            attributes: vec![("host.name".into(), "box".into())],
+        }
+    }
+
+    fn raw() -> Raw<'static> {
+        Raw {
+            exe: Path::new("/usr/bin/python3.11"),
+            comm: "python3",
+            environ: b"PATH=/bin\0",
+            command_line: b"python3\0/srv/app.py\0--password=hunter2\0",
+            cgroup: "0::/",
+        }
+    }
+
+    fn resource(raw: Raw<'_>, selector_name: Option<&str>) -> Resource {
+        Profile::new(raw, selector_name, &host()).resource(42, Some(1), 99, &host())
+    }
+
+    fn str<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
+        match resource.find(key)? {
+            Value::Str(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn service_name_comes_from_selector_then_environment_then_program() {
+        let both = b"OTEL_RESOURCE_ATTRIBUTES=service.name=low\0OTEL_SERVICE_NAME=high\0";
+        let one = b"OTEL_RESOURCE_ATTRIBUTES=service.name=low\0";
+        let rows: [(&[u8], Option<&str>, &str); 4] = [
+            (both, Some("chosen"), "chosen"),
+            (both, None, "high"),
+            (one, None, "low"),
+            (b"", None, "app"),
+        ];
+        for (environ, selector_name, expected) in rows {
+            let found = resource(Raw { environ, ..raw() }, selector_name);
+            assert_eq!(found.service_name(), expected);
+        }
+    }
+
+    #[test]
+    fn the_targets_attributes_come_before_the_agents() {
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=team=target,host.name=named\0";
+        let found = resource(Raw { environ, ..raw() }, None);
+        assert_eq!(str(&found, "team"), Some("target"));
+        assert_eq!(str(&found, "zone"), Some("z1"));
+        assert_eq!(str(&found, "host.name"), Some("named"));
+    }
+
+    #[test]
+    fn never_claims_another_sdk() {
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=telemetry.sdk.name=java,telemetry.distro.name=y\0";
+        let found = resource(Raw { environ, ..raw() }, None);
+        assert_eq!(str(&found, "telemetry.sdk.name"), None);
+        assert_eq!(str(&found, "telemetry.distro.name"), Some("remora"));
+    }
+
+    #[test]
+    fn arguments_and_foreign_variables_stay_out() {
+        let environ = b"AWS_SECRET_ACCESS_KEY=hunter3\0";
+        let found = format!("{:?}", resource(Raw { environ, ..raw() }, None));
+        assert!(!found.contains("hunter"), "{found}");
+        assert!(found.contains("process.command"), "{found}");
+    }
+
+    #[test]
+    fn a_rewritten_title_is_not_the_command() {
+        let command_line = b"postgres: alice secrets 10.0.0.1 idle\0";
+        let found = resource(Raw { command_line, comm: "postgres", ..raw() }, None);
+        assert_eq!(str(&found, "process.command"), Some("postgres"));
+    }
+
+    #[test]
+    fn instances_differ_by_process_and_start() {
+        let profile = Profile::new(raw(), None, &host());
+        let id = |tgid, start| {
+            let resource = profile.resource(tgid, None, start, &host());
+            str(&resource, "service.instance.id").unwrap().to_owned()
+        };
+        assert_eq!(id(1, 1), id(1, 1));
+        assert_ne!(id(1, 1), id(1, 2));
+        assert_ne!(id(1, 1), id(2, 1));
+        assert_ne!(id(1, 1), "one for all");
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=mine\0";
+        let named = resource(Raw { environ, ..raw() }, None);
+        assert_eq!(str(&named, "service.instance.id"), Some("mine"));
+    }
+
+    #[test]
+    fn malformed_attributes_of_the_target_are_left_out_whole() {
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=team=target,oops\0";
+        assert_eq!(str(&resource(Raw { environ, ..raw() }, None), "team"), Some("agent"));
+    }
+}

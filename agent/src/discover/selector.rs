@@ -1,0 +1,327 @@
+//! Which processes are selected: a pure function from what may be known of a process to the selector
+//! that takes it. Reading those facts is the scanner's business.
+
+use std::path::{Path, PathBuf};
+
+use super::{Pattern, Ports};
+
+/// What a selector or an exclusion asks for. Kinds are combined by *and*, the values of one kind by
+/// *or*; a kind without values asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Criteria {
+    /// Process ids as `/proc` of the agent shows them.
+    pub pids: Vec<u32>,
+    /// Executable path or file name.
+    pub exe: Vec<Pattern>,
+    /// Command name (`/proc/PID/comm`).
+    pub comm: Vec<Pattern>,
+    /// TCP ports the process listens on.
+    pub ports: Ports,
+    /// Control groups, with those below them.
+    pub cgroups: Vec<PathBuf>,
+    /// Every process.
+    pub all: bool,
+}
+
+impl Criteria {
+    /// Whether nothing is asked for; such criteria match no process.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a process with these facts is meant.
+    #[must_use]
+    pub fn matches(&self, facts: &Facts<'_>) -> bool {
+        let exe = || self.exe.iter().any(|pattern| pattern.matches_exe(facts.exe));
+        let comm = || self.comm.iter().any(|pattern| pattern.matches_comm(facts.comm));
+        let port = || facts.ports.iter().any(|&port| self.ports.contains(port));
+        let cgroup = || self.cgroups.iter().any(|cgroup| facts.cgroups.contains(&&**cgroup));
+        !self.is_empty()
+            && (self.pids.is_empty() || self.pids.contains(&facts.tgid))
+            && (self.exe.is_empty() || exe())
+            && (self.comm.is_empty() || comm())
+            && (self.ports.is_empty() || port())
+            && (self.cgroups.is_empty() || cgroup())
+    }
+}
+
+/// Takes processes, and names the service they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector {
+    /// `service.name` of what it takes; without one the process decides.
+    pub name: Option<Box<str>>,
+    pub criteria: Criteria,
+    /// What it leaves although `criteria` match.
+    pub exclude: Vec<Criteria>,
+}
+
+/// Everything selection may know of a process that is not selected (yet).
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub tgid: u32,
+    pub exe: &'a Path,
+    /// Empty unless [`Needs::comm`].
+    pub comm: &'a str,
+    /// Ports it listens on; empty unless [`Needs::ports`].
+    pub ports: &'a [u16],
+    /// Those of [`Selectors::cgroups`] that have it as a member.
+    pub cgroups: &'a [&'a Path],
+}
+
+/// What selection has to know beyond pid and executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    pub comm: bool,
+    pub ports: bool,
+}
+
+/// The selector that took a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection<'a> {
+    pub service_name: Option<&'a str>,
+    /// Position in the list of selectors.
+    pub selector: usize,
+}
+
+/// All selectors in order; the first that matches takes the process.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selectors {
+    selectors: Vec<Selector>,
+    exclude: Vec<Criteria>,
+    own_pid: u32,
+}
+
+/// No selector was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no process is selected: name some with --exe GLOB, --port PORTS, --cmd GLOB, --pid PID or \
+     --cgroup PATH, list `selectors:` in the configuration file, or take every process with --all"
+)]
+pub struct NothingSelected;
+
+impl Selectors {
+    /// Selectors for `remora run`.
+    ///
+    /// # Errors
+    /// [`NothingSelected`] if no selector asks for anything.
+    pub fn new(
+        selectors: Vec<Selector>,
+        exclude: Vec<Criteria>,
+        own_pid: u32,
+    ) -> Result<Self, NothingSelected> {
+        if selectors.iter().all(|selector| selector.criteria.is_empty()) {
+            return Err(NothingSelected);
+        }
+        Ok(Self { selectors, exclude, own_pid })
+    }
+
+    /// Selectors for `remora exec`: selector 0, called `name`, matches nothing by itself; its
+    /// processes are handed to the scanner and inherit from there.
+    #[must_use]
+    pub fn for_exec(name: Option<Box<str>>, exclude: Vec<Criteria>, own_pid: u32) -> Self {
+        let selector = Selector { name, ..Selector::default() };
+        Self { selectors: vec![selector], exclude, own_pid }
+    }
+
+    /// The first selector that takes the process, if any. Never takes the agent itself.
+    #[must_use]
+    pub fn select(&self, facts: &Facts<'_>) -> Option<Selection<'_>> {
+        if self.excludes(facts) {
+            return None;
+        }
+        let takes = |selector: &Selector| {
+            selector.criteria.matches(facts)
+                && !selector.exclude.iter().any(|criteria| criteria.matches(facts))
+        };
+        self.selectors.iter().position(takes).map(|selector| self.selection(selector))
+    }
+
+    /// Whether the process must not be selected, not even by inheritance.
+    #[must_use]
+    pub fn excludes(&self, facts: &Facts<'_>) -> bool {
+        facts.tgid == self.own_pid || self.exclude.iter().any(|criteria| criteria.matches(facts))
+    }
+
+    /// Whether `selector` itself excludes the process (an inherited one, after an exec).
+    #[must_use]
+    pub fn selector_excludes(&self, selector: usize, facts: &Facts<'_>) -> bool {
+        self.selectors
+            .get(selector)
+            .is_some_and(|s| s.exclude.iter().any(|criteria| criteria.matches(facts)))
+    }
+
+    /// The selection of what `selector` takes.
+    #[must_use]
+    pub fn selection(&self, selector: usize) -> Selection<'_> {
+        let service_name = self.selectors.get(selector).and_then(|s| s.name.as_deref());
+        Selection { service_name, selector }
+    }
+
+    /// What [`Self::select`] has to be told.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        Needs {
+            comm: self.criteria().any(|criteria| !criteria.comm.is_empty()),
+            ports: self.criteria().any(|criteria| !criteria.ports.is_empty()),
+        }
+    }
+
+    /// Every control group that is named.
+    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.criteria().flat_map(|criteria| criteria.cgroups.iter().map(|path| &**path))
+    }
+
+    /// Every process id that a selector names.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.selectors.iter().flat_map(|selector| selector.criteria.pids.iter().copied())
+    }
+
+    /// Forgets a process id whose process is gone: the next one of that number is another. A
+    /// selector whose last pid went keeps asking for one that cannot exist.
+    pub fn retire_pid(&mut self, pid: u32) {
+        for selector in &mut self.selectors {
+            for named in selector.criteria.pids.iter_mut().filter(|named| **named == pid) {
+                *named = 0;
+            }
+        }
+    }
+
+    fn criteria(&self) -> impl Iterator<Item = &Criteria> {
+        let of_selectors =
+            self.selectors.iter().flat_map(|s| std::iter::once(&s.criteria).chain(&s.exclude));
+        of_selectors.chain(&self.exclude)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u32 = 7;
+
+    fn exe(pattern: &str) -> Criteria {
+        Criteria { exe: vec![pattern.parse().unwrap()], ..Criteria::default() }
+    }
+
+    fn select(selectors: Vec<Selector>, exclude: Vec<Criteria>, facts: Facts<'_>) -> Option<usize> {
+        let selectors = Selectors::new(selectors, exclude, OWN).unwrap();
+        selectors.select(&facts).map(|selection| selection.selector)
+    }
+
+    fn one(criteria: Criteria) -> Vec<Selector> {
+        vec![Selector { criteria, ..Selector::default() }]
+    }
+
+    fn nginx() -> Facts<'static> {
+        Facts {
+            tgid: 42,
+            exe: Path::new("/usr/sbin/nginx"),
+            comm: "nginx",
+            ports: &[80, 443],
+            cgroups: &[],
+        }
+    }
+
+    #[test]
+    fn selects_by_pid() {
+        let pid = |pid| one(Criteria { pids: vec![pid], ..Criteria::default() });
+        assert_eq!(select(pid(42), vec![], nginx()), Some(0));
+        assert_eq!(select(pid(43), vec![], nginx()), None);
+    }
+
+    #[test]
+    fn selects_by_executable() {
+        assert_eq!(select(one(exe("nginx")), vec![], nginx()), Some(0));
+        assert_eq!(select(one(exe("/opt/**")), vec![], nginx()), None);
+    }
+
+    #[test]
+    fn selects_by_command_name() {
+        let comm =
+            |p: &str| one(Criteria { comm: vec![p.parse().unwrap()], ..Criteria::default() });
+        assert_eq!(select(comm("ngin?"), vec![], nginx()), Some(0));
+        assert_eq!(select(comm("apache2"), vec![], nginx()), None);
+    }
+
+    #[test]
+    fn selects_by_listening_port() {
+        let ports = |p: &str| one(Criteria { ports: p.parse().unwrap(), ..Criteria::default() });
+        assert_eq!(select(ports("400-500"), vec![], nginx()), Some(0));
+        assert_eq!(select(ports("8080"), vec![], nginx()), None);
+        assert_eq!(select(ports("443"), vec![], Facts { ports: &[], ..nginx() }), None);
+    }
+
+    #[test]
+    fn selects_by_control_group() {
+        let group = Path::new("/system.slice/nginx.service");
+        let selectors = one(Criteria { cgroups: vec![group.into()], ..Criteria::default() });
+        let member = Facts { cgroups: &[group], ..nginx() };
+        assert_eq!(select(selectors.clone(), vec![], member), Some(0));
+        assert_eq!(select(selectors, vec![], nginx()), None);
+    }
+
+    #[test]
+    fn kinds_within_one_selector_must_all_match() {
+        let both = Criteria { ports: "8080".parse().unwrap(), ..exe("nginx") };
+        assert_eq!(select(one(both), vec![], nginx()), None);
+    }
+
+    #[test]
+    fn the_first_selector_that_matches_names_the_service() {
+        let named = |name: &str, pattern| Selector {
+            name: Some(name.into()),
+            criteria: exe(pattern),
+            exclude: vec![],
+        };
+        let list = vec![named("none", "apache"), named("edge", "nginx"), named("late", "ngin*")];
+        let selectors = Selectors::new(list, vec![], OWN).unwrap();
+        let expected = Selection { service_name: Some("edge"), selector: 1 };
+        assert_eq!(selectors.select(&nginx()), Some(expected));
+    }
+
+    #[test]
+    fn an_exclusion_beats_every_selector() {
+        let all = one(Criteria { all: true, ..Criteria::default() });
+        assert_eq!(select(all.clone(), vec![], nginx()), Some(0));
+        assert_eq!(select(all, vec![exe("nginx")], nginx()), None);
+    }
+
+    #[test]
+    fn a_selectors_own_exclusion_leaves_the_process_to_later_selectors() {
+        let picky = Selector { criteria: exe("ngin*"), exclude: vec![exe("nginx")], name: None };
+        let list = vec![picky, Selector { criteria: exe("nginx"), ..Selector::default() }];
+        assert_eq!(select(list, vec![], nginx()), Some(1));
+    }
+
+    #[test]
+    fn never_selects_the_agent() {
+        let all = one(Criteria { all: true, ..Criteria::default() });
+        assert_eq!(select(all, vec![], Facts { tgid: OWN, ..nginx() }), None);
+    }
+
+    #[test]
+    fn a_retired_pid_does_not_select_its_next_holder() {
+        let list = one(Criteria { pids: vec![42], ..Criteria::default() });
+        let mut selectors = Selectors::new(list, vec![], OWN).unwrap();
+        assert!(selectors.select(&nginx()).is_some());
+        selectors.retire_pid(42);
+        assert!(selectors.select(&nginx()).is_none());
+    }
+
+    #[test]
+    fn nothing_selected_is_an_error_that_says_what_to_do() {
+        assert_eq!(Selectors::new(vec![], vec![], OWN), Err(NothingSelected));
+        assert_eq!(Selectors::new(vec![Selector::default()], vec![], OWN), Err(NothingSelected));
+        assert!(NothingSelected.to_string().contains("--exe"));
+    }
+
+    #[test]
+    fn asks_only_for_facts_that_some_selector_needs() {
+        let selectors = Selectors::new(one(exe("a")), vec![], OWN).unwrap();
+        assert_eq!(selectors.needs(), Needs { comm: false, ports: false });
+        let port = Criteria { ports: Ports::from(80), ..Criteria::default() };
+        let selectors = Selectors::new(one(exe("a")), vec![port], OWN).unwrap();
+        assert_eq!(selectors.needs(), Needs { comm: false, ports: true });
+    }
+}
