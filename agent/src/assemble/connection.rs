@@ -361,13 +361,17 @@ impl Connection {
         let is_request = self.carries_requests(fragment.direction);
         let owner = half_of(&self.halves, fragment.direction).owner;
         let Some(pending) = find(&mut self.open, owner) else { return };
-        if is_request {
-            pending.http.request_content_len = pending.http.request_content_len.saturating_add(len);
-            pending.request_end_ns = fragment.mono_ns;
+        // Behind a cut head the rest of the head cannot be told from content: neither is counted.
+        let (content_len, end_ns, cut) = if is_request {
+            let content_len = &mut pending.http.request_content_len;
+            (content_len, &mut pending.request_end_ns, pending.marks.request_head_cut)
         } else {
-            pending.http.response_content_len =
-                pending.http.response_content_len.saturating_add(len);
-            pending.end_ns = fragment.mono_ns;
+            let content_len = &mut pending.http.response_content_len;
+            (content_len, &mut pending.end_ns, pending.marks.response_head_cut)
+        };
+        *end_ns = fragment.mono_ns;
+        if !cut {
+            *content_len = content_len.saturating_add(len);
         }
     }
 
@@ -578,8 +582,8 @@ impl Connection {
         if self.open.is_empty() {
             self.uncounted = 0;
             let responses = half_mut(&mut self.halves, requests.flip());
-            let lost_track = matches!(responses.state, State::Skip { .. } | State::Blind);
-            if lost_track && !self.pipelines {
+            let settled = matches!(responses.state, State::Start | State::Head | State::Ended);
+            if !settled && !self.pipelines {
                 responses.enter(State::Start);
                 responses.owner = 0;
             }
@@ -701,6 +705,10 @@ impl Connection {
             Mode::Unknown { .. } => {
                 half.enter(State::Skip { until_other_beyond: None });
                 self.reject_turn(bytes, fragment, cx);
+            }
+            Mode::Http { .. } if half.tentative => {
+                half.enter(State::Blind);
+                self.content(fragment, bytes.len() as u64);
             }
             Mode::Http { requests } if requests == fragment.direction => {
                 half.enter(State::Skip { until_other_beyond: Some(fragment.other_pos) });
@@ -855,14 +863,23 @@ impl Connection {
                 }
             }
             State::Blind => {
-                let may_be_head = half.tail_ends
-                    && !matches!(self.parse(fragment.direction, bytes), Parse::NotThis(_));
-                if (looks_like_head || may_be_head) && self.blind_may_end(fragment) {
-                    if !self.carries_requests(fragment.direction) {
-                        self.end_front_if_blind(cx);
-                    }
-                    half_mut(&mut self.halves, fragment.direction).enter(State::Start);
+                if !self.blind_may_end(fragment) {
+                    return;
                 }
+                // Where a head is due, its first piece may be too short to look like one.
+                let is_request = self.carries_requests(fragment.direction);
+                let due = half.tail_ends || (is_request && !self.pipelines);
+                let begins = looks_like_head
+                    || (due && !matches!(self.parse(fragment.direction, bytes), Parse::NotThis(_)));
+                if !begins {
+                    return;
+                }
+                if !is_request {
+                    self.end_front_if_blind(cx);
+                }
+                let half = half_mut(&mut self.halves, fragment.direction);
+                half.enter(State::Start);
+                half.tentative = is_request && !looks_like_head;
             }
             _ => {}
         }
@@ -887,7 +904,7 @@ impl Connection {
         let half = half_of(&self.halves, fragment.direction);
         let owner = self.open.iter().find(|pending| pending.serial == half.owner);
         match owner {
-            None => true,
+            None => half.tail_ends || self.pipelines || fragment.other_pos > half.other_pos,
             Some(_) if half.tail_ends => true,
             Some(owner) if self.carries_requests(fragment.direction) => {
                 owner.answered && fragment.other_pos > half.other_pos

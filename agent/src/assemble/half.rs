@@ -46,6 +46,8 @@ pub(super) struct Half {
     tail: Tail,
     /// The last fragment of [`State::Blind`] content seemed to end it.
     pub(super) tail_ends: bool,
+    /// [`State::Head`] may turn out to be more of what was [`State::Blind`].
+    pub(super) tentative: bool,
 }
 
 /// Up to 8 bytes; the last one is in the lowest byte.
@@ -77,6 +79,7 @@ impl Half {
             other_pos: 0,
             tail: Tail::default(),
             tail_ends: false,
+            tentative: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl Half {
     }
 
     pub(super) fn enter(&mut self, state: State) {
+        self.tentative &= matches!((self.state, state), (State::Start, State::Head));
         self.state = state;
         self.searched = 0;
         self.tail_ends = false;
