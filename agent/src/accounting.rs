@@ -18,11 +18,13 @@ pub enum Lost {
     Malformed,
     /// The connection table was full.
     ConnectionsFull,
+    /// The agent stopped while it was open.
+    Stopped,
 }
 
 impl Lost {
     /// All reasons, in the order they are printed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Gap,
         Self::HeadCut,
         Self::PipelineCut,
@@ -30,6 +32,7 @@ impl Lost {
         Self::TooManyOpen,
         Self::Malformed,
         Self::ConnectionsFull,
+        Self::Stopped,
     ];
 
     /// The value of the `reason` attribute.
@@ -43,6 +46,7 @@ impl Lost {
             Self::TooManyOpen => "too_many_open",
             Self::Malformed => "malformed",
             Self::ConnectionsFull => "connections_full",
+            Self::Stopped => "stopped",
         }
     }
 }

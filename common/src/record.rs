@@ -164,6 +164,9 @@ pub struct Data {
     pub context: u64,
     /// See [`data_flag::TAIL`].
     pub tail: [u8; 8],
+    /// Position of the opposite direction when the call returned: which bytes of the two directions
+    /// came first is then known although the records between them were lost. 0 if not kept.
+    pub other_pos: u64,
 }
 
 /// Length of a Unix socket path, `UNIX_PATH_MAX`.
@@ -340,7 +343,7 @@ pub const CLASS_HUGE: usize = 16384;
 pub const MAX_HEAD_LEN: usize = CLASS_HUGE;
 
 const _: () = {
-    assert!(size_of::<Data>() == 72);
+    assert!(size_of::<Data>() == 80);
     assert!(size_of::<Open>() == 192);
     assert!(size_of::<Close>() == 48);
     assert!(size_of::<Process>() == 40);

@@ -1,1 +1,317 @@
-//! TBD
+//! From records to exchanges: which request met which response, when, and how sure that is.
+//!
+//! [`Assembler`] finds the record's connection and keeps time; `connection` knows what the bytes of
+//! its two directions mean for each other, `half` where one direction stands, `pending` what is
+//! known of an exchange that is not over. Where records were lost, positions decide: what can still
+//! be told for certain is told and marked, everything else is counted as lost with a reason.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use hashbrown::{HashMap, hash_map::Entry};
+use remora_common::record::{Direction, Open, Source, open_flag};
+
+use crate::{
+    accounting::Lost,
+    decode::{Data, Record},
+    exchange::{self, Endpoint, Exchange, Sink, Started},
+    protocol::http1,
+};
+
+mod connection;
+mod endpoint;
+mod half;
+mod http;
+mod pending;
+#[cfg(test)]
+mod tests;
+
+use connection::Connection;
+
+/// How often connections are looked through for time-outs, nanoseconds.
+const SWEEP_NS: u64 = 1_000_000_000;
+/// Head buffers kept for the next head that comes in pieces.
+const SPARE_BUFFERS: usize = 32;
+
+/// What bounds the state of reassembly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections followed at a time; records of others are counted.
+    pub max_connections: usize,
+    /// Requests of one connection that wait for their response.
+    pub max_open_per_connection: usize,
+    /// Without a response for this long a request is given up.
+    pub no_response_ns: u64,
+    /// How long an end that nothing has confirmed yet is waited with.
+    pub end_grace_ns: u64,
+    /// Without a byte for this long a connection is forgotten.
+    pub idle_ns: u64,
+    /// A pipelined connection that lost records is trusted again after a silence this long.
+    pub resync_idle_ns: u64,
+    /// Longest head that is put together from several records, bytes.
+    pub max_head_len: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 32_768,
+            max_open_per_connection: 128,
+            no_response_ns: 60_000_000_000,
+            end_grace_ns: 20_000_000,
+            idle_ns: 900_000_000_000,
+            resync_idle_ns: 1_000_000_000,
+            max_head_len: 64 << 10,
+        }
+    }
+}
+
+/// The books of reassembly. `parsed` and the records after it add up to the records that were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Records whose bytes took part in an exchange, or told of a connection.
+    pub parsed: u64,
+    /// Data records of connections that are not HTTP/1, or not any more.
+    pub records_other_protocol: u64,
+    /// Data records between a loss and the next message that could be recognised.
+    pub records_skipped: u64,
+    /// Data records whose bytes were known already.
+    pub records_duplicate: u64,
+    /// Data records without bytes, or at impossible positions.
+    pub records_empty: u64,
+    /// Records of connections beyond the limit.
+    pub records_refused: u64,
+    /// Records that are of no concern here (processes, listeners), or of connections that are gone.
+    pub records_elsewhere: u64,
+
+    /// Connections begun, and those that were ended by the agent: idle, or to stop.
+    pub connections: u64,
+    pub connections_evicted: u64,
+    /// Connections found not to be HTTP/1.
+    pub connections_other_protocol: u64,
+    /// Application bytes of all data records, and those of them that were captured.
+    pub bytes: u64,
+    pub bytes_captured: u64,
+    /// Holes in positions, and the bytes that fell into them.
+    pub gaps: u64,
+    pub gap_bytes: u64,
+
+    /// Exchanges announced, finished, and lost; the lost include some that were never announced.
+    pub started: u64,
+    pub finished: u64,
+    pub lost: u64,
+}
+
+/// Reassembles any number of connections on one thread.
+#[derive(Debug)]
+pub struct Assembler {
+    connections: HashMap<u64, Box<Connection>, foldhash::fast::RandomState>,
+    shared: Shared,
+    swept_ns: u64,
+}
+
+/// What connections share.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    stats: Stats,
+    last_serial: u64,
+    /// `(when, connection)`: ends to be confirmed, in the order in which they were put in.
+    due: VecDeque<(u64, u64)>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// [`Shared`] together with where results go.
+struct Cx<'a, S> {
+    shared: &'a mut Shared,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Cx<'_, S> {
+    fn started(&mut self, started: &Started) {
+        self.shared.stats.started += 1;
+        self.sink.started(started);
+    }
+
+    fn finished(&mut self, exchange: Exchange) {
+        self.shared.stats.finished += 1;
+        self.sink.finished(exchange);
+    }
+
+    fn lost(&mut self, serial: u64, reason: Lost) {
+        self.shared.stats.lost += 1;
+        self.sink.lost(serial, reason);
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.shared.last_serial += 1;
+        self.shared.last_serial
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.shared.spare.pop().unwrap_or_default()
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && self.shared.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.shared.spare.push(buffer);
+        }
+    }
+}
+
+impl Assembler {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            connections: HashMap::default(),
+            shared: Shared {
+                limits,
+                stats: Stats::default(),
+                last_serial: 0,
+                due: VecDeque::new(),
+                spare: Vec::new(),
+            },
+            swept_ns: 0,
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Connections followed at the moment.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Takes one record. Records of a connection have to come in the order of the ring.
+    pub fn record(&mut self, record: &Record<'_>, out: &mut impl Sink) {
+        match record {
+            Record::Data(data) => self.data(data, out),
+            Record::Open { role: _, open } => self.open(open),
+            Record::Close { cause, close } => {
+                let cx = &mut Cx { shared: &mut self.shared, sink: out };
+                let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id) else {
+                    cx.shared.stats.records_elsewhere += 1;
+                    return;
+                };
+                cx.shared.stats.parsed += 1;
+                if entry.get_mut().close(*cause, close, cx) {
+                    entry.remove();
+                }
+            }
+            Record::Process { .. } | Record::Listen(_) => {
+                self.shared.stats.records_elsewhere += 1;
+            }
+        }
+    }
+
+    /// Lets time pass: ends that were waited with, time-outs, idle connections. To be called every
+    /// few milliseconds with `CLOCK_MONOTONIC`, not before the records up to then were taken.
+    pub fn tick(&mut self, mono_ns: u64, out: &mut impl Sink) {
+        let cx = &mut Cx { shared: &mut self.shared, sink: out };
+        while let Some(&(when_ns, conn_id)) = cx.shared.due.front() {
+            if when_ns > mono_ns {
+                break;
+            }
+            cx.shared.due.pop_front();
+            if let Some(connection) = self.connections.get_mut(&conn_id) {
+                connection.due(mono_ns, cx);
+            }
+        }
+        if mono_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
+            self.swept_ns = mono_ns;
+            self.connections.retain(|_, connection| {
+                connection.sweep(mono_ns, cx);
+                let keep = !connection.is_idle(mono_ns, cx.shared.limits.idle_ns);
+                if !keep {
+                    connection.give_up(mono_ns, cx);
+                    cx.shared.stats.connections_evicted += 1;
+                }
+                keep
+            });
+        }
+    }
+
+    /// Ends everything because the agent stops: what is known to be over is finished, what is not is
+    /// lost with [`Lost::Stopped`].
+    pub fn finish(&mut self, mono_ns: u64, out: &mut impl Sink) {
+        self.tick(mono_ns, out);
+        let cx = &mut Cx { shared: &mut self.shared, sink: out };
+        for (_, mut connection) in self.connections.drain() {
+            connection.stop(cx);
+            cx.shared.stats.connections_evicted += 1;
+        }
+        cx.shared.due.clear();
+    }
+
+    fn data(&mut self, data: &Data<'_>, out: &mut impl Sink) {
+        let full = self.connections.len() >= self.shared.limits.max_connections;
+        let cx = &mut Cx { shared: &mut self.shared, sink: out };
+        cx.shared.stats.bytes += u64::from(data.header.total_len);
+        cx.shared.stats.bytes_captured += u64::from(data.header.head_len);
+        match self.connections.entry(data.header.conn_id) {
+            Entry::Occupied(entry) => entry.into_mut().data(data, cx),
+            Entry::Vacant(_) if full => {
+                cx.shared.stats.records_refused += 1;
+                if http1::cut_request(data.head).is_some() {
+                    cx.lost(0, Lost::ConnectionsFull);
+                }
+            }
+            Entry::Vacant(entry) => {
+                cx.shared.stats.connections += 1;
+                entry.insert(Box::new(unannounced(data))).data(data, cx);
+            }
+        }
+    }
+
+    fn open(&mut self, open: &Open) {
+        let full = self.connections.len() >= self.shared.limits.max_connections;
+        let stats = &mut self.shared.stats;
+        match self.connections.entry(open.conn_id) {
+            Entry::Occupied(mut entry) => {
+                stats.parsed += 1;
+                entry.get_mut().announced(open);
+            }
+            Entry::Vacant(_) if full => stats.records_refused += 1,
+            Entry::Vacant(entry) => {
+                stats.parsed += 1;
+                stats.connections += 1;
+                let joined = open.flags & open_flag::JOINED != 0;
+                let info = endpoint::describe(open, Source::Socket, joined);
+                entry.insert(Box::new(Connection::new(Arc::new(info), open.mono_ns)));
+            }
+        }
+    }
+}
+
+/// A connection whose [`Open`] was lost: nothing is known but what the record says.
+fn unannounced(data: &Data<'_>) -> Connection {
+    let info = exchange::Connection {
+        id: data.header.conn_id,
+        tgid: data.header.tgid,
+        local: Endpoint::Unknown,
+        remote: Endpoint::Unknown,
+        source: data.source,
+        netns: 0,
+        joined: true,
+    };
+    let mut connection = Connection::new(Arc::new(info), data.header.mono_ns);
+    connection.begin_at(data.direction, data.header.pos, data.header.other_pos);
+    connection
+}
+
+/// Index of a direction's half.
+const fn index(direction: Direction) -> usize {
+    direction as usize
+}
+
+/// The role of a process that sees requests go in `requests`.
+const fn role_of(requests: Direction) -> exchange::Role {
+    match requests {
+        Direction::Rx => exchange::Role::Server,
+        Direction::Tx => exchange::Role::Client,
+    }
+}

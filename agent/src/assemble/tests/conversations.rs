@@ -1,0 +1,411 @@
+//! Properties over generated conversations: however calls cut the bytes, the same exchanges come
+//! out; whatever records are missing, doubled or out of order, no request gets another's response.
+
+use proptest::{collection::vec, prelude::*, sample::Index};
+use remora_common::{
+    capture,
+    record::{CloseCause, Direction, Role},
+};
+
+use super::*;
+
+/// How a message's content is framed, with its length.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    None,
+    Length(usize),
+    /// Chunks of at most 700 bytes; with a trailer section.
+    Chunked(usize, bool),
+    UntilClose(usize),
+}
+
+#[derive(Clone, Debug)]
+struct Turn {
+    method: &'static str,
+    status: u16,
+    request: Content,
+    response: Content,
+    interim: bool,
+    head_fill: usize,
+    bare_lf: bool,
+    absolute: bool,
+}
+
+/// Turns that are sent in one go before any is answered: more than one is pipelining.
+type Batch = Vec<Turn>;
+
+fn content() -> impl Strategy<Value = Content> {
+    let len = prop_oneof![0_usize..20, 20_usize..3000, 3000_usize..40_000];
+    prop_oneof![
+        2 => Just(Content::None),
+        3 => len.clone().prop_map(Content::Length),
+        2 => (len, any::<bool>()).prop_map(|(len, trailer)| Content::Chunked(len, trailer)),
+    ]
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let method = prop_oneof![
+        4 => Just("GET"), 2 => Just("POST"), 1 => Just("HEAD"), 1 => Just("OPTIONS"), 1 => Just("BREW"),
+    ];
+    let status = prop_oneof![
+        5 => Just(200_u16), 1 => Just(204), 1 => Just(304), 1 => Just(404), 1 => Just(500),
+    ];
+    let fill = prop_oneof![6 => Just(0_usize), 2 => 0_usize..3000, 1 => 3000_usize..50_000];
+    (method, status, content(), content(), any::<(bool, bool, bool)>(), fill).prop_map(
+        |(method, status, request, response, (interim, bare_lf, absolute), head_fill)| Turn {
+            method, status, request, response, interim, head_fill, bare_lf, absolute,
+        },
+    )
+}
+
+/// Few bytes, so that all of a pipelined burst is within what the kernel copies.
+fn small_turn() -> impl Strategy<Value = Turn> {
+    (turn(), 0_usize..20, 0_usize..20).prop_map(|(turn, request, response)| {
+        let small = |content, len| match content {
+            Content::None | Content::UntilClose(_) => Content::None,
+            Content::Length(_) => Content::Length(len),
+            Content::Chunked(_, trailer) => Content::Chunked(len, trailer),
+        };
+        Turn {
+            request: small(turn.request, request),
+            response: small(turn.response, response),
+            interim: false,
+            head_fill: 0,
+            ..turn
+        }
+    })
+}
+
+fn batches() -> impl Strategy<Value = Vec<Batch>> {
+    let batch = prop_oneof![3 => vec(turn(), 1..2), 1 => vec(small_turn(), 2..4)];
+    vec(batch, 1..6)
+}
+
+fn end(turn: &Turn) -> &'static str {
+    if turn.bare_lf { "\n" } else { "\r\n" }
+}
+
+/// The fields that announce content, and its bytes. Content never holds what looks like a head.
+fn framed(content: Content, end: &str) -> (String, Vec<u8>) {
+    match content {
+        Content::None => (String::new(), Vec::new()),
+        Content::UntilClose(len) => (String::new(), vec![b'u'; len]),
+        Content::Length(len) => (format!("Content-Length: {len}{end}"), vec![b'l'; len]),
+        Content::Chunked(len, trailer) => {
+            let mut bytes = Vec::new();
+            for chunk in vec![b'c'; len].chunks(700) {
+                bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                bytes.extend_from_slice(chunk);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            bytes.extend_from_slice(if trailer { b"0\r\nT: r\r\n\r\n" } else { b"0\r\n\r\n" });
+            (format!("Transfer-Encoding: chunked{end}"), bytes)
+        }
+    }
+}
+
+fn request_bytes(turn: &Turn, id: usize) -> Vec<u8> {
+    let end = end(turn);
+    let (fields, content) = framed(turn.request, end);
+    let origin = if turn.absolute { "http://host" } else { "" };
+    let fill = "f".repeat(turn.head_fill);
+    let head =
+        format!("{} {origin}/{id} HTTP/1.1{end}X: {fill}{end}{fields}{end}", turn.method);
+    [head.into_bytes(), content].concat()
+}
+
+/// The response carries its id as the length of its head, which is how the tests know it again.
+fn response_bytes(turn: &Turn, id: usize) -> Vec<u8> {
+    let end = end(turn);
+    let fields_allowed = framed(turn.response, end);
+    let no_content = turn.method == "HEAD" || turn.status == 204 || turn.status == 304;
+    let (fields, content) = match (no_content, turn.response) {
+        (true, _) => (fields_allowed.0, Vec::new()),
+        (false, Content::None) => (format!("Content-Length: 0{end}"), Vec::new()),
+        (false, _) => fields_allowed,
+    };
+    let interim = if turn.interim { format!("HTTP/1.1 103 Early{end}{end}") } else { String::new() };
+    let start = format!("HTTP/1.1 {} X{end}{fields}", turn.status);
+    let fill = "i".repeat(response_head_len(id) - start.len() - 3 - 2 * end.len());
+    [interim.into_bytes(), format!("{start}I: {fill}{end}{end}").into_bytes(), content].concat()
+}
+
+fn response_head_len(id: usize) -> usize {
+    120 + id
+}
+
+fn has_no_content(turn: &Turn) -> bool {
+    turn.method == "HEAD" || matches!(turn.status, 204 | 304)
+}
+
+/// Plays the batches through the kernel; calls are as long as `cuts` says, over and over.
+fn play(kernel: &mut Kernel, requests: Direction, batches: &[Batch], cuts: &[usize]) {
+    let mut cuts = cuts.iter().cycle();
+    let mut send = |kernel: &mut Kernel, direction, bytes: &[u8]| {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let len = rest.len().min(*cuts.next().unwrap());
+            kernel.moved(direction, &rest[..len]);
+            rest = &rest[len..];
+        }
+    };
+    let mut id = 0;
+    for batch in batches {
+        if batch.len() > 1 {
+            // As the agent has it done at the second request that is open.
+            kernel.capture = capture::ALL;
+        }
+        for (at, turn) in batch.iter().enumerate() {
+            send(kernel, requests, &request_bytes(turn, id + at));
+        }
+        for (at, turn) in batch.iter().enumerate() {
+            send(kernel, requests.flip(), &response_bytes(turn, id + at));
+        }
+        id += batch.len();
+    }
+}
+
+/// An exchange's id by its request and by its response, if that one's head is known to its end: the
+/// turn's budget may not reach behind an interim response.
+fn ids(exchange: &Exchange) -> (usize, Option<usize>) {
+    let http = http(exchange);
+    let request = http.target.rsplit('/').next().unwrap().parse().unwrap();
+    let answered = http.status != 0 && !exchange.marks.response_head_cut;
+    let response = || (http.response_head_len as usize).checked_sub(120).expect("a whole head");
+    (request, answered.then(response))
+}
+
+fn assert_no_wrong_pair(out: &Collector, turns: &[&Turn]) {
+    let mut seen = Vec::new();
+    for exchange in &out.finished {
+        let (request, response) = ids(exchange);
+        assert!(response.is_none_or(|response| response == request), "{:?}", ids(exchange));
+        assert!(request < turns.len() && !seen.contains(&request));
+        if response.is_some() {
+            assert_eq!(http(exchange).status, turns[request].status);
+        }
+        seen.push(request);
+    }
+}
+
+fn role(requests: Direction) -> Role {
+    if requests == Direction::Rx { Role::Server } else { Role::Client }
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop_oneof![Just(Direction::Rx), Just(Direction::Tx)]
+}
+
+/// Calls of a few bytes while heads move, or of all sizes.
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop_oneof![
+        vec(1_usize..2000, 1..20),
+        vec(1_usize..20, 1..5),
+        vec(2000_usize..70_000, 1..5),
+    ]
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn any_split_gives_the_same_exchanges(
+        requests in direction(),
+        batches in batches(),
+        cuts in cuts(),
+        last in proptest::option::of(1_usize..5000),
+    ) {
+        let mut batches = batches;
+        if let Some(len) = last {
+            batches.push(vec![Turn {
+                method: "GET", status: 200, request: Content::None, response: Content::UntilClose(len),
+                interim: false, head_fill: 0, bare_lf: false, absolute: false,
+            }]);
+        }
+        let mut kernel = Kernel::opened(role(requests), 0);
+        play(&mut kernel, requests, &batches, &cuts);
+        if last.is_some() && requests == Direction::Tx {
+            kernel.close(CloseCause::EndOfFile, 0);
+        }
+        kernel.gone();
+        let (out, stats) = assemble(Limits::default(), &kernel.records);
+        let turns: Vec<&Turn> = batches.iter().flatten().collect();
+        prop_assert_eq!(&out.lost, &[]);
+        prop_assert_eq!(out.finished.len(), turns.len());
+        prop_assert_eq!((stats.gaps, stats.records_skipped, stats.records_duplicate), (0, 0, 0));
+        assert_no_wrong_pair(&out, &turns);
+        for (id, (exchange, turn)) in out.finished.iter().zip(&turns).enumerate() {
+            prop_assert_eq!(ids(exchange).0, id);
+            prop_assert_eq!(exchange.marks.response_head_cut, ids(exchange).1.is_none());
+            prop_assert!(!exchange.marks.response_head_cut || turn.interim);
+            prop_assert_eq!(exchange.failure, None);
+            let told = http(exchange);
+            prop_assert_eq!(&*told.method, turn.method);
+            if exchange.marks.request_head_cut {
+                // One record's worth is all there is of a long head on a connection that pipelines.
+                prop_assert!(turn.head_fill > 10_000 && turns.len() > batches.len());
+                continue;
+            }
+            if let Content::Length(len) = turn.request {
+                prop_assert_eq!(told.request_content_len, len as u64);
+            }
+            match turn.response {
+                _ if exchange.marks.response_head_cut => {}
+                _ if has_no_content(turn) => prop_assert_eq!(told.response_content_len, 0),
+                Content::Length(len) | Content::UntilClose(len) => {
+                    prop_assert_eq!(told.response_content_len, len as u64);
+                }
+                Content::Chunked(len, _) => prop_assert!(told.response_content_len >= len as u64),
+                Content::None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_the_first_and_last_byte(
+        requests in direction(),
+        batches in vec(vec(turn(), 1..2), 1..5),
+        cuts in cuts(),
+    ) {
+        let mut kernel = Kernel::opened(role(requests), 0);
+        let mut expected = Vec::new();
+        for (id, batch) in batches.iter().enumerate() {
+            let begin_ns = kernel.now_ns + if requests == Direction::Tx { 600 } else { 1000 };
+            let mut at = Kernel::opened(role(requests), 0);
+            std::mem::swap(&mut at, &mut kernel);
+            let mut cuts = cuts.iter().cycle();
+            for (direction, bytes) in [
+                (requests, request_bytes(&batch[0], id)),
+                (requests.flip(), response_bytes(&batch[0], id)),
+            ] {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let len = rest.len().min(*cuts.next().unwrap());
+                    at.moved(direction, &rest[..len]);
+                    rest = &rest[len..];
+                }
+            }
+            kernel = at;
+            expected.push((begin_ns, kernel.now_ns));
+            kernel.now_ns += 50_000_000;
+        }
+        kernel.gone();
+        let (out, _) = assemble(Limits::default(), &kernel.records);
+        let told: Vec<_> =
+            out.finished.iter().map(|e| (e.start_mono_ns, e.end_mono_ns)).collect();
+        prop_assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn dropped_records_never_give_a_wrong_pair(
+        requests in direction(),
+        batches in batches(),
+        cuts in cuts(),
+        drops in vec(any::<Index>(), 1..6),
+        burst in 1_usize..4,
+    ) {
+        let mut kernel = Kernel::opened(role(requests), 0);
+        let pipelined = batches.iter().any(|batch| batch.len() > 1);
+        let mut batches = batches;
+        let mut keep = 1;
+        if pipelined {
+            // A connection is taken to take turns until it was seen to pipeline.
+            let first: Batch = (0..2).map(|_| Turn {
+                method: "GET", status: 200, request: Content::None, response: Content::None,
+                interim: false, head_fill: 0, bare_lf: false, absolute: false,
+            }).collect();
+            batches.insert(0, first);
+            let mut probe = Kernel::opened(role(requests), 0);
+            play(&mut probe, requests, &batches[..1], &cuts);
+            keep = probe.records.len();
+        }
+        play(&mut kernel, requests, &batches, &cuts);
+        kernel.gone();
+        let mut records = kernel.records;
+        for drop in drops {
+            for _ in 0..burst {
+                let droppable = records.len() - keep;
+                if droppable > 0 {
+                    records.remove(keep + drop.index(droppable));
+                }
+            }
+        }
+        let (out, _) = assemble(Limits::default(), &records);
+        let turns: Vec<&Turn> = batches.iter().flatten().collect();
+        assert_no_wrong_pair(&out, &turns);
+        // A failure told of a connection that only lost records would be an invention.
+        let gone = records.iter().any(|owned| matches!(owned, Owned::Close(..)));
+        for exchange in &out.finished {
+            prop_assert!(exchange.failure.is_none() || !gone, "{:?} {:?}", ids(exchange), exchange.failure);
+        }
+    }
+
+    #[test]
+    fn doubled_records_change_nothing(
+        requests in direction(),
+        batches in batches(),
+        cuts in cuts(),
+        doubles in vec(any::<Index>(), 1..6),
+    ) {
+        let mut kernel = Kernel::opened(role(requests), 0);
+        play(&mut kernel, requests, &batches, &cuts);
+        kernel.gone();
+        let (expected, _) = assemble(Limits::default(), &kernel.records);
+        let mut records = kernel.records;
+        for double in doubles {
+            let at = double.index(records.len() - 1);
+            records.insert(at + 1, records[at].clone());
+        }
+        let (out, _) = assemble(Limits::default(), &records);
+        prop_assert_eq!(out.finished, expected.finished);
+        prop_assert_eq!(out.lost, expected.lost);
+    }
+
+    #[test]
+    fn swapped_records_never_give_a_wrong_pair(
+        requests in direction(),
+        batches in vec(vec(turn(), 1..2), 1..6),
+        cuts in cuts(),
+        swaps in vec((any::<Index>(), 1_usize..4), 1..6),
+    ) {
+        let mut kernel = Kernel::opened(role(requests), 0);
+        play(&mut kernel, requests, &batches, &cuts);
+        kernel.gone();
+        let mut records = kernel.records;
+        for (at, distance) in swaps {
+            let at = at.index(records.len());
+            let other = (at + distance).min(records.len() - 1);
+            records.swap(at, other);
+        }
+        let (out, _) = assemble(Limits::default(), &records);
+        let turns: Vec<&Turn> = batches.iter().flatten().collect();
+        assert_no_wrong_pair(&out, &turns);
+    }
+
+    #[test]
+    fn arbitrary_bytes_settle_everything(
+        calls in vec((direction(), prop_oneof![
+            vec(any::<u8>(), 0..60),
+            "(GET|POST|HTTP/1\\.1 200|[A-Z]{1,3}) ?(/|OK)? ?(HTTP/1\\.1)?\r?\n(Content-Length: [0-9]{1,2}|Transfer-Encoding: chunked)?\r\n\r\n(3\r\nabc\r\n)?(0\r\n\r\n)?"
+                .prop_map(String::into_bytes),
+        ], any::<u8>()), 1..40),
+    ) {
+        let mut kernel = Kernel::opened(Role::Unknown, 0);
+        for (direction, bytes, what) in &calls {
+            match what {
+                0..=5 => { kernel.in_kernel(*direction, usize::from(*what)); }
+                6 => { kernel.close(CloseCause::EndOfFile, 0); }
+                7 => { kernel.close(CloseCause::Error, libc::EPIPE); }
+                8 => { kernel.now_ns += 2_000_000_000; }
+                9 => { kernel.gone(); }
+                10..=60 => { kernel.capture = capture::ALL; }
+                _ => { kernel.moved(*direction, bytes); }
+            }
+        }
+        assemble(Limits { max_open_per_connection: 4, max_head_len: 100, ..Limits::default() }, &kernel.records);
+    }
+}

@@ -1,0 +1,91 @@
+//! What the tests of reassembly share: a sink that remembers, and the rules that hold for whatever
+//! was put in.
+
+use super::*;
+use crate::exchange::{Detail, HttpExchange};
+
+mod conversations;
+mod kernel;
+mod wire;
+
+use kernel::{Kernel, Owned};
+
+/// Remembers everything.
+#[derive(Debug, Default)]
+struct Collector {
+    started: Vec<Started>,
+    finished: Vec<Exchange>,
+    lost: Vec<(u64, Lost)>,
+    captures: Vec<(u64, u8)>,
+}
+
+impl Sink for Collector {
+    fn started(&mut self, started: &Started) {
+        self.started.push(started.clone());
+    }
+
+    fn finished(&mut self, exchange: Exchange) {
+        self.finished.push(exchange);
+    }
+
+    fn lost(&mut self, serial: u64, reason: Lost) {
+        self.lost.push((serial, reason));
+    }
+
+    fn capture(&mut self, conn_id: u64, mode: u8) {
+        self.captures.push((conn_id, mode));
+    }
+}
+
+impl Collector {
+    /// Every announced exchange was settled once, nothing else was finished, times are in order.
+    fn assert_settled(&self, stats: &Stats) {
+        let mut open: Vec<u64> = self.started.iter().map(|started| started.serial).collect();
+        open.sort_unstable();
+        assert!(open.windows(2).all(|pair| pair[0] < pair[1]), "serials are unique");
+        let announced = self.lost.iter().map(|lost| lost.0).filter(|&serial| serial != 0);
+        let mut settled: Vec<u64> =
+            self.finished.iter().map(|exchange| exchange.serial).chain(announced).collect();
+        settled.sort_unstable();
+        assert_eq!(open, settled, "each announced exchange is settled once");
+        for exchange in &self.finished {
+            assert!(exchange.start_mono_ns <= exchange.request_end_mono_ns);
+            assert!(exchange.start_mono_ns <= exchange.end_mono_ns);
+            assert!(exchange.first_byte_mono_ns <= exchange.end_mono_ns);
+        }
+        assert_eq!(stats.started, self.started.len() as u64);
+        assert_eq!(stats.finished, self.finished.len() as u64);
+        assert_eq!(stats.lost, self.lost.len() as u64);
+    }
+}
+
+/// Runs records through an assembler to its end.
+fn assemble(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
+    let mut assembler = Assembler::new(limits);
+    let mut out = Collector::default();
+    let mut last_ns = 0;
+    for owned in records {
+        last_ns = last_ns.max(owned.mono_ns());
+        assembler.record(&owned.record(), &mut out);
+    }
+    assembler.tick(last_ns + limits.end_grace_ns, &mut out);
+    assembler.finish(last_ns + limits.end_grace_ns, &mut out);
+    assert_eq!(assembler.connections(), 0);
+    let stats = *assembler.stats();
+    out.assert_settled(&stats);
+    let accounted = stats.parsed
+        + stats.records_other_protocol
+        + stats.records_skipped
+        + stats.records_duplicate
+        + stats.records_empty
+        + stats.records_refused
+        + stats.records_elsewhere;
+    assert_eq!(accounted, records.len() as u64, "every record is in one column");
+    (out, stats)
+}
+
+fn http(exchange: &Exchange) -> &HttpExchange {
+    match &exchange.detail {
+        Detail::Http(http) => http,
+    }
+}

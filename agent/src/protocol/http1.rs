@@ -1,0 +1,646 @@
+//! HTTP/1.x message heads (RFC 9112): start line, the fields that a span or the framing needs, and
+//! which framing follows. Fields that mean nothing to either are stepped over, so a head that some
+//! recipient would refuse is still told: it is the recipient's answer that matters.
+
+use memchr::memchr;
+
+use super::Parse;
+
+/// Longest method that is taken for one. The longest registered one has 16 bytes.
+pub const MAX_METHOD_LEN: usize = 32;
+
+/// Why bytes are not the head of an HTTP/1.x message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotHttp {
+    /// No token of acceptable length followed by a space.
+    Method,
+    /// Control characters in the start line, or no target.
+    Target,
+    /// The start line does not name `HTTP/1.x`.
+    Version,
+    /// Not three digits between 100 and 999 (RFC 9110 section 15).
+    Status,
+}
+
+impl NotHttp {
+    /// The value of a `reason` attribute.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Target => "target",
+            Self::Version => "version",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// A request's head; everything borrows from the input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Request<'a> {
+    pub method: &'a [u8],
+    /// As on the wire, never empty (RFC 9112 section 3.2: any of its four forms).
+    pub target: &'a [u8],
+    /// `x` of `HTTP/1.x`.
+    pub minor: u8,
+    pub fields: Fields<'a>,
+}
+
+/// A response's head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Response<'a> {
+    pub minor: u8,
+    /// 100 to 999.
+    pub status: u16,
+    pub fields: Fields<'a>,
+}
+
+/// `Content-Length` over all of its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ContentLength {
+    #[default]
+    Absent,
+    /// One value, or several that are equal (RFC 9112 section 6.3, rule 5).
+    Is(u64),
+    /// Not a number, too large, or contradictory.
+    Invalid,
+}
+
+/// `Transfer-Encoding` over all of its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TransferCoding {
+    #[default]
+    Absent,
+    /// `chunked` is the final coding.
+    Chunked,
+    /// Something else is.
+    Other,
+}
+
+/// The fields of a head that are of use. Of a field that occurs more than once the first is kept,
+/// where nothing else is said; values are without surrounding whitespace.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Fields<'a> {
+    /// All field lines, for [`Fields::lines`].
+    block: &'a [u8],
+    pub content_length: ContentLength,
+    pub transfer_coding: TransferCoding,
+    pub host: Option<&'a [u8]>,
+    pub user_agent: Option<&'a [u8]>,
+    pub forwarded: Option<&'a [u8]>,
+    pub x_forwarded_for: Option<&'a [u8]>,
+    pub x_forwarded_proto: Option<&'a [u8]>,
+    pub traceparent: Option<&'a [u8]>,
+    /// `traceparent` fields in the head; more than one makes it invalid.
+    pub traceparent_count: u8,
+    /// `tracestate` fields in the head; several are one list.
+    pub tracestate_count: u8,
+}
+
+/// How far a message's content reaches (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The message ends with its head.
+    None,
+    Length(u64),
+    Chunked,
+    /// To the end of the connection.
+    UntilClose,
+    /// The head contradicts itself; a recipient must not go on.
+    Unknown,
+    /// What follows is not HTTP any more: a successful `CONNECT`, or `101 Switching Protocols`.
+    Tunnel,
+}
+
+/// What the framing of a response depends on in its request (RFC 9112 section 6.3, rules 1 and 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RequestKind {
+    Head,
+    Connect,
+    #[default]
+    Other,
+}
+
+impl RequestKind {
+    /// Methods are case-sensitive (RFC 9110 section 9.1).
+    #[must_use]
+    pub fn of(method: &[u8]) -> Self {
+        match method {
+            b"HEAD" => Self::Head,
+            b"CONNECT" => Self::Connect,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Which of the two a message's first bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Request,
+    Response,
+}
+
+/// Tells from the first bytes whether a head that begins here can only be a request's or a
+/// response's; `None` as long as both are possible (`H`). A method cannot contain `/`.
+#[must_use]
+pub fn side(input: &[u8]) -> Option<Side> {
+    const RESPONSE: &[u8] = b"HTTP/";
+    let common = input.len().min(RESPONSE.len());
+    match (input[..common] == RESPONSE[..common], common == RESPONSE.len()) {
+        (true, true) => Some(Side::Response),
+        (true, false) => None,
+        (false, _) => Some(Side::Request),
+    }
+}
+
+/// Bytes of empty lines at the start of `input`, which a recipient skips before a start line
+/// (RFC 9112 section 2.2). A `CR` at the very end is left: it may be half a line end.
+#[must_use]
+pub fn empty_lines(input: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        match &input[at..] {
+            [b'\n', ..] => at += 1,
+            [b'\r', b'\n', ..] => at += 2,
+            _ => return at,
+        }
+    }
+}
+
+/// The head of a request at the start of `input`.
+#[must_use]
+pub fn request(input: &[u8]) -> Parse<Request<'_>, NotHttp> {
+    match request_line(input) {
+        Parse::Parsed { value: (method, target, minor), used } => match fields(&input[used..]) {
+            Some((fields, len)) => {
+                Parse::Parsed { value: Request { method, target, minor, fields }, used: used + len }
+            }
+            None => Parse::NeedMore,
+        },
+        Parse::NeedMore => Parse::NeedMore,
+        Parse::NotThis(reason) => Parse::NotThis(reason),
+    }
+}
+
+/// The head of a response at the start of `input`.
+#[must_use]
+pub fn response(input: &[u8]) -> Parse<Response<'_>, NotHttp> {
+    match status_line(input) {
+        Parse::Parsed { value: (minor, status), used } => match fields(&input[used..]) {
+            Some((fields, len)) => {
+                Parse::Parsed { value: Response { minor, status, fields }, used: used + len }
+            }
+            None => Parse::NeedMore,
+        },
+        Parse::NeedMore => Parse::NeedMore,
+        Parse::NotThis(reason) => Parse::NotThis(reason),
+    }
+}
+
+/// What is left of a request's head whose end was not captured: the start line and the complete
+/// field lines of `input`. `None` without a complete start line.
+#[must_use]
+pub fn cut_request(input: &[u8]) -> Option<Request<'_>> {
+    let Parse::Parsed { value: (method, target, minor), used } = request_line(input) else {
+        return None;
+    };
+    Some(Request { method, target, minor, fields: cut_fields(&input[used..]) })
+}
+
+/// As [`cut_request`], for a response.
+#[must_use]
+pub fn cut_response(input: &[u8]) -> Option<Response<'_>> {
+    let Parse::Parsed { value: (minor, status), used } = status_line(input) else {
+        return None;
+    };
+    Some(Response { minor, status, fields: cut_fields(&input[used..]) })
+}
+
+/// `method SP target SP HTTP/1.x` and the line's end. Whitespace inside the target is kept: invalid
+/// as it is, some servers take it, and those that do not answer 400, which is an exchange too.
+fn request_line(input: &[u8]) -> Parse<(&[u8], &[u8], u8), NotHttp> {
+    let window = &input[..input.len().min(MAX_METHOD_LEN + 1)];
+    let Some(method_len) = window.iter().position(|&byte| !is_token(byte)) else {
+        return if window.len() > MAX_METHOD_LEN {
+            Parse::NotThis(NotHttp::Method)
+        } else {
+            Parse::NeedMore
+        };
+    };
+    if method_len == 0 || input[method_len] != b' ' {
+        return Parse::NotThis(NotHttp::Method);
+    }
+    let rest = &input[method_len + 1..];
+    let Some((line, used)) = line(rest) else {
+        // `CR` may be the first half of the line's end, so the last byte does not count.
+        let seen = &rest[..rest.len().saturating_sub(1)];
+        return if seen.iter().any(|&byte| is_control(byte)) {
+            Parse::NotThis(NotHttp::Target)
+        } else {
+            Parse::NeedMore
+        };
+    };
+    let Some((target, version)) = line.len().checked_sub(8).map(|at| line.split_at(at)) else {
+        return Parse::NotThis(NotHttp::Version);
+    };
+    let Some(minor) = version_minor(version) else {
+        return Parse::NotThis(NotHttp::Version);
+    };
+    match target {
+        [target @ .., b' '] if !target.is_empty() && target[0] != b' ' => {
+            if target.iter().any(|&byte| is_control(byte)) {
+                return Parse::NotThis(NotHttp::Target);
+            }
+            let value = (&input[..method_len], target, minor);
+            Parse::Parsed { value, used: method_len + 1 + used }
+        }
+        _ => Parse::NotThis(NotHttp::Target),
+    }
+}
+
+/// `HTTP/1.x SP status`, anything up to the line's end.
+fn status_line(input: &[u8]) -> Parse<(u8, u16), NotHttp> {
+    const SHAPE: &[u8; 7] = b"HTTP/1.";
+    let common = input.len().min(SHAPE.len());
+    if input[..common] != SHAPE[..common] {
+        return Parse::NotThis(NotHttp::Version);
+    }
+    let Some((line, used)) = line(input) else {
+        return match input.get(7..12) {
+            Some(rest) if status(rest).is_none() => Parse::NotThis(NotHttp::Status),
+            _ => Parse::NeedMore,
+        };
+    };
+    let end_ok = matches!(line.get(12), None | Some(b' ' | b'\t'));
+    match line.get(7..12).and_then(status).filter(|_| end_ok) {
+        Some(value) => Parse::Parsed { value, used },
+        None => Parse::NotThis(NotHttp::Status),
+    }
+}
+
+/// `x SP nnn`.
+fn status(bytes: &[u8]) -> Option<(u8, u16)> {
+    match bytes {
+        [minor @ b'0'..=b'9', b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+            let digit = |byte: u8| u16::from(byte - b'0');
+            Some((minor - b'0', digit(*a) * 100 + digit(*b) * 10 + digit(*c)))
+        }
+        _ => None,
+    }
+}
+
+fn version_minor(version: &[u8]) -> Option<u8> {
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'0'..=b'9'] => Some(minor - b'0'),
+        _ => None,
+    }
+}
+
+/// The line at the start of `input` without its end (`CRLF`, or a bare `LF` as RFC 9112 section 2.2
+/// allows), and its length with it.
+fn line(input: &[u8]) -> Option<(&[u8], usize)> {
+    let end = memchr(b'\n', input)?;
+    Some((input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]), end + 1))
+}
+
+/// All field lines and the empty line that ends them; `None` if that one is not there yet.
+fn fields(input: &[u8]) -> Option<(Fields<'_>, usize)> {
+    let mut fields = Fields::default();
+    let mut at = 0;
+    loop {
+        let (line, used) = line(&input[at..])?;
+        at += used;
+        if line.is_empty() {
+            fields.block = &input[..at];
+            return Some((fields, at));
+        }
+        fields.take(line);
+    }
+}
+
+fn cut_fields(input: &[u8]) -> Fields<'_> {
+    let mut fields = Fields::default();
+    let mut at = 0;
+    while let Some((line, used)) = line(&input[at..]) {
+        at += used;
+        fields.take(line);
+    }
+    fields.block = &input[..at];
+    fields
+}
+
+/// Name and value of a field line. Whitespace before the colon is forgiven; a folded line has no
+/// name and is stepped over (RFC 9112 section 5.2 has servers refuse it).
+fn name_value(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr(b':', line)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.first().is_none_or(|&byte| byte == b' ' || byte == b'\t') {
+        return None;
+    }
+    Some((name.trim_ascii_end(), value.trim_ascii()))
+}
+
+impl<'a> Fields<'a> {
+    /// Every field in order, as `(name, value)`.
+    pub fn lines(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.block.split(|&byte| byte == b'\n').filter_map(name_value)
+    }
+
+    fn take(&mut self, line: &'a [u8]) {
+        // Most fields are of no use: their first byte and length say so without looking at the rest.
+        let Some(&first) = line.first() else { return };
+        if !matches!(first | 0x20, b'c' | b'f' | b'h' | b't' | b'u' | b'x') {
+            return;
+        }
+        let Some((name, value)) = name_value(line) else { return };
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        match name.len() {
+            4 if is(b"host") => keep_first(&mut self.host, value),
+            9 if is(b"forwarded") => keep_first(&mut self.forwarded, value),
+            10 if is(b"user-agent") => keep_first(&mut self.user_agent, value),
+            10 if is(b"tracestate") => {
+                self.tracestate_count = self.tracestate_count.saturating_add(1);
+            }
+            11 if is(b"traceparent") => {
+                self.traceparent_count = self.traceparent_count.saturating_add(1);
+                keep_first(&mut self.traceparent, value);
+            }
+            14 if is(b"content-length") => self.content_length.add(value),
+            15 if is(b"x-forwarded-for") => keep_first(&mut self.x_forwarded_for, value),
+            17 if is(b"x-forwarded-proto") => keep_first(&mut self.x_forwarded_proto, value),
+            17 if is(b"transfer-encoding") => self.transfer_coding.add(value),
+            _ => {}
+        }
+    }
+}
+
+fn keep_first<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8]) {
+    slot.get_or_insert(value);
+}
+
+impl ContentLength {
+    /// One more field: a number, or a list of equal ones.
+    fn add(&mut self, value: &[u8]) {
+        for member in value.split(|&byte| byte == b',') {
+            *self = match (*self, decimal(member.trim_ascii())) {
+                (Self::Absent, Some(number)) => Self::Is(number),
+                (Self::Is(before), Some(number)) if before == number => Self::Is(number),
+                _ => Self::Invalid,
+            };
+        }
+    }
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(digit.into()) }
+    })
+}
+
+impl TransferCoding {
+    /// One more field: its last coding is the last that was applied.
+    fn add(&mut self, value: &[u8]) {
+        let codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        for coding in codings.filter(|coding| !coding.is_empty()) {
+            let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            *self = if is_chunked { Self::Chunked } else { Self::Other };
+        }
+    }
+}
+
+impl Request<'_> {
+    /// RFC 9112 section 6.3 for requests.
+    #[must_use]
+    pub fn framing(&self) -> Framing {
+        match (self.fields.transfer_coding, self.fields.content_length) {
+            (TransferCoding::Chunked, _) => Framing::Chunked,
+            (TransferCoding::Other, _) | (_, ContentLength::Invalid) => Framing::Unknown,
+            (TransferCoding::Absent, ContentLength::Is(0) | ContentLength::Absent) => Framing::None,
+            (TransferCoding::Absent, ContentLength::Is(len)) => Framing::Length(len),
+        }
+    }
+}
+
+impl Response<'_> {
+    /// Whether another response to the same request follows (RFC 9110 section 15.2).
+    #[must_use]
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    /// RFC 9112 section 6.3 for a response to a request of `kind`.
+    #[must_use]
+    pub fn framing(&self, kind: RequestKind) -> Framing {
+        match (kind, self.status) {
+            (_, 101) => return Framing::Tunnel,
+            (RequestKind::Head, _) | (_, 100..=199 | 204 | 304) => return Framing::None,
+            (RequestKind::Connect, 200..=299) => return Framing::Tunnel,
+            _ => {}
+        }
+        match (self.fields.transfer_coding, self.fields.content_length) {
+            (TransferCoding::Chunked, _) => Framing::Chunked,
+            (TransferCoding::Absent, ContentLength::Is(0)) => Framing::None,
+            (TransferCoding::Absent, ContentLength::Is(len)) => Framing::Length(len),
+            _ => Framing::UntilClose,
+        }
+    }
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'z' | b'|' | b'~'
+        | b'0'..=b'9' | b'A'..=b'Z')
+}
+
+const fn is_control(byte: u8) -> bool {
+    byte < 0x20 || byte == 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POST: &[u8] =
+        b"POST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\ntraceparent: t\r\n\r\n";
+
+    fn parsed(input: &[u8]) -> Request<'_> {
+        match request(input) {
+            Parse::Parsed { value, used } => {
+                assert_eq!(used, input.len());
+                value
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn response_head(fields: &str) -> Vec<u8> {
+        format!("HTTP/1.1 200 OK\r\n{fields}\r\n").into_bytes()
+    }
+
+    fn framing(fields: &str) -> Framing {
+        match response(&response_head(fields)) {
+            Parse::Parsed { value, .. } => value.framing(RequestKind::Other),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_start_line_and_fields_of_a_request() {
+        let head = parsed(POST);
+        assert_eq!((head.method, head.target, head.minor), (&b"POST"[..], &b"/a?b=c"[..], 1));
+        assert_eq!(head.fields.host, Some(&b"x"[..]));
+        assert_eq!(head.fields.traceparent, Some(&b"t"[..]));
+        assert_eq!(head.framing(), Framing::Length(3));
+        assert_eq!(head.fields.lines().count(), 3);
+    }
+
+    #[test]
+    fn needs_more_at_every_length_short_of_the_head() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        for len in 0..POST.len() {
+            assert_eq!(request(&POST[..len]), Parse::NeedMore, "{len}");
+        }
+        for len in 0..answer.len() {
+            assert_eq!(response(&answer[..len]), Parse::NeedMore, "{len}");
+        }
+    }
+
+    #[test]
+    fn leaves_what_follows_the_head() {
+        let Parse::Parsed { used, .. } = request(b"GET / HTTP/1.1\r\n\r\nGET") else { panic!() };
+        assert_eq!(used, 18);
+    }
+
+    #[test]
+    fn accepts_bare_line_feeds() {
+        let head = parsed(b"GET / HTTP/1.0\nHost: h\n\n");
+        assert_eq!((head.minor, head.fields.host), (0, Some(&b"h"[..])));
+    }
+
+    #[test]
+    fn accepts_every_form_of_target_and_any_token_as_method() {
+        for (line, target) in [
+            ("GET http://h:80/p?q HTTP/1.1", "http://h:80/p?q"),
+            ("OPTIONS * HTTP/1.1", "*"),
+            ("CONNECT h:443 HTTP/1.1", "h:443"),
+            ("PROPFIND /dav HTTP/1.1", "/dav"),
+            ("x-!#$%&'*+.^_`|~9 /y HTTP/1.1", "/y"),
+            ("GET /a b HTTP/1.1", "/a b"),
+            ("GET /\u{e4} HTTP/1.1", "/\u{e4}"),
+        ] {
+            assert_eq!(parsed(format!("{line}\r\n\r\n").as_bytes()).target, target.as_bytes());
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_http_1() {
+        for (bytes, reason) in [
+            (&b"PRI * HTTP/2.0\r\n\r\n"[..], NotHttp::Version),
+            (b"INVITE sip:a SIP/2.0\r\n\r\n", NotHttp::Version),
+            (b"GET /\r\n", NotHttp::Version),
+            (b"GET  HTTP/1.1\r\n\r\n", NotHttp::Target),
+            (b"GET / x\0y HTTP/1.1\r\n\r\n", NotHttp::Target),
+            (b"\x16\x03\x01\x02\0", NotHttp::Method),
+            (b"*1\r\n$4\r\nPING\r\n", NotHttp::Method),
+            (b" GET / HTTP/1.1\r\n\r\n", NotHttp::Method),
+            (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NotHttp::Method),
+        ] {
+            assert_eq!(request(bytes), Parse::NotThis(reason), "{}", bytes.escape_ascii());
+        }
+        for (bytes, reason) in [
+            (&b"HTTP/2 200\r\n\r\n"[..], NotHttp::Version),
+            (b"HTTP/1.1 20 OK\r\n\r\n", NotHttp::Status),
+            (b"HTTP/1.1 2000 OK\r\n\r\n", NotHttp::Status),
+            (b"HTTP/1.1 099 OK\r\n\r\n", NotHttp::Status),
+            (b"220 mail ESMTP\r\n", NotHttp::Version),
+        ] {
+            assert_eq!(response(bytes), Parse::NotThis(reason), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn accepts_a_status_line_without_reason() {
+        for line in ["HTTP/1.1 204", "HTTP/1.1 204 ", "HTTP/1.0 204 No Content"] {
+            let head = format!("{line}\r\n\r\n");
+            assert!(
+                matches!(response(head.as_bytes()),
+                Parse::Parsed { value, .. } if value.status == 204),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_by_the_rules_of_rfc_9112() {
+        for (fields, expected) in [
+            ("", Framing::UntilClose),
+            ("Content-Length: 5\r\n", Framing::Length(5)),
+            ("content-length:\t5 \r\n", Framing::Length(5)),
+            ("Content-Length : 5\r\n", Framing::Length(5)),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", Framing::Length(5)),
+            ("Content-Length: 5, 5\r\n", Framing::Length(5)),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", Framing::UntilClose),
+            ("Content-Length: -5\r\n", Framing::UntilClose),
+            ("Content-Length: +5\r\n", Framing::UntilClose),
+            ("Content-Length: 99999999999999999999\r\n", Framing::UntilClose),
+            ("Content-Length:\r\n", Framing::UntilClose),
+            ("Content-Length: 0\r\n", Framing::None),
+            ("Transfer-Encoding: chunked\r\n", Framing::Chunked),
+            ("Transfer-Encoding: gzip, Chunked\r\n", Framing::Chunked),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Framing::Chunked),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Framing::Chunked),
+            ("Transfer-Encoding: gzip\r\n", Framing::UntilClose),
+        ] {
+            assert_eq!(framing(fields), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_framing_fields_has_no_content() {
+        assert_eq!(parsed(b"POST / HTTP/1.1\r\n\r\n").framing(), Framing::None);
+        let contradictory = b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
+        assert_eq!(parsed(contradictory).framing(), Framing::Unknown);
+    }
+
+    #[test]
+    fn head_204_304_connect_and_101_have_no_content() {
+        let with_length = |status: u16, kind| {
+            let head = format!("HTTP/1.1 {status} x\r\nContent-Length: 9\r\n\r\n").into_bytes();
+            let Parse::Parsed { value, .. } = response(&head) else { panic!() };
+            value.framing(kind)
+        };
+        assert_eq!(with_length(200, RequestKind::Head), Framing::None);
+        assert_eq!(with_length(204, RequestKind::Other), Framing::None);
+        assert_eq!(with_length(304, RequestKind::Other), Framing::None);
+        assert_eq!(with_length(200, RequestKind::Connect), Framing::Tunnel);
+        assert_eq!(with_length(407, RequestKind::Connect), Framing::Length(9));
+        assert_eq!(with_length(101, RequestKind::Other), Framing::Tunnel);
+    }
+
+    #[test]
+    fn a_folded_line_does_not_hide_the_next_field() {
+        let head = parsed(b"GET / HTTP/1.1\r\nX-A: 1\r\n host: no\r\nHost: yes\r\n\r\n");
+        assert_eq!(head.fields.host, Some(&b"yes"[..]));
+    }
+
+    #[test]
+    fn a_cut_head_keeps_its_complete_lines() {
+        let head = cut_request(b"GET /x HTTP/1.1\r\nHost: h\r\nCookie: aaaa").unwrap();
+        assert_eq!((head.target, head.fields.host), (&b"/x"[..], Some(&b"h"[..])));
+        assert_eq!(cut_request(b"GET /xxxxxxxx"), None);
+    }
+
+    #[test]
+    fn tells_requests_from_responses_as_soon_as_possible() {
+        assert_eq!(side(b"H"), None);
+        assert_eq!(side(b"HTTP"), None);
+        assert_eq!(side(b"HE"), Some(Side::Request));
+        assert_eq!(side(b"HTTP/1"), Some(Side::Response));
+        assert_eq!(empty_lines(b"\r\n\n\r\nGET"), 5);
+        assert_eq!(empty_lines(b"\r\n\r"), 2);
+    }
+}
