@@ -13,6 +13,7 @@ pub mod clock;
 pub mod correlate;
 pub mod decode;
 pub mod exchange;
+pub mod export;
 pub mod protocol;
 pub mod resource;
 pub mod span;

@@ -1,0 +1,3 @@
+pub mod exportable;
+pub mod metrics_data;
+pub mod otlp;
