@@ -91,6 +91,8 @@ struct OpenState {
     request: Request,
     /// Items ever taken.
     accepted: u64,
+    /// Nothing sends any more: what comes is counted as dropped, not kept.
+    closed: bool,
 }
 
 impl Exporters {
@@ -203,7 +205,7 @@ impl Exporter {
                 Format::Json => spans::json(out, span),
             });
             open.settle(pushed, 1);
-            if state.request.items() >= open.max_items {
+            if state.request.items() >= open.max_items || state.closed {
                 open.seal_locked(&mut state);
             }
         }
@@ -250,7 +252,9 @@ impl Exporter {
         }
         self.0.queues.iter().for_each(|queue| queue.close());
         for open in self.0.traces.iter().chain(&self.0.metrics) {
-            open.seal();
+            let mut state = open.lock();
+            state.closed = true;
+            open.seal_locked(&mut state);
         }
         self.stats()
     }
@@ -272,7 +276,7 @@ impl Exporter {
 impl Open {
     fn new(signal: Signal, format: Format, queues: Vec<Arc<Queue>>, batch: &BatchSettings) -> Self {
         let request = Request::new(signal, format, batch.max_request_bytes);
-        let state = Mutex::new(OpenState { request, accepted: 0 });
+        let state = Mutex::new(OpenState { request, accepted: 0, closed: false });
         Self { format, max_items: batch.max_batch_items, queues, state }
     }
 

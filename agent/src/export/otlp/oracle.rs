@@ -1,10 +1,9 @@
 //! The encoders against `opentelemetry-proto`: what it decodes must be what went in.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
-    common::v1::{AnyValue, ArrayValue, KeyValue, any_value},
     metrics::v1 as pm,
     trace::v1 as pt,
 };
@@ -17,109 +16,18 @@ use super::{
     spans,
 };
 use crate::{
-    attribute::{AttributeSink, Value},
+    attribute::Value,
     export::{
-        exportable::{Exportable, Kind, Placement, Status},
+        exportable::Kind,
         metrics_data::{
             Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, Number, NumberPoint,
             Point, Summary, Temporality,
         },
+        tests::sample::{Sample, key_value, sample},
     },
     resource::Resource,
     trace_context::{SpanId, TraceId},
 };
-
-#[derive(Clone, Debug)]
-struct Sample {
-    ids: (TraceId, SpanId, Option<SpanId>),
-    trace_state: String,
-    flags: u32,
-    times: (u64, u64),
-    name: String,
-    kind: Kind,
-    error: Option<String>,
-    attributes: Vec<(String, Value)>,
-    resource: Arc<Resource>,
-}
-
-impl Exportable for Sample {
-    fn placement(&self) -> Placement<'_> {
-        Placement {
-            trace_id: self.ids.0,
-            span_id: self.ids.1,
-            parent_span_id: self.ids.2,
-            flags: self.flags,
-            trace_state: &self.trace_state,
-            start_unix_ns: self.times.0,
-            end_unix_ns: self.times.1,
-        }
-    }
-
-    fn resource(&self) -> &Arc<Resource> {
-        &self.resource
-    }
-
-    fn name(&self) -> Cow<'_, str> {
-        Cow::Borrowed(&self.name)
-    }
-
-    fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    fn status(&self) -> Status<'_> {
-        match &self.error {
-            None => Status::Unset,
-            Some(text) => Status::Error(Cow::Borrowed(text)),
-        }
-    }
-
-    fn visit_attributes(&self, sink: &mut impl AttributeSink) {
-        self.attributes.iter().for_each(|(key, value)| value.visit(key, sink));
-    }
-}
-
-impl Sample {
-    fn expected(&self) -> pt::Span {
-        pt::Span {
-            trace_id: self.ids.0.0.to_vec(),
-            span_id: self.ids.1.0.to_vec(),
-            trace_state: self.trace_state.clone(),
-            parent_span_id: self.ids.2.map_or(Vec::new(), |id| id.0.to_vec()),
-            flags: self.flags,
-            name: self.name.clone(),
-            kind: self.kind as i32,
-            start_time_unix_nano: self.times.0,
-            end_time_unix_nano: self.times.1,
-            attributes: self.attributes.iter().map(|(key, value)| key_value(key, value)).collect(),
-            status: self.error.as_ref().map(|text| pt::Status {
-                message: text.clone(),
-                code: pt::status::StatusCode::Error as i32,
-            }),
-            ..Default::default()
-        }
-    }
-}
-
-fn any_of(value: any_value::Value) -> AnyValue {
-    AnyValue { value: Some(value) }
-}
-
-fn key_value(key: &str, value: &Value) -> KeyValue {
-    let value = match value {
-        Value::Str(text) => any_value::Value::StringValue(text.to_string()),
-        Value::Int(int) => any_value::Value::IntValue(*int),
-        Value::Bool(flag) => any_value::Value::BoolValue(*flag),
-        Value::Double(double) => any_value::Value::DoubleValue(*double),
-        Value::Strs(texts) => any_value::Value::ArrayValue(ArrayValue {
-            values: texts
-                .iter()
-                .map(|text| any_of(any_value::Value::StringValue(text.to_string())))
-                .collect(),
-        }),
-    };
-    KeyValue { key: key.to_owned(), value: Some(any_of(value)), ..Default::default() }
-}
 
 /// Doubles that any JSON reader reads exactly; json.rs tests the others.
 fn doubles() -> impl Strategy<Value = f64> {
@@ -340,20 +248,6 @@ fn round_trip(format: Format, all: &[Metric]) -> Vec<pm::Metric> {
     let scope_metrics = &request.resource_metrics[0].scope_metrics[0];
     assert_eq!(scope_metrics.scope.as_ref().expect("a scope").name, "remora");
     scope_metrics.metrics.clone()
-}
-
-fn sample(name: &str, resource: &Arc<Resource>) -> Sample {
-    Sample {
-        ids: (TraceId([1; 16]), SpanId([2; 8]), None),
-        trace_state: String::new(),
-        flags: 0x101,
-        times: (1, 2),
-        name: name.into(),
-        kind: Kind::Server,
-        error: None,
-        attributes: vec![("http.request.method".into(), "GET".into())],
-        resource: Arc::clone(resource),
-    }
 }
 
 #[test]

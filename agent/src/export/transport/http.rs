@@ -24,14 +24,13 @@ pub(crate) struct Http {
 
 impl Http {
     pub(super) fn build(format: Format, settings: &OtlpSettings) -> Result<Self, String> {
-        let mut builder = Client::builder()
+        let https = settings.endpoint.scheme_str() == Some("https");
+        let builder = Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(settings.headers.clone())
             // A redirected POST may turn into a GET: an answer other than success is an answer.
-            .redirect(redirect::Policy::none());
-        if settings.endpoint.scheme_str() == Some("https") {
-            builder = builder.tls_backend_preconfigured(settings.tls.client_config()?);
-        }
+            .redirect(redirect::Policy::none())
+            .tls_backend_preconfigured(settings.tls.client_config(https)?);
         let client = builder.build().map_err(|error| chain(&error))?;
         Ok(Self { format, settings: settings.clone(), url: settings.endpoint.to_string(), client })
     }

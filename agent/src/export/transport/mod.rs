@@ -41,8 +41,8 @@ pub(crate) enum Outcome {
 }
 
 pub(crate) enum Transport {
-    Grpc(Grpc),
-    Http(Http),
+    Grpc(Box<Grpc>),
+    Http(Box<Http>),
 }
 
 impl Transport {
@@ -52,9 +52,9 @@ impl Transport {
     /// TLS files that are well-formed and yet unusable; no certificates on the system.
     pub(crate) fn build(signal: Signal, settings: &OtlpSettings) -> Result<Self, String> {
         Ok(match settings.protocol {
-            Protocol::Grpc => Self::Grpc(Grpc::build(signal, settings)?),
-            Protocol::HttpProtobuf => Self::Http(Http::build(Format::Protobuf, settings)?),
-            Protocol::HttpJson => Self::Http(Http::build(Format::Json, settings)?),
+            Protocol::Grpc => Self::Grpc(Grpc::build(signal, settings)?.into()),
+            Protocol::HttpProtobuf => Self::Http(Http::build(Format::Protobuf, settings)?.into()),
+            Protocol::HttpJson => Self::Http(Http::build(Format::Json, settings)?.into()),
         })
     }
 

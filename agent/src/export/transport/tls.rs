@@ -38,10 +38,12 @@ impl Tls {
         PrivateKeyDer::from_pem_slice(pem).map_err(|_| "a PEM file with a private key")
     }
 
-    /// For HTTP.
-    pub(crate) fn client_config(&self) -> Result<ClientConfig, String> {
+    /// For HTTP. Without `https` nobody is trusted, since nobody is asked for a certificate, and the
+    /// system's hundred-odd certificates need not be read.
+    pub(crate) fn client_config(&self, https: bool) -> Result<ClientConfig, String> {
         let mut roots = RootCertStore::empty();
         match &self.ca {
+            _ if !https => {}
             Some(pem) => {
                 for certificate in Self::certificates(pem)? {
                     roots
