@@ -162,7 +162,14 @@ impl Exporters {
                 }
             }));
         }
-        Exporter(Arc::new(Inner { traces, metrics, queues, tasks: Mutex::new(tasks) }))
+        let max_queue_bytes = settings.queue.max_bytes;
+        Exporter(Arc::new(Inner {
+            traces,
+            metrics,
+            queues,
+            max_queue_bytes,
+            tasks: Mutex::new(tasks),
+        }))
     }
 }
 
@@ -184,6 +191,7 @@ struct Inner {
     traces: Vec<Arc<Open>>,
     metrics: Vec<Arc<Open>>,
     queues: Vec<Arc<Queue>>,
+    max_queue_bytes: usize,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -237,6 +245,15 @@ impl Exporter {
             all &= timeout_at(deadline, queue.drained()).await.is_ok();
         }
         all
+    }
+
+    /// Waits until every queue is at most half full. For a source that can wait, such as a recording that
+    /// is replayed: spans that come faster than a destination takes them need not be dropped then. A live
+    /// pipeline must not call it.
+    pub async fn room(&self) {
+        for queue in &self.0.queues {
+            queue.below(self.0.max_queue_bytes / 2).await;
+        }
     }
 
     /// Flushes, ends the tasks, and drops (counted) what is still queued after `within` and what comes

@@ -173,10 +173,19 @@ impl Queue {
 
     /// Waits until nothing is left, claimed requests included.
     pub(crate) async fn drained(&self) {
+        self.reached(|state| state.requests.is_empty()).await;
+    }
+
+    /// Waits until at most `bytes` are left, claimed requests included.
+    pub(crate) async fn below(&self, bytes: usize) {
+        self.reached(|state| state.bytes <= bytes).await;
+    }
+
+    async fn reached(&self, goal: impl Fn(&State) -> bool) {
         loop {
             let mut settled = pin!(self.settled.notified());
             settled.as_mut().enable();
-            if self.lock().requests.is_empty() {
+            if goal(&self.lock()) {
                 return;
             }
             settled.await;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -49,14 +50,14 @@ impl Sender {
 
     /// Sends until the task is aborted.
     pub(crate) async fn run(self) {
-        let Self { queue, transport, retry, merge_bytes } = &self;
+        let Self { queue, transport, retry, mut merge_bytes } = self;
         let (signal, endpoint) = (queue.signal.as_str(), transport.endpoint().to_string());
         let mut outage: Option<Outage> = None;
         let (mut refusing, mut partial) = (false, false);
         // Requests to send one by one, because together they were refused.
         let mut alone = 0_usize;
         loop {
-            let merge = if outage.is_none() && alone == 0 { *merge_bytes } else { 0 };
+            let merge = if outage.is_none() && alone == 0 { merge_bytes } else { 0 };
             let claim = queue.claim(merge).await;
             alone = alone.saturating_sub(1);
             let message = join(transport.format(), queue.signal, &claim.bodies);
@@ -79,8 +80,10 @@ impl Sender {
                     partial = warned;
                 }
                 Outcome::Refused(_) if claim.bodies.len() > 1 => {
-                    // One of them may be to blame: find out which, keep the others.
+                    // One of them may be to blame: find out which, keep the others. Or together they are
+                    // more than something on the way allows: ask for less from now on.
                     alone = claim.bodies.len();
+                    merge_bytes = claim.bodies.iter().map(Bytes::len).sum::<usize>() / 2;
                     queue.unclaim();
                 }
                 Outcome::Refused(reason) => {
@@ -100,7 +103,7 @@ impl Sender {
                         Outage { since: Instant::now(), attempts: 0 }
                     });
                     let pause = after.filter(|after| !after.is_zero()).unwrap_or_else(|| {
-                        pause(retry, outage.attempts, RandomState::new().hash_one(0))
+                        pause(&retry, outage.attempts, RandomState::new().hash_one(0))
                     });
                     outage.attempts = outage.attempts.saturating_add(1);
                     tokio::select! {

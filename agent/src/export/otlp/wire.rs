@@ -163,7 +163,6 @@ impl<'a> Attributes<'a> {
     #[inline]
     fn open(&mut self, key: &str, any_len: usize) {
         let len = field_len(1, key.len()) + field_len(2, any_len);
-        self.out.reserve(len + 6);
         if len < 0x80 {
             self.out.extend_from_slice(&[self.tag, len as u8, 0x0a, key.len() as u8]);
             self.out.extend_from_slice(key.as_bytes());
@@ -183,6 +182,15 @@ impl<'a> Attributes<'a> {
 impl AttributeSink for Attributes<'_> {
     #[inline]
     fn str(&mut self, key: &str, value: &str) {
+        // Nearly every attribute: all lengths take one byte, so it is four copies and no arithmetic.
+        if key.len() + value.len() < 0x80 - 6 {
+            let (key_len, value_len) = (key.len() as u8, value.len() as u8);
+            self.out.extend_from_slice(&[self.tag, key_len + value_len + 6, 0x0a, key_len]);
+            self.out.extend_from_slice(key.as_bytes());
+            self.out.extend_from_slice(&[0x12, value_len + 2, 0x0a, value_len]);
+            self.out.extend_from_slice(value.as_bytes());
+            return;
+        }
         self.open(key, field_len(1, value.len()));
         header(self.out, 1, value.len());
         self.out.extend_from_slice(value.as_bytes());

@@ -62,3 +62,23 @@ fn a_file_that_cannot_be_opened_is_an_error_with_its_name() {
     let error = Exporters::build(&settings).err().unwrap();
     assert_eq!(error.to_string(), "cannot open /nonexistent/spans.jsonl for --otlp-file");
 }
+
+#[tokio::test]
+async fn a_source_that_waits_for_room_loses_nothing_to_a_small_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spans.jsonl");
+    let mut settings = settings(&[
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
+        ("REMORA_EXPORT_QUEUE_BYTES", "20000"),
+    ]);
+    settings.file = Some(FileTarget::Path(path));
+    let exporter = spawn(&settings);
+    for number in 0..2000 {
+        if number % 10 == 0 {
+            exporter.room().await;
+        }
+        spans(&exporter, [number]);
+    }
+    let lane = finish(exporter, PATIENCE).await;
+    assert_eq!((lane.exported, lane.dropped.total()), (2000, 0));
+}

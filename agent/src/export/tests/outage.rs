@@ -201,6 +201,33 @@ async fn a_collector_that_hangs_is_given_up_after_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_connection_that_went_silent_does_not_hold_up_the_next_one() {
+    for grpc in [true, false] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (endpoint, script) = (format!("http://{addr}"), Script::answering([]));
+        let exporter = spawn(&settings(&[
+            ("ENDPOINT", &endpoint),
+            ("PROTOCOL", protocol(grpc)),
+            ("TIMEOUT", "150"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ]));
+        spans(&exporter, 0..10);
+        let (silent, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let collector = if grpc {
+            Collector::grpc(&script, Some(addr), None).await
+        } else {
+            Collector::http(&script, Some(addr), None).await
+        };
+        until("spans on another connection", || script.span_names().len() == 10).await;
+        drop(silent);
+        finish_clean(exporter, &script, 10).await;
+        collector.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn of_requests_refused_together_only_the_bad_one_is_lost() {
     let script = Script::answering([
         Answer::Http(503, None), // the first request, alone

@@ -1,6 +1,9 @@
 //! OTLP/gRPC: the unary call `Export`, framed by hand on tonic's channel.
 
-use std::{future::poll_fn, sync::OnceLock};
+use std::{
+    future::poll_fn,
+    sync::{Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
@@ -29,8 +32,9 @@ pub(crate) struct Grpc {
     path: Uri,
     headers: HeaderMap,
     endpoint: Endpoint,
-    /// Opened by the first request, since it needs a runtime; it reconnects by itself.
-    channel: OnceLock<Channel>,
+    /// Opened by the first request, since it needs a runtime. It reconnects by itself when the connection
+    /// ends, but not when the peer is gone without a word: see [`Grpc::give_up_connection`].
+    channel: Mutex<Option<Channel>>,
 }
 
 impl Grpc {
@@ -53,7 +57,7 @@ impl Grpc {
         if let Some(name) = settings.compression.name() {
             headers.insert("grpc-encoding", HeaderValue::from_static(name));
         }
-        Ok(Self { settings: settings.clone(), path, headers, endpoint, channel: OnceLock::new() })
+        Ok(Self { settings: settings.clone(), path, headers, endpoint, channel: Mutex::default() })
     }
 
     pub(super) async fn send(&self, message: Bytes) -> Outcome {
@@ -73,9 +77,20 @@ impl Grpc {
         }
     }
 
+    /// To be called when an answer did not come in time: the next request opens a connection of its own.
+    /// A host that vanished resets nothing, and HTTP/2 would queue every request behind the same dead
+    /// connection until TCP gives up, a quarter of an hour later. (Pings are no way out: servers end
+    /// connections of clients that ping more often than every five minutes.)
+    pub(super) fn give_up_connection(&self) {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Fails where the connection does.
     async fn call(&self, request: Request<Body>) -> Result<Outcome, String> {
-        let mut channel = self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone();
+        let mut channel = {
+            let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+        };
         poll_fn(|cx| channel.poll_ready(cx)).await.map_err(|error| chain(&error))?;
         let response = channel.call(request).await.map_err(|error| chain(&error))?;
         let (head, body) = response.into_parts();

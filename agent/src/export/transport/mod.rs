@@ -85,10 +85,15 @@ impl Transport {
                 Self::Http(http) => http.send(message).await,
             }
         };
-        timeout(bound, attempt).await.unwrap_or_else(|_| Outcome::Later {
-            reason: format!("no answer within {bound:?}"),
-            after: None,
-        })
+        match timeout(bound, attempt).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                if let Self::Grpc(grpc) = self {
+                    grpc.give_up_connection(); // HTTP/1 does so by itself
+                }
+                Outcome::Later { reason: format!("no answer within {bound:?}"), after: None }
+            }
+        }
     }
 }
 
