@@ -234,6 +234,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn queue(max_bytes: usize, max_spans: Option<u64>) -> Queue {
@@ -303,6 +305,63 @@ mod tests {
         assert_eq!(queue.try_claim(302).unwrap().bodies.len(), 2);
         queue.unclaim();
         assert_eq!(queue.try_claim(303).unwrap().bodies.len(), 3);
+    }
+
+    /// What a sender and a pipeline may do to a queue.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Offer(usize, u64),
+        Claim(usize),
+        Delivered(u64),
+        Discard,
+        Unclaim,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (0..150_usize, 0..20_u64).prop_map(|(len, items)| Step::Offer(len, items)),
+            2 => (0..300_usize).prop_map(Step::Claim),
+            1 => (0..30_u64).prop_map(Step::Delivered),
+            1 => Just(Step::Discard),
+            1 => Just(Step::Unclaim),
+        ];
+        proptest::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn the_account_closes_and_the_bound_holds_after_every_step(steps in steps()) {
+            let queue = queue(200, Some(50));
+            let (mut accepted, mut claimed) = (0, false);
+            for step in steps {
+                match step {
+                    Step::Offer(len, items) => {
+                        accepted += items;
+                        queue.offer(request(0, len, items));
+                    }
+                    Step::Claim(max) if !claimed => claimed = queue.try_claim(max).is_some(),
+                    Step::Delivered(rejected) if claimed => {
+                        queue.delivered(rejected);
+                        claimed = false;
+                    }
+                    Step::Discard if claimed => {
+                        queue.discard(DropReason::Refused);
+                        claimed = false;
+                    }
+                    Step::Unclaim if claimed => {
+                        queue.unclaim();
+                        claimed = false;
+                    }
+                    _ => {}
+                }
+                let stats = queue.stats(accepted, 0);
+                prop_assert!(stats.balances(), "{stats:?}");
+                prop_assert!(stats.queued_bytes <= 200 && stats.queued <= 50, "{stats:?}");
+            }
+            queue.close();
+            let stats = queue.stats(accepted, 0);
+            prop_assert!(stats.balances() && stats.queued == 0 && stats.queued_bytes == 0);
+        }
     }
 
     #[test]

@@ -140,6 +140,7 @@ mod tests {
     use opentelemetry_proto::tonic::collector::trace::v1::{
         ExportTracePartialSuccess, ExportTraceServiceResponse,
     };
+    use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
@@ -174,7 +175,7 @@ mod tests {
     }
 
     /// `google.rpc.Status { code, message, details: [Any { type_url, value }] }`
-    pub(crate) fn status_with_retry_info(seconds: u64, nanos: u64) -> Vec<u8> {
+    fn status_with_retry_info(seconds: u64, nanos: u64) -> Vec<u8> {
         let mut out = Vec::new();
         wire::uint(&mut out, 1, 8);
         wire::bytes(&mut out, 2, b"slow down");
@@ -188,6 +189,18 @@ mod tests {
             });
         });
         out
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(body in any::<Vec<u8>>()) {
+            partial_success(Format::Protobuf, &body);
+            partial_success(Format::Json, &body);
+            retry_delay(&body);
+            for content_type in ["application/x-protobuf", "application/json", ""] {
+                prop_assert!(failure_message(content_type, &body).chars().count() <= 200);
+            }
+        }
     }
 
     #[test]

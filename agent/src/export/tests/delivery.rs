@@ -1,7 +1,5 @@
 //! Every protocol and compression carries every field of every span and metric.
 
-use std::time::Duration;
-
 use super::{
     collector::{Collector, Content, Script},
     *,
@@ -140,23 +138,34 @@ async fn http_bodies_are_what_the_encoder_made() {
 }
 
 #[tokio::test]
-async fn a_request_leaves_when_full_and_when_due() {
+async fn a_request_leaves_when_full_and_the_rest_with_a_flush() {
     let script = Script::answering([]);
     let collector = Collector::http(&script, None, None).await;
     let endpoint = format!("http://{}", collector.addr);
     let exporter = spawn(&settings(&[
         ("ENDPOINT", &endpoint),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "300"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
     ]));
     spans(&exporter, 0..25);
-    until("two full requests", || script.span_names().len() == 20).await;
-    assert_eq!(account(&exporter).queued, 5);
-    until("the rest when due", || script.span_names().len() == 25).await;
-    let received = script.received();
-    assert_eq!(received.len(), 3);
-    assert!(received[2].at - received[1].at > Duration::from_millis(100));
+    until("two full requests", || account(&exporter).exported == 20).await;
+    assert_eq!((account(&exporter).queued, script.received().len()), (5, 2));
+    assert!(exporter.flush(PATIENCE).await);
+    assert_eq!(script.received().len(), 3);
     finish_clean(exporter, &script, 25).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_full_leaves_when_due() {
+    let script = Script::answering([]);
+    let collector = Collector::http(&script, None, None).await;
+    let endpoint = format!("http://{}", collector.addr);
+    let exporter = spawn(&settings(&[("ENDPOINT", &endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "100")]));
+    for round in 1..=2 {
+        spans(&exporter, [round]);
+        until("the span", || account(&exporter).exported == round as u64).await;
+    }
+    finish_clean(exporter, &script, 2).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! OTLP/HTTP: one POST per request, protobuf or JSON.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use reqwest::{Client, Response, redirect};
 
 use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress};
@@ -25,12 +28,16 @@ pub(crate) struct Http {
 impl Http {
     pub(super) fn build(format: Format, settings: &OtlpSettings) -> Result<Self, String> {
         let https = settings.endpoint.scheme_str() == Some("https");
-        let builder = Client::builder()
+        let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(settings.headers.clone())
             // A redirected POST may turn into a GET: an answer other than success is an answer.
             .redirect(redirect::Policy::none())
             .tls_backend_preconfigured(settings.tls.client_config(https)?);
+        if is_loopback(&settings.endpoint) {
+            // HTTP_PROXY is often set without NO_PROXY; nobody's proxy reaches this host's loopback.
+            builder = builder.no_proxy();
+        }
         let client = builder.build().map_err(|error| chain(&error))?;
         Ok(Self { format, settings: settings.clone(), url: settings.endpoint.to_string(), client })
     }
@@ -82,6 +89,11 @@ impl Http {
     }
 }
 
+fn is_loopback(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or("").trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
 /// The body, or as much of it as anybody needs.
 async fn beginning(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
@@ -111,8 +123,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn loopback_is_recognised_by_name_and_address() {
+        for (url, expected) in [
+            ("http://localhost:4318", true),
+            ("http://127.0.0.1", true),
+            ("http://[::1]:4318/v1/traces", true),
+            ("http://collector", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // RFC 9110's example, minus 0
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // 10 s before the date below
         for (text, expected) in [
             ("3", Some(3)),
             (" 120 ", Some(120)),
