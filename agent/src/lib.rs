@@ -19,6 +19,7 @@ pub mod discover;
 pub mod doctor;
 pub mod exchange;
 pub mod log;
+pub mod export;
 pub mod protocol;
 pub mod resource;
 pub mod span;

@@ -1,0 +1,154 @@
+//! OTLP/HTTP: one POST per request, protobuf or JSON.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri, header};
+use reqwest::{Client, Response, redirect};
+
+use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress};
+use crate::export::{
+    otlp::{
+        Format,
+        response::{failure_message, partial_success},
+    },
+    settings::{Compression, OtlpSettings},
+};
+
+pub(crate) struct Http {
+    pub(super) format: Format,
+    pub(super) settings: OtlpSettings,
+    url: String,
+    client: Client,
+}
+
+impl Http {
+    pub(super) fn build(format: Format, settings: &OtlpSettings) -> Result<Self, String> {
+        let https = settings.endpoint.scheme_str() == Some("https");
+        let mut builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(settings.headers.clone())
+            // A redirected POST may turn into a GET: an answer other than success is an answer.
+            .redirect(redirect::Policy::none())
+            .tls_backend_preconfigured(settings.tls.client_config(https)?);
+        if is_loopback(&settings.endpoint) {
+            // HTTP_PROXY is often set without NO_PROXY; nobody's proxy reaches this host's loopback.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| chain(&error))?;
+        Ok(Self { format, settings: settings.clone(), url: settings.endpoint.to_string(), client })
+    }
+
+    pub(super) async fn send(&self, message: Bytes) -> Outcome {
+        let content_type = match self.format {
+            Format::Protobuf => "application/x-protobuf",
+            Format::Json => "application/json",
+        };
+        let compression = self.settings.compression;
+        let body = match compression {
+            Compression::None => message,
+            _ => compress(compression, message, 0).await.into(),
+        };
+        let mut request =
+            self.client.post(&self.url).header(header::CONTENT_TYPE, content_type).body(body);
+        if let Some(name) = compression.name() {
+            request = request.header(header::CONTENT_ENCODING, name);
+        }
+        match request.send().await {
+            Ok(response) => self.outcome(response).await,
+            Err(error) => Outcome::Later { reason: chain(&error.without_url()), after: None },
+        }
+    }
+
+    async fn outcome(&self, response: Response) -> Outcome {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = beginning(response).await;
+        if status.is_success() {
+            return match body {
+                Ok(body) => Outcome::Accepted(partial_success(self.format, &body)),
+                Err(reason) => Outcome::Later { reason, after: None },
+            };
+        }
+        let content_type =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let message = failure_message(content_type, &body.unwrap_or_default());
+        let reason =
+            if message.is_empty() { status.to_string() } else { format!("{status}: {message}") };
+        match status {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => {
+                Outcome::Later { reason, after: retry_after(&headers, SystemTime::now()) }
+            }
+            _ => Outcome::Refused(reason),
+        }
+    }
+}
+
+fn is_loopback(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or("").trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
+}
+
+/// The body, or as much of it as anybody needs.
+async fn beginning(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while body.len() < MAX_ANSWER {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                body.extend_from_slice(&chunk[..chunk.len().min(MAX_ANSWER - body.len())])
+            }
+            Ok(None) => break,
+            Err(error) => return Err(chain(&error.without_url())),
+        }
+    }
+    Ok(body)
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_recognised_by_name_and_address() {
+        for (url, expected) in [
+            ("http://localhost:4318", true),
+            ("http://127.0.0.1", true),
+            ("http://[::1]:4318/v1/traces", true),
+            ("http://collector", false),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // 10 s before the date below
+        for (text, expected) in [
+            ("3", Some(3)),
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", None),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, text.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now), expected.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}
