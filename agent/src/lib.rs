@@ -15,5 +15,6 @@ pub mod decode;
 pub mod exchange;
 pub mod protocol;
 pub mod resource;
+pub mod semantics;
 pub mod span;
 pub mod trace_context;
