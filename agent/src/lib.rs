@@ -7,12 +7,14 @@
 //! ```
 
 pub mod accounting;
+pub mod aggregate;
 pub mod assemble;
 pub mod attribute;
 pub mod clock;
 pub mod correlate;
 pub mod decode;
 pub mod exchange;
+pub mod export;
 pub mod protocol;
 pub mod resource;
 pub mod semantics;

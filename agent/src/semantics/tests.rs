@@ -79,6 +79,7 @@ pub(crate) fn exchange(role: Role) -> Exchange {
         role,
         tid: 100,
         context: 0,
+        response_tid: 100,
         start_mono_ns: 1_000_000,
         request_end_mono_ns: 1_000_000,
         first_byte_mono_ns: 4_000_000,
