@@ -1,0 +1,3 @@
+pub mod metrics_data;
+pub mod print;
+pub mod prometheus;
