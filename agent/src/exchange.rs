@@ -95,6 +95,9 @@ pub struct Exchange {
     /// Thread that moved the request's first byte, and the execution context it was in (0: none known).
     pub tid: u32,
     pub context: u64,
+    /// Thread that moved the response's last byte, 0 if unknown: another one than `tid` shows that the
+    /// process hands requests over between threads.
+    pub response_tid: u32,
     /// First byte of the request.
     pub start_mono_ns: u64,
     /// Last byte of the request, as far as it was sent.

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod accounting;
+pub mod aggregate;
 pub mod assemble;
 pub mod attribute;
 pub mod bpf;
@@ -18,9 +19,10 @@ pub mod decode;
 pub mod discover;
 pub mod doctor;
 pub mod exchange;
-pub mod log;
 pub mod export;
+pub mod log;
 pub mod protocol;
 pub mod resource;
+pub mod semantics;
 pub mod span;
 pub mod trace_context;

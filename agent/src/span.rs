@@ -1,5 +1,6 @@
 //! A [`Span`]: an exchange that got its place in a trace and its absolute times. Exporters read it
-//! once, by [`Span::visit_attributes`], and write it straight into their format.
+//! once, by [`Span::visit_attributes`], and write it straight into their format. What the attributes
+//! are is the business of [`crate::semantics`].
 
 use std::sync::Arc;
 
@@ -22,6 +23,33 @@ pub enum ParentFrom {
     Ambiguous,
 }
 
+impl ParentFrom {
+    /// The value of `remora.parent`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "none",
+            Self::Header => "header",
+            Self::Context => "context",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+/// `SpanKind` of OpenTelemetry, as far as exchanges have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpanKind {
+    Server,
+    Client,
+}
+
+/// Status of a span. There is never a description: `error.type` tells it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Unset,
+    Error,
+}
+
 /// A finished exchange in its trace.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -37,4 +65,19 @@ pub struct Span {
     pub route: Option<Arc<str>>,
     pub resource: Arc<Resource>,
     pub exchange: Exchange,
+}
+
+impl Span {
+    /// First byte of the request to last byte of the response, nanoseconds.
+    #[must_use]
+    pub const fn duration_ns(&self) -> u64 {
+        self.end_unix_ns.saturating_sub(self.start_unix_ns)
+    }
+
+    /// Whether the parent lives in another process: known for a SERVER span that the request itself
+    /// placed (bits 8 and 9 of OTLP's `Span.flags`).
+    #[must_use]
+    pub fn parent_is_remote(&self) -> bool {
+        self.parent_from == ParentFrom::Header && self.kind() == SpanKind::Server
+    }
 }

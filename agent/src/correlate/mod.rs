@@ -1,1 +1,303 @@
-//! TBD
+//! Where an exchange belongs: its trace, its span id, its parent, and whether it is sampled.
+//!
+//! [`Correlator`] is told of every exchange twice: when its request is known (`started`: this is when
+//! ids are given and a parent is looked for) and when it ended. What a *parent* may be:
+//!
+//! 1. A SERVER exchange belongs where its `traceparent` says, else it is a root.
+//! 2. A CLIENT exchange belongs to the SERVER exchange that is open on the same execution context, if
+//!    there is exactly one and the context never served two at once ([`threads`]); if it carries a
+//!    `traceparent` of another trace, or no context is known, that field decides.
+//!
+//! `docs/semantics.md` tells the same to users, with the reasons.
+
+mod ids;
+pub mod pipeline;
+pub mod sampler;
+mod threads;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+pub(crate) use self::ids::IdGenerator;
+use self::{
+    sampler::{Decision, Parent, Sampler},
+    threads::{Context, Handling, Threads},
+};
+use crate::{
+    clock::ClockOffset,
+    exchange::{Detail, Exchange, Role, Started},
+    resource::Resource,
+    span::{ParentFrom, Span},
+    trace_context::{SpanId, TraceFlags, TraceId, TraceParent},
+};
+
+/// Bounds of what is remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Exchanges that are open at once. Beyond it they still become spans, without inferred parents.
+    pub open: usize,
+    /// Contexts known to serve several requests at once; beyond it whole processes are remembered.
+    pub contexts: usize,
+    /// An exchange that did not end in this time is forgotten.
+    pub max_age_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open: 65_536, contexts: 16_384, max_age_ns: 3_600_000_000_000 }
+    }
+}
+
+/// Everything that placing an exchange in a trace yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    trace_id: TraceId,
+    span_id: SpanId,
+    parent_span_id: Option<SpanId>,
+    parent_from: ParentFrom,
+    flags: TraceFlags,
+}
+
+/// An announced exchange that did not end yet.
+#[derive(Debug)]
+struct Open {
+    place: Place,
+    role: Role,
+    context: Context,
+    start_mono_ns: u64,
+    /// Serial of the SERVER exchange that became the parent by context.
+    parent: Option<u64>,
+}
+
+/// Gives exchanges their place; one per agent, on the thread that runs reassembly.
+#[derive(Debug)]
+pub struct Correlator {
+    ids: IdGenerator,
+    sampler: Sampler,
+    limits: Limits,
+    open: HashMap<u64, Open, foldhash::fast::RandomState>,
+    threads: Threads,
+}
+
+impl Correlator {
+    #[must_use]
+    pub fn new(sampler: Sampler, limits: Limits) -> Self {
+        Self {
+            ids: IdGenerator::seeded(),
+            sampler,
+            limits,
+            open: HashMap::default(),
+            threads: Threads::new(limits.contexts),
+        }
+    }
+
+    /// A request is known: its ids and its parent are decided now, for others may become its children.
+    pub fn started(&mut self, started: &Started) {
+        let context = Context::of(started.tgid, started.tid, started.context);
+        if self.open.len() >= self.limits.open {
+            // What is not remembered cannot be told apart from what does not exist.
+            if started.role == Role::Server {
+                self.threads.distrust(context);
+            }
+            return;
+        }
+        let (place, parent) = self.place(started.role, context, started.trace_parent);
+        match started.role {
+            Role::Server => self.threads.server_started(context, started.serial),
+            Role::Client => self.threads.client_started(context, started.serial),
+        }
+        let Started { serial, role, start_mono_ns, .. } = *started;
+        self.open.insert(serial, Open { place, role, context, start_mono_ns, parent });
+    }
+
+    /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
+    /// Works for exchanges that were never announced, too.
+    pub fn finished(
+        &mut self,
+        exchange: Exchange,
+        resource: Arc<Resource>,
+        route: Option<Arc<str>>,
+        offset: ClockOffset,
+    ) -> Span {
+        let by = exchange.response_tid;
+        if exchange.context == 0 && by != 0 && by != exchange.tid {
+            self.threads.distrust_threads_of(exchange.connection.tgid);
+        }
+        let Place { trace_id, span_id, parent_span_id, parent_from, flags } =
+            self.final_place(&exchange);
+        Span {
+            trace_id,
+            span_id,
+            parent_span_id,
+            parent_from,
+            flags,
+            start_unix_ns: offset.unix_ns(exchange.start_mono_ns),
+            end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
+            route,
+            resource,
+            exchange,
+        }
+    }
+
+    /// The place given at the start, unless it has become doubtful since.
+    fn final_place(&mut self, exchange: &Exchange) -> Place {
+        let Detail::Http(http) = &exchange.detail;
+        let Some(open) = self.open.remove(&exchange.serial) else {
+            // Not announced, or not remembered: nothing but what it carries is known.
+            return self.place_alone(http.trace_parent, ParentFrom::Root);
+        };
+        self.close(exchange.serial, &open);
+        if open.role == Role::Server && exchange.end_mono_ns != 0 {
+            self.revoke_later_children(exchange.serial, open.context, exchange.end_mono_ns);
+        }
+        if open.parent.is_some() && !self.threads.trusts(open.context) {
+            // Since this request was made, its thread turned out to serve several at once.
+            return self.place_alone(http.trace_parent, ParentFrom::Ambiguous);
+        }
+        open.place
+    }
+
+    /// An announced exchange will not become a span. Its thread may still be at work on it, so the
+    /// next request of that thread gets no children.
+    pub fn lost(&mut self, serial: u64) {
+        if let Some(open) = self.open.remove(&serial) {
+            self.close(serial, &open);
+            if open.role == Role::Server {
+                self.threads.haunt(open.context);
+            }
+        }
+    }
+
+    /// A process ended (or began a new program): its threads mean nothing any more. Its exchanges stay
+    /// open until reassembly ends them.
+    pub fn process_gone(&mut self, tgid: u32) {
+        self.threads.process_gone(tgid);
+    }
+
+    /// A thread ended, its number may be used again.
+    pub fn thread_gone(&mut self, tgid: u32, tid: u32) {
+        self.threads.forget(Context::of(tgid, tid, 0));
+    }
+
+    /// Forgets exchanges older than [`Limits::max_age_ns`]; returns how many. Their threads infer no
+    /// parents from then on, for they may still be at work on them.
+    pub fn expire(&mut self, now_mono_ns: u64) -> usize {
+        let before = self.open.len();
+        let Self { open, threads, limits, .. } = self;
+        open.retain(|&serial, open| {
+            let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
+            if !keep {
+                match open.role {
+                    Role::Server => {
+                        threads.server_ended(open.context, serial);
+                        threads.distrust(open.context);
+                    }
+                    Role::Client => threads.client_ended(open.context, serial),
+                }
+            }
+            keep
+        });
+        before - self.open.len()
+    }
+
+    /// Exchanges that are open now, for the agent's own metrics.
+    #[must_use]
+    pub fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
+    fn place(
+        &mut self,
+        role: Role,
+        context: Context,
+        carried: Option<TraceParent>,
+    ) -> (Place, Option<u64>) {
+        if role == Role::Server {
+            return (self.place_alone(carried, ParentFrom::Root), None);
+        }
+        let serial = match self.threads.handling(context) {
+            Handling::Nothing => return (self.place_alone(carried, ParentFrom::Root), None),
+            Handling::CannotTell => {
+                return (self.place_alone(carried, ParentFrom::Ambiguous), None);
+            }
+            Handling::One(serial) => serial,
+        };
+        let Some(server) = self.open.get(&serial).map(|open| open.place) else {
+            return (self.place_alone(carried, ParentFrom::Root), None);
+        };
+        if carried.is_some_and(|carried| carried.trace_id != server.trace_id) {
+            // The application put this request into a trace of its own: it knows better.
+            return (self.place_alone(carried, ParentFrom::Root), None);
+        }
+        let parent = Parent::Local(server.flags);
+        let decision = self.sampler.decide(server.trace_id, parent);
+        let place = Place {
+            trace_id: server.trace_id,
+            span_id: self.ids.span_id(),
+            parent_span_id: Some(server.span_id),
+            parent_from: ParentFrom::Context,
+            flags: decision.flags(server.flags),
+        };
+        (place, Some(serial))
+    }
+
+    /// A place by what the request carries; `otherwise` is what a request without it is.
+    fn place_alone(&mut self, carried: Option<TraceParent>, otherwise: ParentFrom) -> Place {
+        let span_id = self.ids.span_id();
+        match carried {
+            Some(TraceParent { trace_id, span_id: parent, flags }) => Place {
+                trace_id,
+                span_id,
+                parent_span_id: Some(parent),
+                parent_from: ParentFrom::Header,
+                flags: self.sampler.decide(trace_id, Parent::Remote(flags)).flags(flags),
+            },
+            None => {
+                let trace_id = self.ids.trace_id();
+                Place {
+                    trace_id,
+                    span_id,
+                    parent_span_id: None,
+                    parent_from: otherwise,
+                    flags: self.sampler.decide(trace_id, Parent::None).flags(TraceFlags::default()),
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, serial: u64, open: &Open) {
+        match open.role {
+            Role::Server => self.threads.server_ended(open.context, serial),
+            Role::Client => self.threads.client_ended(open.context, serial),
+        }
+    }
+
+    /// Where the end of a response became known late (it was inferred), requests that were made after
+    /// that end had been given to it. As long as they are open they can be taken back.
+    fn revoke_later_children(&mut self, server: u64, context: Context, end_mono_ns: u64) {
+        for serial in self.threads.clients(context) {
+            let Some(client) = self.open.get(&serial) else { continue };
+            if client.parent != Some(server) || client.start_mono_ns <= end_mono_ns {
+                continue;
+            }
+            let place = self.place_alone(None, ParentFrom::Root);
+            if let Some(client) = self.open.get_mut(&serial) {
+                client.place = place;
+                client.parent = None;
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// The flags of a span: the decision, and what else the parent's flags say (W3C Trace Context
+    /// level 2 has a bit for random trace ids; it is a property of the trace id, so it stays).
+    fn flags(self, parent: TraceFlags) -> TraceFlags {
+        let others = parent.0 & !TraceFlags::SAMPLED.0;
+        TraceFlags(others | if self.is_sampled() { TraceFlags::SAMPLED.0 } else { 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@
 pub mod exportable;
 pub mod metrics_data;
 pub mod otlp;
+pub mod print;
+pub mod prometheus;
 pub mod settings;
 pub mod stats;
 pub mod transport;

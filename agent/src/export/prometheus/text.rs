@@ -1,0 +1,531 @@
+//! Metrics as text: OpenMetrics 1.0 and Prometheus text 0.0.4.
+//!
+//! Several resources share a page, so every sample names its own by `job` (service namespace and name)
+//! and `instance`; all their attributes are in `target_info`. Only cumulative metrics can be told this
+//! way. Exponential histograms, for which the formats have no form, become classic ones whose bounds
+//! are the powers of two: those stay the same whatever the scale becomes.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use super::names::{escape, label_name, metric_name, unit_name};
+use crate::{
+    attribute::{AttributeSink, Value},
+    export::metrics_data::{
+        Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Number, Point,
+        Temporality,
+    },
+    resource::Resource,
+};
+
+/// The two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    OpenMetrics,
+    Prometheus,
+}
+
+impl Format {
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    Counter,
+    Histogram,
+}
+
+/// All points of one name: they must stand together.
+struct Family<'a> {
+    kind: Kind,
+    unit: Option<String>,
+    description: &'a str,
+    members: Vec<(&'a Resource, &'a Metric)>,
+}
+
+/// The page. Metrics with delta temporality are left out, and so are those that use a name as
+/// another kind than the first who did.
+#[must_use]
+pub fn render(batches: &[MetricBatch], format: Format) -> String {
+    let mut families: BTreeMap<String, Family<'_>> = BTreeMap::new();
+    for batch in batches {
+        for metric in &batch.metrics {
+            let Some(kind) = kind(&metric.data) else { continue };
+            let unit = unit_name(&metric.unit);
+            let mut name = metric_name(&metric.name, unit.as_deref());
+            if let Some(plain) = name.strip_suffix("_total").filter(|_| kind == Kind::Counter) {
+                name.truncate(plain.len());
+            }
+            let family = families.entry(name).or_insert_with(|| Family {
+                kind,
+                unit,
+                description: &metric.description,
+                members: Vec::new(),
+            });
+            if family.kind == kind {
+                family.members.push((&batch.resource, metric));
+            }
+        }
+    }
+    let mut page = Page { out: String::new(), format, labels: String::new() };
+    page.targets(batches);
+    for (name, family) in &families {
+        page.family(name, family);
+    }
+    if format == Format::OpenMetrics {
+        page.out.push_str("# EOF\n");
+    }
+    page.out
+}
+
+fn kind(data: &Data) -> Option<Kind> {
+    let cumulative = |temporality: &Temporality| *temporality == Temporality::Cumulative;
+    match data {
+        Data::Gauge { .. } => Some(Kind::Gauge),
+        Data::Sum { temporality, monotonic: true, .. } => {
+            cumulative(temporality).then_some(Kind::Counter)
+        }
+        Data::Sum { temporality, .. } => cumulative(temporality).then_some(Kind::Gauge),
+        Data::Histogram { temporality, .. } | Data::ExponentialHistogram { temporality, .. } => {
+            cumulative(temporality).then_some(Kind::Histogram)
+        }
+    }
+}
+
+struct Page {
+    out: String,
+    format: Format,
+    /// `a="b",c="d"` of the point at hand.
+    labels: String,
+}
+
+impl Page {
+    /// `target_info`, once per resource.
+    fn targets(&mut self, batches: &[MetricBatch]) {
+        let mut seen: Vec<&Resource> = Vec::new();
+        for batch in batches {
+            if seen.iter().any(|known| std::ptr::eq(*known, &*batch.resource)) {
+                continue;
+            }
+            if seen.is_empty() {
+                // OpenMetrics names the family without the suffix that its samples have.
+                self.out.push_str(match self.format {
+                    Format::OpenMetrics => "# TYPE target info\n# HELP target Target metadata.\n",
+                    Format::Prometheus => {
+                        "# HELP target_info Target metadata.\n# TYPE target_info gauge\n"
+                    }
+                });
+            }
+            seen.push(&batch.resource);
+            let mut labels = Labels::of_resource(&batch.resource);
+            batch.resource.visit(&mut Except(&mut labels));
+            self.labels = labels.text();
+            self.sample("target", "_info", "", "1");
+            self.out.push('\n');
+        }
+    }
+
+    fn family(&mut self, name: &str, family: &Family<'_>) {
+        let (kind, suffix) = match (family.kind, self.format) {
+            (Kind::Gauge, _) => ("gauge", ""),
+            (Kind::Counter, Format::OpenMetrics) => ("counter", ""),
+            (Kind::Counter, Format::Prometheus) => ("counter", "_total"),
+            (Kind::Histogram, _) => ("histogram", ""),
+        };
+        if !family.description.is_empty() {
+            self.write(format_args!("# HELP {name}{suffix} "));
+            // OpenMetrics escapes quotes in help texts too.
+            escape(&mut self.out, family.description, self.format == Format::OpenMetrics);
+            self.out.push('\n');
+        }
+        self.write(format_args!("# TYPE {name}{suffix} {kind}\n"));
+        if let (Some(unit), Format::OpenMetrics) = (&family.unit, self.format) {
+            self.write(format_args!("# UNIT {name} {unit}\n"));
+        }
+        for (resource, metric) in &family.members {
+            match &metric.data {
+                Data::Gauge { points } | Data::Sum { points, .. } => {
+                    let counter = family.kind == Kind::Counter;
+                    for point in points {
+                        self.label(resource, &point.point);
+                        let suffix = if counter { "_total" } else { "" };
+                        self.sample(name, suffix, "", &number(point.value));
+                        if counter {
+                            self.exemplar(point.point.exemplars.last());
+                        }
+                        self.out.push('\n');
+                    }
+                }
+                Data::Histogram { points, .. } => {
+                    points.iter().for_each(|point| self.histogram(name, resource, point));
+                }
+                Data::ExponentialHistogram { points, .. } => {
+                    for point in points {
+                        self.histogram(name, resource, &powers_of_two(point));
+                    }
+                }
+            }
+        }
+    }
+
+    fn histogram(&mut self, name: &str, resource: &Resource, point: &HistogramPoint) {
+        self.label(resource, &point.point);
+        let mut below = f64::NEG_INFINITY;
+        let mut count = 0;
+        let bounds = point.bounds.iter().copied().chain([f64::INFINITY]);
+        for (bound, bucket) in bounds.zip(&point.bucket_counts) {
+            count += bucket;
+            self.sample(name, "_bucket", &float(bound), &count.to_string());
+            let within = |exemplar: &&Exemplar| {
+                let value = value(exemplar.value);
+                below < value && value <= bound
+            };
+            self.exemplar(point.point.exemplars.iter().rfind(within));
+            self.out.push('\n');
+            below = bound;
+        }
+        self.sample(name, "_count", "", &point.summary.count.to_string());
+        self.out.push('\n');
+        self.sample(name, "_sum", "", &float(point.summary.sum));
+        self.out.push('\n');
+    }
+
+    /// The labels of a point: whose it is, which instrumentation, its own.
+    fn label(&mut self, resource: &Resource, point: &Point) {
+        let mut labels = Labels::of_resource(resource);
+        labels.add("otel_scope_name".into(), "remora".into());
+        labels.add("otel_scope_version".into(), env!("CARGO_PKG_VERSION").into());
+        point.attributes.visit(&mut Except(&mut labels));
+        self.labels = labels.text();
+    }
+
+    /// A sample without its line feed.
+    fn sample(&mut self, name: &str, suffix: &str, le: &str, value: &str) {
+        self.out.push_str(name);
+        self.out.push_str(suffix);
+        if !self.labels.is_empty() || !le.is_empty() {
+            self.out.push('{');
+            self.out.push_str(&self.labels);
+            if !le.is_empty() {
+                let comma = if self.labels.is_empty() { "" } else { "," };
+                self.write(format_args!("{comma}le=\"{le}\""));
+            }
+            self.out.push('}');
+        }
+        self.out.push(' ');
+        self.out.push_str(value);
+    }
+
+    fn exemplar(&mut self, exemplar: Option<&Exemplar>) {
+        let (Some(exemplar), Format::OpenMetrics) = (exemplar, self.format) else { return };
+        let Exemplar { trace_id, span_id, time_unix_ns, .. } = exemplar;
+        let value = float(value(exemplar.value));
+        let (seconds, milliseconds) =
+            (time_unix_ns / 1_000_000_000, time_unix_ns % 1_000_000_000 / 1_000_000);
+        self.write(format_args!(
+            " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {value} {seconds}.{milliseconds:03}"
+        ));
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        self.out.write_fmt(text).expect("a String takes everything");
+    }
+}
+
+fn value(number: Number) -> f64 {
+    match number {
+        Number::Int(value) => value as f64,
+        Number::Double(value) => value,
+    }
+}
+
+fn number(number: Number) -> String {
+    match number {
+        Number::Int(value) => value.to_string(),
+        Number::Double(value) => float(value),
+    }
+}
+
+/// `0.005`, `1.0`, `+Inf`
+fn float(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".into()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.into()
+    } else {
+        format!("{value:?}")
+    }
+}
+
+/// The same distribution with bounds at powers of two, from zero to the first that holds everything.
+/// Buckets finer than that nest in them; coarser ones count at their upper bound.
+fn powers_of_two(point: &ExponentialPoint) -> HistogramPoint {
+    let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
+    for (index, &count) in (point.positive.offset..).zip(&point.positive.counts) {
+        // The bucket's upper bound is 2^((index + 1) / 2^scale): rounded up to a whole exponent.
+        let exponent =
+            if point.scale >= 0 { (index >> point.scale) + 1 } else { (index + 1) << -point.scale };
+        *counts.entry(exponent).or_default() += count;
+    }
+    let (low, high) = match (counts.keys().next(), counts.keys().last()) {
+        (Some(&low), Some(&high)) => (low, high),
+        _ => (0, -1),
+    };
+    let bounds = std::iter::once(point.zero_threshold)
+        .chain((low..=high).map(|exponent| f64::from(exponent).exp2()));
+    let inner = (low..=high).map(|exponent| counts.get(&exponent).copied().unwrap_or_default());
+    HistogramPoint {
+        point: point.point.clone(),
+        summary: point.summary,
+        bounds: bounds.collect(),
+        bucket_counts: std::iter::once(point.zero_count).chain(inner).chain([0]).collect(),
+    }
+}
+
+/// Labels of one sample: sorted, each name once. Keys that become the same name share it, their values
+/// joined by `;` in the order of keys.
+#[derive(Default)]
+struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// `job` and `instance`.
+    fn of_resource(resource: &Resource) -> Self {
+        let mut labels = Self::default();
+        let name = resource.service_name();
+        let job = match resource.find("service.namespace") {
+            Some(Value::Str(namespace)) => format!("{namespace}/{name}"),
+            _ => name.to_owned(),
+        };
+        labels.add("job".into(), job);
+        if let Some(Value::Str(instance)) = resource.find("service.instance.id") {
+            labels.add("instance".into(), instance.to_string());
+        }
+        labels
+    }
+
+    fn add(&mut self, name: String, value: String) {
+        self.0
+            .entry(name)
+            .and_modify(|known| {
+                known.push(';');
+                known.push_str(&value);
+            })
+            .or_insert(value);
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, value) in &self.0 {
+            if !out.is_empty() {
+                out.push(',');
+            }
+            out.push_str(name);
+            out.push_str("=\"");
+            escape(&mut out, value, true);
+            out.push('"');
+        }
+        out
+    }
+}
+
+/// Adds attributes to labels, except those that are `job` and `instance` already and those that
+/// would be taken for what only the scraper sets.
+struct Except<'a>(&'a mut Labels);
+
+impl AttributeSink for Except<'_> {
+    fn str(&mut self, key: &str, value: &str) {
+        if matches!(key, "service.name" | "service.namespace" | "service.instance.id") {
+            return;
+        }
+        let name = label_name(key);
+        match &*name {
+            "job" | "instance" | "le" => self.0.add(format!("exported_{name}"), value.into()),
+            _ => self.0.add(name, value.into()),
+        }
+    }
+    fn int(&mut self, key: &str, value: i64) {
+        self.str(key, &value.to_string());
+    }
+    fn bool(&mut self, key: &str, value: bool) {
+        self.str(key, if value { "true" } else { "false" });
+    }
+    fn double(&mut self, key: &str, value: f64) {
+        self.str(key, &value.to_string());
+    }
+    fn strs(&mut self, key: &str, values: &[&str]) {
+        // As non-string values of OTLP attributes: JSON.
+        self.str(key, &serde_json::to_string(values).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        aggregate::{Aggregator, Config, HistogramKind},
+        exchange::Role,
+        export::metrics_data::{Attributes, NumberPoint},
+        semantics::tests::{exchange, span},
+    };
+
+    fn resource() -> Arc<Resource> {
+        Arc::new(Resource::new([
+            ("service.name".into(), "shop".into()),
+            ("service.namespace".into(), "eu".into()),
+            ("service.instance.id".into(), "one".into()),
+            ("host.name".into(), "h\"1".into()),
+        ]))
+    }
+
+    fn red(config: Config) -> Vec<MetricBatch> {
+        let mut aggregator = Aggregator::new(config, 1);
+        let mut span = span(exchange(Role::Server));
+        span.resource = resource();
+        span.route = Some("/users/{id}".into());
+        (span.start_unix_ns, span.end_unix_ns) =
+            (1_700_000_000_000_000_000, 1_700_000_000_007_000_000);
+        aggregator.record(&span);
+        aggregator.collect(2)
+    }
+
+    fn sum(name: &'static str, monotonic: bool, value: i64) -> MetricBatch {
+        let point = Point {
+            attributes: [("a.b", Value::from("x")), ("a_b", Value::from("y"))]
+                .into_iter()
+                .collect(),
+            start_unix_ns: 1,
+            time_unix_ns: 2,
+            exemplars: Vec::new(),
+        };
+        let points = vec![NumberPoint { point, value: Number::Int(value) }];
+        let data = Data::Sum { points, temporality: Temporality::Cumulative, monotonic };
+        let (unit, description) = ("{record}".into(), "What \"was\".\nAll.".into());
+        let metrics = vec![Metric { name: name.into(), unit, description, data }];
+        MetricBatch { resource: resource(), metrics }
+    }
+
+    const SCOPE: &str = concat!(
+        "otel_scope_name=\"remora\",otel_scope_version=\"",
+        env!("CARGO_PKG_VERSION"),
+        "\""
+    );
+
+    #[test]
+    fn open_metrics_page_has_families_exemplars_and_an_end() {
+        let page = render(&red(Config::default()), Format::OpenMetrics);
+        let labels = format!(
+            "http_request_method=\"GET\",http_response_status_code=\"200\",http_route=\"/users/{{id}}\",\
+             instance=\"one\",job=\"eu/shop\",network_protocol_name=\"http\",\
+             network_protocol_version=\"1.1\",{SCOPE},url_scheme=\"http\""
+        );
+        for expected in [
+            "# TYPE target info\n".to_owned(),
+            "target_info{host_name=\"h\\\"1\",instance=\"one\",job=\"eu/shop\"} 1\n".to_owned(),
+            "# TYPE http_server_request_duration_seconds histogram\n".to_owned(),
+            "# UNIT http_server_request_duration_seconds seconds\n".to_owned(),
+            "# HELP http_server_request_duration_seconds Duration of HTTP server requests.\n"
+                .to_owned(),
+            format!("http_server_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 0\n"),
+            format!(
+                "http_server_request_duration_seconds_bucket{{{labels},le=\"0.01\"}} 1 # \
+                 {{trace_id=\"{}\",span_id=\"{}\"}} 0.007 1700000000.007\n",
+                "01".repeat(16),
+                "02".repeat(8)
+            ),
+            format!("http_server_request_duration_seconds_bucket{{{labels},le=\"10.0\"}} 1\n"),
+            format!("http_server_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 1\n"),
+            format!("http_server_request_duration_seconds_count{{{labels}}} 1\n"),
+            format!("http_server_request_duration_seconds_sum{{{labels}}} 0.007\n"),
+            format!("http_server_response_body_size_bytes_sum{{{labels}}} 12.0\n"),
+        ] {
+            assert!(page.contains(&expected), "{expected}\nin\n{page}");
+        }
+        assert!(page.ends_with("# EOF\n"));
+        assert_eq!(page.matches("# TYPE").count(), 4);
+    }
+
+    #[test]
+    fn prometheus_page_has_neither_units_nor_exemplars_nor_an_end() {
+        let page = render(&red(Config::default()), Format::Prometheus);
+        assert!(page.contains("# TYPE target_info gauge\n"));
+        assert!(!page.contains("# UNIT") && !page.contains("trace_id") && !page.contains("# EOF"));
+    }
+
+    #[test]
+    fn counters_end_in_total_and_colliding_labels_share_a_name() {
+        let batch = [sum("remora.records", true, 7)];
+        let open = render(&batch, Format::OpenMetrics);
+        assert!(open.contains("# TYPE remora_records counter\n"), "{open}");
+        assert!(open.contains("# HELP remora_records What \\\"was\\\".\\nAll.\n"), "{open}");
+        assert!(open.contains("remora_records_total{a_b=\"x;y\","), "{open}");
+        let text = render(&batch, Format::Prometheus);
+        assert!(text.contains("# TYPE remora_records_total counter\n"), "{text}");
+        assert!(text.contains("# HELP remora_records_total What \"was\".\\nAll.\n"), "{text}");
+        let total = [sum("remora.records_total", true, 7)];
+        assert!(!render(&total, Format::OpenMetrics).contains("total_total"));
+        let gauge = render(&[sum("queue", false, 7)], Format::OpenMetrics);
+        assert!(gauge.contains("# TYPE queue gauge\n") && gauge.contains("queue{"), "{gauge}");
+    }
+
+    #[test]
+    fn families_of_several_resources_stand_together_and_conflicts_are_left_out() {
+        let batches = [sum("x", true, 1), sum("x", true, 2), sum("x", false, 3)];
+        let page = render(&batches, Format::OpenMetrics);
+        assert_eq!(page.matches("# TYPE x counter").count(), 1);
+        assert_eq!(page.matches("\nx_total{").count(), 2);
+        assert!(!page.contains("} 3"));
+        assert_eq!(page.matches("target_info{").count(), 3);
+    }
+
+    #[test]
+    fn delta_is_left_out() {
+        let config = Config { temporality: Temporality::Delta, ..Config::default() };
+        let page = render(&red(config), Format::OpenMetrics);
+        assert!(!page.contains("duration"));
+    }
+
+    #[test]
+    fn exponential_histograms_have_stable_bounds() {
+        let config = Config { histogram: HistogramKind::exponential(), ..Config::default() };
+        let page = render(&red(config), Format::OpenMetrics);
+        // 0.007 is in (2^-8, 2^-7].
+        for expected in ["le=\"0.0\"} 0", "le=\"0.0078125\"} 1 # {trace_id", "le=\"+Inf\"} 1"] {
+            assert!(page.contains(expected), "{expected} in {page}");
+        }
+    }
+
+    #[test]
+    fn coarse_exponential_buckets_count_at_their_upper_bound() {
+        let point = ExponentialPoint {
+            point: Point {
+                attributes: Attributes(Arc::new([])),
+                start_unix_ns: 0,
+                time_unix_ns: 0,
+                exemplars: Vec::new(),
+            },
+            summary: crate::export::metrics_data::Summary {
+                count: 6,
+                sum: 1.0,
+                min: None,
+                max: None,
+            },
+            scale: -1,
+            zero_count: 1,
+            zero_threshold: 0.0,
+            positive: crate::export::metrics_data::Buckets { offset: -1, counts: vec![2, 3] },
+            negative: Default::default(),
+        };
+        let found = powers_of_two(&point);
+        // (1/4, 1] and (1, 4]
+        assert_eq!(*found.bounds, [0.0, 1.0, 2.0, 4.0]);
+        assert_eq!(found.bucket_counts, [1, 2, 0, 3, 0]);
+    }
+}

@@ -1,0 +1,222 @@
+//! `http.route` for servers whose routing table we cannot see: a template of the path, low in
+//! cardinality whatever clients send.
+//!
+//! First the user's patterns, then [`segment`] heuristics (ids, hashes, dates ..), then a tree per
+//! service that learns which segments are fixed ([`tree`]): a position with too many different
+//! values becomes `{param}`. Paths that the service refused teach nothing, so a scanner that tries
+//! thousands of them does not change the routes of the others.
+//! The same paths in the same order always give the same routes.
+
+mod pattern;
+mod segment;
+mod tree;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+pub use self::pattern::{Pattern, PatternError};
+use self::tree::Tree;
+
+/// Where routes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// There are none.
+    Off,
+    /// The user's patterns only.
+    Patterns,
+    /// The user's patterns, then heuristics.
+    #[default]
+    Heuristic,
+}
+
+/// How routes are found, and the bounds of what is learned.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub mode: Mode,
+    /// Tried in this order; the first that matches is the route.
+    pub patterns: Vec<Pattern>,
+    /// Different fixed segments below one prefix.
+    pub max_siblings: usize,
+    /// Segments that are remembered per service, about 100 bytes each.
+    pub max_segments: usize,
+    /// Services with a tree; more have the routes of patterns only.
+    pub max_services: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            patterns: Vec::new(),
+            max_siblings: 100,
+            max_segments: 4096,
+            max_services: 1024,
+        }
+    }
+}
+
+/// Finds routes and remembers what it learned.
+#[derive(Debug)]
+pub struct Routes {
+    config: Config,
+    services: HashMap<Box<str>, Tree, foldhash::fast::RandomState>,
+}
+
+impl Routes {
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, services: HashMap::default() }
+    }
+
+    /// The route of `path` (without query) in `service`, where it was answered with `status` (0: not
+    /// at all). `None` for what is no path, and for unknown paths that were refused.
+    pub fn route(&mut self, service: &str, path: &str, status: u16) -> Option<Arc<str>> {
+        if self.config.mode == Mode::Off || !path.starts_with('/') {
+            return None;
+        }
+        if let Some(pattern) = self.config.patterns.iter().find(|pattern| pattern.matches(path)) {
+            return Some(pattern.route());
+        }
+        if self.config.mode == Mode::Patterns {
+            return None;
+        }
+        if let Some(tree) = self.services.get_mut(service) {
+            return tree.route(path, teaches(status));
+        }
+        if self.services.len() >= self.config.max_services || !teaches(status) {
+            return None;
+        }
+        let mut tree = Tree::new(self.config.max_siblings, self.config.max_segments);
+        let route = tree.route(path, true);
+        self.services.insert(service.into(), tree);
+        route
+    }
+}
+
+/// Whether a response shows that its path exists: not if there was none, nor if the request may have
+/// been refused before it was routed.
+const fn teaches(status: u16) -> bool {
+    !matches!(status, 0 | 400 | 401 | 403 | 404 | 410 | 414 | 421 | 429 | 431 | 501)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heuristic() -> Routes {
+        Routes::new(Config::default())
+    }
+
+    #[track_caller]
+    fn check(routes: &mut Routes, path: &str, expected: &str) {
+        assert_eq!(routes.route("shop", path, 200).as_deref(), Some(expected), "{path}");
+    }
+
+    #[test]
+    fn dynamic_segments_become_placeholders() {
+        let mut routes = heuristic();
+        for (path, expected) in [
+            ("/", "/"),
+            ("/users", "/users"),
+            ("/users/", "/users/"),
+            ("/users/7", "/users/{id}"),
+            ("/users/7/orders/12", "/users/{id}/orders/{id}"),
+            ("/v1/items", "/v1/items"),
+            ("/o/123e4567-e89b-12d3-a456-426614174000/x", "/o/{uuid}/x"),
+            ("/c/9f86d081884c7d65", "/c/{hash}"),
+            ("/t/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/t/{ulid}"),
+            ("/d/2026-11-21/log", "/d/{date}/log"),
+            ("/u/jane@example.com", "/u/{email}"),
+            ("/s/eyJhbGciOiJIUzI1NiIsInR5cCI6IkpX", "/s/{token}"),
+            ("/static/app.3f2a.js", "/static/*.js"),
+            ("/a;jsessionid=99/b", "/a/b"),
+        ] {
+            check(&mut routes, path, expected);
+        }
+    }
+
+    #[test]
+    fn position_with_too_many_values_collapses_and_stays_so() {
+        let mut routes = Routes::new(Config { max_siblings: 3, ..Config::default() });
+        for name in ["ann", "bob", "cid"] {
+            check(&mut routes, &format!("/u/{name}/posts"), &format!("/u/{name}/posts"));
+        }
+        for name in ["dan", "ann", "eve"] {
+            check(&mut routes, &format!("/u/{name}/posts"), "/u/{param}/posts");
+        }
+        check(&mut routes, "/u/7/posts", "/u/{id}/posts");
+        check(&mut routes, "/other", "/other");
+    }
+
+    #[test]
+    fn refused_paths_are_not_learned_and_known_ones_are_found() {
+        let mut routes = heuristic();
+        for i in 0..10_000 {
+            assert_eq!(routes.route("shop", &format!("/wp-{i}/x"), 404), None);
+        }
+        check(&mut routes, "/users/7", "/users/{id}");
+        assert_eq!(routes.route("shop", "/users/8", 404).as_deref(), Some("/users/{id}"));
+        assert_eq!(routes.route("shop", "/users/8", 0).as_deref(), Some("/users/{id}"));
+        assert_eq!(routes.route("shop", "/admin", 401), None);
+    }
+
+    #[test]
+    fn memory_and_cardinality_are_bounded_whatever_comes() {
+        let config = Config { max_siblings: 5, max_segments: 50, ..Config::default() };
+        let mut routes = Routes::new(config);
+        let mut found = std::collections::HashSet::new();
+        for i in 0_u32..20_000 {
+            let mix = i.wrapping_mul(2_654_435_761);
+            let letter = |shift: u32| char::from(b'a' + (mix >> shift & 15) as u8);
+            let path: String =
+                [4, 8, 12, 16, 20].iter().map(|&shift| format!("/p{}", letter(shift))).collect();
+            found.insert(routes.route("shop", &path, 200).unwrap());
+        }
+        assert!(found.len() <= 200, "{} routes", found.len());
+        assert!(routes.services["shop"].len() <= 50);
+    }
+
+    #[test]
+    fn services_do_not_mix() {
+        let mut routes = Routes::new(Config { max_siblings: 1, ..Config::default() });
+        assert_eq!(routes.route("a", "/x", 200).as_deref(), Some("/x"));
+        assert_eq!(routes.route("b", "/y", 200).as_deref(), Some("/y"));
+        assert_eq!(routes.route("a", "/y", 200).as_deref(), Some("/{param}"));
+    }
+
+    #[test]
+    fn patterns_come_first_and_can_be_all() {
+        let patterns = ["/users/{id}/orders/{order}", "/files/*"];
+        let patterns: Vec<_> = patterns.iter().map(|p| Pattern::parse(p).unwrap()).collect();
+        let mut config = Config { patterns, ..Config::default() };
+        let mut routes = Routes::new(config.clone());
+        check(&mut routes, "/users/ann/orders/x", "/users/{id}/orders/{order}");
+        check(&mut routes, "/files/a/b/c", "/files/*");
+        check(&mut routes, "/users/7", "/users/{id}");
+        config.mode = Mode::Patterns;
+        let mut routes = Routes::new(config.clone());
+        assert_eq!(routes.route("shop", "/users/7", 200), None);
+        config.mode = Mode::Off;
+        assert_eq!(Routes::new(config).route("shop", "/files/a", 200), None);
+    }
+
+    #[test]
+    fn what_is_no_path_has_no_route() {
+        let mut routes = heuristic();
+        for path in ["", "*", "path"] {
+            assert_eq!(routes.route("shop", path, 200), None);
+        }
+    }
+
+    #[test]
+    fn same_order_gives_same_routes() {
+        let paths: Vec<String> =
+            (0..2000_u32).map(|i| format!("/a{}/b{}", i % 150, i * 7 % 260)).collect();
+        let run = || -> Vec<_> {
+            let mut routes = heuristic();
+            paths.iter().map(|path| routes.route("shop", path, 200)).collect()
+        };
+        assert_eq!(run(), run());
+    }
+}
