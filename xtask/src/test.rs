@@ -56,6 +56,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !options.no_setup {
         set_up(&rings)?;
     }
+    if rings.iter().any(|ring| *ring != Ring::Host)
+        && let Err(error) = root()
+    {
+        // Asked for before the long build, so that nobody waits for a prompt. The rings that need
+        // it fail with this reason; the first one still runs.
+        eprintln!("warning: {error:#}");
+    }
     let mut reports = Vec::new();
     if options.filter.is_none() && rings.contains(&Ring::Host) {
         reports.push(("kernel objects".to_owned(), check_prebuilt()));
@@ -116,7 +123,7 @@ fn ring_report(ring: Ring, options: &Options) -> Result<Report> {
             for file in files {
                 command.args(["--test", &file]);
             }
-            as_root(&mut command, Root::find(&format!("the {ring} ring"))?);
+            as_root(&mut command, root()?);
             command.args(&options.filter);
             command.args(["--", "--show-output", "--test-threads"]);
             command.arg(options.test_threads.to_string());
@@ -150,6 +157,10 @@ fn test_files(ring: Ring) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+fn root() -> Result<Root> {
+    Root::find("running kernel and end-to-end tests")
 }
 
 /// Cargo builds as this user and hands the test programs to root.

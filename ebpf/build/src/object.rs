@@ -72,6 +72,36 @@ pub fn build(
     arch: &str,
     target_dir: &Path,
 ) -> Result<PathBuf> {
+    let target_dir = target_dir.join(arch);
+    let mut cargo = inner_cargo("build", toolchain, workspace, arch, &target_dir)?;
+    let output = cargo.output().with_context(|| format!("cannot run {cargo:?}"))?;
+    if !output.status.success() {
+        bail!("the kernel side does not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+}
+
+/// Runs clippy over the kernel programs, on this terminal. As for [`build`], the calling program
+/// must begin its `main` with [`rustc_wrapper`].
+///
+/// # Errors
+/// When a tool is missing or anything is found.
+pub fn lint(toolchain: &Toolchain, workspace: &Path, arch: &str, target_dir: &Path) -> Result<()> {
+    let mut cargo = inner_cargo("clippy", toolchain, workspace, arch, &target_dir.join(arch))?;
+    cargo.args(["--", "--deny", "warnings"]);
+    let status = cargo.status().with_context(|| format!("cannot run {cargo:?}"))?;
+    ensure!(status.success(), "clippy finds fault with the kernel side");
+    Ok(())
+}
+
+/// A Cargo with its own target directory, that compiles the kernel programs for `arch`.
+fn inner_cargo(
+    subcommand: &str,
+    toolchain: &Toolchain,
+    workspace: &Path,
+    arch: &str,
+    target_dir: &Path,
+) -> Result<Command> {
     let missing = toolchain.missing();
     ensure!(missing.is_empty(), "{} is missing; run `cargo xtask setup`", missing.join(" and "));
     let linker = toolchain.bpf_linker.as_deref().context("bpf-linker is missing")?;
@@ -80,13 +110,18 @@ pub fn build(
     flags.push(format!("--cfg=bpf_target_arch=\"{arch}\"").into());
     flags.push(OsString::from_iter([OsStr::new("-Clinker="), linker.as_os_str()]));
 
-    let target_dir = target_dir.join(arch);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace);
-    cargo.args(["build", "--release", "--locked", "--package", PACKAGE, "--bin", BINARY]);
-    cargo.args(["--target", TARGET, "-Zbuild-std=core"]).arg("--target-dir").arg(&target_dir);
+    cargo.args([subcommand, "--release", "--locked", "--package", PACKAGE, "--bin", BINARY]);
+    cargo.args(["--target", TARGET, "-Zbuild-std=core"]).arg("--target-dir").arg(target_dir);
     for setting in PROFILE {
         cargo.args(["--config", setting]);
+    }
+    // Of the outer build: its lints' driver and its choices about target and flags.
+    for outer in
+        ["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTFLAGS", "TARGET"]
+    {
+        cargo.env_remove(outer);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f")));
     cargo.env("RUSTC", &toolchain.rustc);
@@ -96,18 +131,7 @@ pub fn build(
     cargo.env("RUSTC_WRAPPER", env::current_exe().context("cannot find this program's path")?);
     cargo.env(WRAPPER_RUST_SRC, canonical(&toolchain.library()));
     cargo.env(WRAPPER_WORKSPACE, canonical(workspace));
-    // Of the outer build: its lints' driver and its choices about target and flags.
-    for outer in
-        ["RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTFLAGS", "TARGET"]
-    {
-        cargo.env_remove(outer);
-    }
-
-    let output = cargo.output().with_context(|| format!("cannot run {cargo:?}"))?;
-    if !output.status.success() {
-        bail!("the kernel side does not build:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+    Ok(cargo)
 }
 
 /// Acts as the inner Cargo's `RUSTC_WRAPPER` when this process was started as one. Callers of
