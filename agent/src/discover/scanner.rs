@@ -7,21 +7,22 @@
 //! reused meanwhile gives an error, not another process's facts. `tests/least_data.rs` proves it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque},
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use procfs::process::{FDTarget, Process};
+use procfs::process::Process;
 
 use super::{
     cgroup,
     host::Host,
+    listening::Listening,
     profile::Profile,
-    selector::{Facts, Needs, Selectors},
-    sockets::{SocketTable, pid},
+    selector::{Facts, Needs, RETIRED, Selectors},
+    sockets::pid,
 };
 use crate::resource::Resource;
 
@@ -117,6 +118,9 @@ impl Scanner {
         changes.extend(gone.into_iter().map(|tgid| self.on_exit(tgid)));
         let absent: Vec<u32> = self.selectors.pids().filter(|pid| !alive.contains(pid)).collect();
         for pid in absent {
+            if pid != RETIRED {
+                tracing::warn!(pid, "no such process: a selector that names it selects nothing");
+            }
             self.selectors.retire_pid(pid); // whoever gets the number later is not who was meant
         }
         changes
@@ -293,48 +297,6 @@ impl Seen {
 
 fn memberships(members: &[(PathBuf, Vec<u32>)], tgid: u32) -> Vec<&Path> {
     members.iter().filter(|(_, pids)| pids.contains(&tgid)).map(|(group, _)| &**group).collect()
-}
-
-/// TCP tables by network namespace, read once per scan and only where a socket is held at all.
-#[derive(Default)]
-struct Listening(HashMap<u64, SocketTable>);
-
-impl Listening {
-    fn ports(&mut self, process: &Process) -> Vec<u16> {
-        let Ok(descriptors) = process.fd() else { return Vec::new() };
-        let sockets: Vec<u64> = descriptors
-            .flatten()
-            .filter_map(|descriptor| match descriptor.target {
-                FDTarget::Socket(inode) => Some(inode),
-                _ => None,
-            })
-            .collect();
-        if sockets.is_empty() {
-            return Vec::new();
-        }
-        let Some(table) = self.table(process) else { return Vec::new() };
-        let mut ports: Vec<u16> =
-            sockets.into_iter().filter_map(|inode| table.listening_port(inode)).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
-    }
-
-    fn table(&mut self, process: &Process) -> Option<&SocketTable> {
-        let namespace = network_namespace(process)?;
-        match self.0.entry(namespace) {
-            Entry::Occupied(table) => Some(table.into_mut()),
-            Entry::Vacant(slot) => Some(slot.insert(SocketTable::tcp(process).ok()?)),
-        }
-    }
-}
-
-/// Inode of the process's network namespace, by its link: `net:[4026531840]`. This is read by path,
-/// so it could be another process's after all: then its table is searched for inodes that it does
-/// not hold, for they are unique across namespaces.
-fn network_namespace(process: &Process) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/{}/ns/net", process.pid())).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn read_comm(process: &Process) -> Option<String> {
