@@ -163,7 +163,11 @@ impl Scanner {
             None => {}
         }
         let Some(parent) = self.find(parent).cloned() else {
-            return self.on_exec(child); // the parent's selection was missed: decide by facts
+            // The kernel side selected it after a parent that is not known here: decide by facts.
+            return match self.on_exec(child) {
+                Change::Keep => Change::Deselect(child),
+                change => change,
+            };
         };
         let profile = Arc::clone(&parent.profile);
         let resource = profile.resource(child, Some(parent.tgid), start_time, &self.host);
@@ -329,6 +333,7 @@ fn innermost_pid(process: &Process) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::{BufRead, BufReader},
         net::TcpListener,
         process::{Child, Command, Stdio},
     };
@@ -447,6 +452,15 @@ mod tests {
     }
 
     #[test]
+    fn a_child_of_an_unknown_parent_is_selected_by_its_own_facts_only() {
+        let child = Waiting::new();
+        let mut other = scanner(by_comm("other"), vec![]);
+        assert!(matches!(other.on_fork(u32::MAX, child.pid()), Change::Deselect(_)));
+        let mut sleep = scanner(by_comm("sleep"), vec![]);
+        assert_eq!(selected(&sleep.on_fork(u32::MAX, child.pid())), Some(child.pid()));
+    }
+
+    #[test]
     fn the_next_holder_of_a_named_pid_is_not_selected() {
         let child = Waiting::new();
         let mut scanner = scanner(by_pid(child.pid()), vec![]);
@@ -482,6 +496,52 @@ mod tests {
         let mut scanner = scanner(criteria, vec![]);
         assert!(matches!(scanner.on_listen(own, port.wrapping_add(1)), Change::Select(_)));
         assert!(matches!(scanner.on_listen(own, port), Change::Keep), "it is selected already");
+    }
+
+    #[test]
+    fn a_listening_port_in_another_network_namespace_is_found() {
+        const PORT: u16 = 8765;
+        let program = format!(
+            "import socket, sys; s = socket.create_server(('0.0.0.0', {PORT})); \
+             print('ready', flush=True); sys.stdin.read()"
+        );
+        let child = Command::new("unshare")
+            .args(["--net", "python3", "-c", &program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else { return eprintln!("skipped: no unshare here") };
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child = Waiting(child);
+        if line != "ready\n" {
+            return eprintln!("skipped: no network namespace or no python3 here");
+        }
+        let criteria = Criteria { ports: Ports::from(PORT), ..Criteria::default() };
+        let changes = scanner(criteria, vec![]).scan();
+        assert!(changes.iter().filter_map(selected).any(|tgid| tgid == child.pid()));
+    }
+
+    #[test]
+    fn scanning_survives_processes_that_come_and_go() {
+        let churn = std::thread::spawn(|| -> Vec<u32> {
+            let run = |_| {
+                let mut child = Command::new("true").spawn().unwrap();
+                child.wait().unwrap();
+                child.id()
+            };
+            (0..200).map(run).collect()
+        });
+        let mut scanner = scanner(by_comm("true"), vec![]);
+        while !churn.is_finished() {
+            for tgid in scanner.scan().iter().filter_map(selected) {
+                assert_eq!(scanner.find(tgid).unwrap().resource.service_name(), "svc");
+            }
+        }
+        let ended = churn.join().unwrap();
+        scanner.scan();
+        assert!(scanner.targets().all(|target| !ended.contains(&target.tgid)));
     }
 
     #[test]
