@@ -99,7 +99,10 @@ impl Config {
     /// As [`Self::load`]; a file that cannot be read is one mistake.
     pub fn load_here(flags: &Flags) -> Result<Loaded, ConfigError> {
         let env = |name: &str| std::env::var(name).ok();
-        let path = flags.config_file.clone().or_else(|| env("REMORA_CONFIG").map(Into::into));
+        let path = flags
+            .config_file
+            .clone()
+            .or_else(|| env("REMORA_CONFIG").filter(|path| !path.is_empty()).map(Into::into));
         let Some(path) = path else { return Self::load(flags, env, None) };
         match std::fs::read_to_string(&path) {
             Ok(text) => Self::load(flags, env, Some((&path, &text))),
@@ -142,6 +145,7 @@ impl Draft {
             }
         }
         self.check_tls();
+        self.check_standard_output();
         if self.notes.problems.is_empty() {
             return Ok(Loaded { config: self.config, warnings: self.notes.warnings });
         }
@@ -151,6 +155,17 @@ impl Draft {
             Origin::Flag(_) => (2, 0, 0),
         });
         Err(ConfigError(self.notes.problems))
+    }
+
+    /// Standard output takes one format.
+    fn check_standard_output(&mut self) {
+        let output = &self.config.output;
+        let lines = output.otlp_file.as_deref() == Some(Path::new("-"));
+        if lines && output.prints_spans() {
+            let origin = self.notes.origin("output.otlp_file");
+            let message = "found `-` while spans are printed there, expected a file or print: none";
+            self.notes.problem(origin, "output.otlp_file", message.into());
+        }
     }
 
     /// Client certificate and key belong together.

@@ -55,7 +55,10 @@ impl Node {
             let rendered = error.without_snippet().to_string();
             // The place is printed before the message already.
             let at = format!(" at line {}, column {}", place.line, place.column);
-            SyntaxError { place, message: rendered.replace(&at, "") }
+            let mut message = rendered.replace(&at, "");
+            // Advice for callers of the parser is none for those who write the file.
+            message.truncate(message.find(", set DuplicateKeyPolicy").unwrap_or(message.len()));
+            SyntaxError { place, message }
         })
     }
 
@@ -174,6 +177,19 @@ mod tests {
     fn an_empty_document_is_nothing() {
         assert!(matches!(Node::parse("").unwrap().content, Content::Nothing));
         assert!(matches!(Node::parse("# only this\n").unwrap().content, Content::Nothing));
+    }
+
+    #[test]
+    fn nesting_without_end_is_an_error() {
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Node::parse(&deep).is_err());
+    }
+
+    #[test]
+    fn a_key_that_occurs_twice_is_an_error_at_the_second() {
+        let error = Node::parse("a: 1\nb: 2\na: 3\n").unwrap_err();
+        assert_eq!(error.place, Place { line: 3, column: 1 });
+        assert_eq!(error.message, "duplicate mapping key: a");
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.origin)?;
+        if self.origin != Origin::Default {
+            write!(f, "{}: ", self.origin)?;
+        }
         match (&self.origin, &*self.setting) {
             (Origin::Flag(_) | Origin::Environment(_), _) | (_, "") => {}
             (_, setting) => write!(f, "{setting}: ")?,

@@ -123,6 +123,12 @@ const WRONG: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "output: {otlp_file: '-', print: spans}\n",
+        &[
+            "1:21: output.otlp_file: found `-` while spans are printed there, expected a file or print: none",
+        ],
+    ),
+    (
         "log_level: remora=loud\n",
         &["1:12: log_level: found `remora=loud`, expected a level such as debug"],
     ),
@@ -180,7 +186,7 @@ fn a_full_file_sets_everything() {
     assert_eq!((traces.timeout, traces.compression), (Duration::from_secs(5), Compression::Zstd));
     let metrics = config.output.otlp.metrics.as_ref().unwrap();
     assert_eq!(metrics.url.as_str(), "http://prometheus:9090/api/v1/otlp");
-    assert_eq!(config.output.otlp_file.as_deref(), Some(Path::new("-")));
+    assert_eq!(config.output.otlp_file.as_deref(), Some(Path::new("spans.jsonl")));
     assert!(config.output.prints_spans());
     assert_eq!(config.output.prometheus, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.output.batch.delay, Duration::from_millis(200));
@@ -223,7 +229,7 @@ output:
     compression: zstd
     metrics:
       endpoint: http://prometheus:9090/api/v1/otlp
-  otlp_file: '-'
+  otlp_file: spans.jsonl
   print: spans
   prometheus: :9464
   batch: {delay: 200ms, max_spans: 100}
@@ -386,6 +392,7 @@ fn spans_are_printed_when_nothing_else_was_chosen() {
     assert!(prints(&[("OTEL_TRACES_EXPORTER", "otlp,console")], none()));
     assert!(!prints(&[], OutputArgs { otlp_file: Some("f".into()), ..none() }));
     assert!(!prints(&[], OutputArgs { print: Some("none".into()), ..none() }));
+    assert!(!prints(&[], OutputArgs { otlp_file: Some("-".into()), ..none() }));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod cgroup;
 mod container;
 mod host;
+mod listening;
 mod pattern;
 mod ports;
 mod profile;

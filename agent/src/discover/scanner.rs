@@ -7,21 +7,22 @@
 //! reused meanwhile gives an error, not another process's facts. `tests/least_data.rs` proves it.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque},
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use procfs::process::{FDTarget, Process};
+use procfs::process::Process;
 
 use super::{
     cgroup,
     host::Host,
+    listening::Listening,
     profile::Profile,
-    selector::{Facts, Needs, Selectors},
-    sockets::{SocketTable, pid},
+    selector::{Facts, Needs, RETIRED, Selectors},
+    sockets::pid,
 };
 use crate::resource::Resource;
 
@@ -117,6 +118,9 @@ impl Scanner {
         changes.extend(gone.into_iter().map(|tgid| self.on_exit(tgid)));
         let absent: Vec<u32> = self.selectors.pids().filter(|pid| !alive.contains(pid)).collect();
         for pid in absent {
+            if pid != RETIRED {
+                tracing::warn!(pid, "no such process: a selector that names it selects nothing");
+            }
             self.selectors.retire_pid(pid); // whoever gets the number later is not who was meant
         }
         changes
@@ -159,7 +163,11 @@ impl Scanner {
             None => {}
         }
         let Some(parent) = self.find(parent).cloned() else {
-            return self.on_exec(child); // the parent's selection was missed: decide by facts
+            // The kernel side selected it after a parent that is not known here: decide by facts.
+            return match self.on_exec(child) {
+                Change::Keep => Change::Deselect(child),
+                change => change,
+            };
         };
         let profile = Arc::clone(&parent.profile);
         let resource = profile.resource(child, Some(parent.tgid), start_time, &self.host);
@@ -295,48 +303,6 @@ fn memberships(members: &[(PathBuf, Vec<u32>)], tgid: u32) -> Vec<&Path> {
     members.iter().filter(|(_, pids)| pids.contains(&tgid)).map(|(group, _)| &**group).collect()
 }
 
-/// TCP tables by network namespace, read once per scan and only where a socket is held at all.
-#[derive(Default)]
-struct Listening(HashMap<u64, SocketTable>);
-
-impl Listening {
-    fn ports(&mut self, process: &Process) -> Vec<u16> {
-        let Ok(descriptors) = process.fd() else { return Vec::new() };
-        let sockets: Vec<u64> = descriptors
-            .flatten()
-            .filter_map(|descriptor| match descriptor.target {
-                FDTarget::Socket(inode) => Some(inode),
-                _ => None,
-            })
-            .collect();
-        if sockets.is_empty() {
-            return Vec::new();
-        }
-        let Some(table) = self.table(process) else { return Vec::new() };
-        let mut ports: Vec<u16> =
-            sockets.into_iter().filter_map(|inode| table.listening_port(inode)).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
-    }
-
-    fn table(&mut self, process: &Process) -> Option<&SocketTable> {
-        let namespace = network_namespace(process)?;
-        match self.0.entry(namespace) {
-            Entry::Occupied(table) => Some(table.into_mut()),
-            Entry::Vacant(slot) => Some(slot.insert(SocketTable::tcp(process).ok()?)),
-        }
-    }
-}
-
-/// Inode of the process's network namespace, by its link: `net:[4026531840]`. This is read by path,
-/// so it could be another process's after all: then its table is searched for inodes that it does
-/// not hold, for they are unique across namespaces.
-fn network_namespace(process: &Process) -> Option<u64> {
-    let link = std::fs::read_link(format!("/proc/{}/ns/net", process.pid())).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
-}
-
 fn read_comm(process: &Process) -> Option<String> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut process.open_relative("comm").ok()?, &mut bytes).ok()?;
@@ -367,6 +333,7 @@ fn innermost_pid(process: &Process) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::{BufRead, BufReader},
         net::TcpListener,
         process::{Child, Command, Stdio},
     };
@@ -485,6 +452,15 @@ mod tests {
     }
 
     #[test]
+    fn a_child_of_an_unknown_parent_is_selected_by_its_own_facts_only() {
+        let child = Waiting::new();
+        let mut other = scanner(by_comm("other"), vec![]);
+        assert!(matches!(other.on_fork(u32::MAX, child.pid()), Change::Deselect(_)));
+        let mut sleep = scanner(by_comm("sleep"), vec![]);
+        assert_eq!(selected(&sleep.on_fork(u32::MAX, child.pid())), Some(child.pid()));
+    }
+
+    #[test]
     fn the_next_holder_of_a_named_pid_is_not_selected() {
         let child = Waiting::new();
         let mut scanner = scanner(by_pid(child.pid()), vec![]);
@@ -520,6 +496,52 @@ mod tests {
         let mut scanner = scanner(criteria, vec![]);
         assert!(matches!(scanner.on_listen(own, port.wrapping_add(1)), Change::Select(_)));
         assert!(matches!(scanner.on_listen(own, port), Change::Keep), "it is selected already");
+    }
+
+    #[test]
+    fn a_listening_port_in_another_network_namespace_is_found() {
+        const PORT: u16 = 8765;
+        let program = format!(
+            "import socket, sys; s = socket.create_server(('0.0.0.0', {PORT})); \
+             print('ready', flush=True); sys.stdin.read()"
+        );
+        let child = Command::new("unshare")
+            .args(["--net", "python3", "-c", &program])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else { return eprintln!("skipped: no unshare here") };
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child = Waiting(child);
+        if line != "ready\n" {
+            return eprintln!("skipped: no network namespace or no python3 here");
+        }
+        let criteria = Criteria { ports: Ports::from(PORT), ..Criteria::default() };
+        let changes = scanner(criteria, vec![]).scan();
+        assert!(changes.iter().filter_map(selected).any(|tgid| tgid == child.pid()));
+    }
+
+    #[test]
+    fn scanning_survives_processes_that_come_and_go() {
+        let churn = std::thread::spawn(|| -> Vec<u32> {
+            let run = |_| {
+                let mut child = Command::new("true").spawn().unwrap();
+                child.wait().unwrap();
+                child.id()
+            };
+            (0..200).map(run).collect()
+        });
+        let mut scanner = scanner(by_comm("true"), vec![]);
+        while !churn.is_finished() {
+            for tgid in scanner.scan().iter().filter_map(selected) {
+                assert_eq!(scanner.find(tgid).unwrap().resource.service_name(), "svc");
+            }
+        }
+        let ended = churn.join().unwrap();
+        scanner.scan();
+        assert!(scanner.targets().all(|target| !ended.contains(&target.tgid)));
     }
 
     #[test]

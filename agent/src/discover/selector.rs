@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Pattern, Ports};
 
+/// What stands for a process that was named and is gone; no process has this id.
+pub(super) const RETIRED: u32 = 0;
+
 /// What a selector or an exclusion asks for. Kinds are combined by *and*, the values of one kind by
 /// *or*; a kind without values asks for nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -182,7 +185,7 @@ impl Selectors {
     pub fn retire_pid(&mut self, pid: u32) {
         for selector in &mut self.selectors {
             for named in selector.criteria.pids.iter_mut().filter(|named| **named == pid) {
-                *named = 0;
+                *named = RETIRED;
             }
         }
     }

@@ -186,6 +186,8 @@ fn tidy(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection, prelude::*};
+
     use super::*;
 
     fn name(exe: &str, line: &str) -> String {
@@ -237,5 +239,16 @@ mod tests {
         let name = service_name(Path::new("/usr/bin/python3"), &["python3".into(), long]);
         assert!(name.len() <= MAX_LEN && name.chars().all(|c| c == 'ü'), "{name}");
         assert_eq!(service_name(Path::new("/"), &[]), "unknown_service");
+    }
+
+    proptest! {
+        #[test]
+        fn any_command_line_gives_a_name(
+            exe in "/(usr/bin/)?(python3|node|java|sh|php|shop|\\PC{0,9})",
+            line in collection::vec("-{0,2}(jar|m|c|cp|W|\\PC{0,9}|/srv/[a-z-]{0,9}[0-9.]{0,3}jar)", 0..6),
+        ) {
+            let name = service_name(Path::new(&exe), &line);
+            prop_assert!(!name.is_empty() && name.len() <= MAX_LEN);
+        }
     }
 }
