@@ -182,7 +182,12 @@ impl Connection {
             pos: header.pos,
             other_pos: header.other_pos,
             mono_ns: header.mono_ns,
-            begin: Begin { mono_ns: begin_ns, tid: header.tid, context: header.context },
+            begin: Begin {
+                mono_ns: begin_ns,
+                tid: header.tid,
+                context: header.context,
+                pos: header.pos,
+            },
             end,
             ended_message: false,
         };
@@ -583,6 +588,11 @@ impl Connection {
             self.uncounted = 0;
             let responses = half_mut(&mut self.halves, requests.flip());
             let settled = matches!(responses.state, State::Start | State::Head | State::Ended);
+            if !settled && responses.other_pos > begin.pos {
+                // Bytes that nobody asked for came in the middle of this request: its response?
+                cx.lost(0, Lost::Gap);
+                return 0;
+            }
             if !settled && !self.pipelines {
                 responses.enter(State::Start);
                 responses.owner = 0;
