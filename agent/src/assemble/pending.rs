@@ -16,6 +16,8 @@ pub(super) struct Begin {
     pub(super) mono_ns: u64,
     pub(super) tid: u32,
     pub(super) context: u64,
+    /// Where the fragment with that byte began.
+    pub(super) pos: u64,
 }
 
 /// A request whose response is not over, or the reverse.

@@ -5,8 +5,8 @@
 //!   like a message gets a new one;
 //! - while no blank line was seen since the budget was new, a head may be unfinished: copying goes on
 //!   in [`data_flag::CONTINUED`] pieces of up to 16 KiB, up to 64 KiB in all;
-//! - a fragment is copied whole if the budget allows; its first part if the budget is new; else not
-//!   at all. What is not copied is counted, and the fragment's last 8 bytes are kept;
+//! - a fragment of up to 1 KiB is copied whole while any of the budget is left; of a longer one the
+//!   first part if the budget is new; else nothing. What is not copied is counted, and the fragment's last 8 bytes are kept;
 //! - [`capture::ALL`] copies up to 16 KiB of every fragment, [`capture::COUNT`] nothing.
 
 use remora_common::{
@@ -50,10 +50,6 @@ impl Owned {
             Self::Data(header, _) => header.mono_ns,
             Self::Close(_, close) => close.mono_ns,
         }
-    }
-
-    pub(super) fn is_data(&self) -> bool {
-        matches!(self, Self::Data(..))
     }
 }
 
@@ -141,7 +137,7 @@ impl Kernel {
                 Some(copied) if copied >= TURN_BUDGET => {
                     rest.len().min(MAX_HEAD_LEN).min(MAX_HEAD - copied)
                 }
-                _ if rest.len() <= self.budget => rest.len(),
+                _ if self.budget > 0 && rest.len() <= TURN_BUDGET => rest.len(),
                 Some(_) if first => self.budget,
                 _ => 0,
             };

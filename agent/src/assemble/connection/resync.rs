@@ -1,0 +1,276 @@
+//! What holes in the positions cost, and where the messages are found again behind them.
+//!
+//! A hole whose every byte lies in content costs a mark. One that may hide the end of a message or a
+//! whole one leaves the order of responses unknown: nothing is paired across it.
+
+use remora_common::record::Direction;
+
+use super::{Connection, Fragment, Mode, Pending, find, half_mut, half_of};
+use crate::{
+    accounting::Lost,
+    assemble::{Cx, half::State},
+    exchange::Sink,
+    protocol::{
+        Parse,
+        chunked::Progress,
+        http1::{self, Side},
+    },
+};
+
+/// How a hole in positions was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noticed {
+    /// By the next record of the same direction.
+    Directly,
+    /// By a record of the opposite direction, which comes after the hole.
+    FromOpposite,
+    /// By the end of the connection.
+    AtClose,
+}
+
+impl Connection {
+    /// Decides at the start of a fragment whether it begins a message, where that is not certain.
+    pub(super) fn recognise<S: Sink>(
+        &mut self,
+        fragment: &Fragment,
+        bytes: &[u8],
+        cx: &mut Cx<'_, S>,
+    ) {
+        let half = half_of(&self.halves, fragment.direction);
+        let bytes = &bytes[http1::empty_lines(bytes)..];
+        let looks_like_head = match self.side(fragment.direction, bytes) {
+            Some(Side::Request) => http1::cut_request(bytes).is_some(),
+            Some(Side::Response) => http1::cut_response(bytes).is_some(),
+            None => false,
+        };
+        match half.state {
+            State::Skip { until_other_beyond } => {
+                let in_turn = until_other_beyond.is_none_or(|pos| fragment.other_pos > pos);
+                match (looks_like_head, in_turn) {
+                    (true, true) => {
+                        half_mut(&mut self.halves, fragment.direction).enter(State::Start);
+                    }
+                    (true, false) => self.out_of_turn(fragment, cx),
+                    (false, true) => self.reject_turn(bytes, fragment, cx),
+                    (false, false) => {}
+                }
+            }
+            State::Blind => {
+                if !self.blind_may_end(fragment) {
+                    return;
+                }
+                // Where a head is due, its first piece may be too short to look like one.
+                let is_request = self.carries_requests(fragment.direction);
+                let due = half.tail_ends || (is_request && !self.pipelines);
+                let begins = looks_like_head
+                    || (due && !matches!(self.parse(fragment.direction, bytes), Parse::NotThis(_)));
+                if !begins {
+                    return;
+                }
+                if !is_request {
+                    self.end_front_if_blind(cx);
+                }
+                let half = half_mut(&mut self.halves, fragment.direction);
+                half.enter(State::Start);
+                half.tentative = is_request && !looks_like_head;
+            }
+            _ => {}
+        }
+    }
+
+    /// A message begins after a hole, in the same turn as the hole: what was before it is unknown.
+    pub(super) fn out_of_turn<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        if self.carries_requests(fragment.direction) {
+            cx.lost(0, Lost::Gap);
+            self.uncounted += 1;
+            self.raise_barrier(Lost::Gap);
+        } else if self.uncounted > 0 {
+            self.uncounted -= 1;
+        } else {
+            cx.lost(0, self.barrier.unwrap_or(Lost::Gap));
+        }
+    }
+
+    /// Whether content without a visible end may have ended before this fragment, which looks like
+    /// a head. If not, it is content that looks like one.
+    pub(super) fn blind_may_end(&self, fragment: &Fragment) -> bool {
+        let half = half_of(&self.halves, fragment.direction);
+        let owner = self.open.iter().find(|pending| pending.serial == half.owner);
+        match owner {
+            None => half.tail_ends || self.pipelines || fragment.other_pos > half.other_pos,
+            Some(_) if half.tail_ends => true,
+            Some(owner) if self.carries_requests(fragment.direction) => {
+                owner.answered && fragment.other_pos > half.other_pos
+            }
+            Some(_) => self.open.len() > 1,
+        }
+    }
+
+    /// The bytes of `direction` up to `to` were moved and not told of.
+    pub(super) fn gap<S: Sink>(
+        &mut self,
+        direction: Direction,
+        to: u64,
+        fragment: &Fragment,
+        noticed: Noticed,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let is_request = self.carries_requests(direction);
+        let half = half_mut(&mut self.halves, direction);
+        let len = to - half.pos;
+        half.pos = to;
+        cx.shared.stats.gaps += 1;
+        cx.shared.stats.gap_bytes += len;
+        let same_turn = noticed == Noticed::Directly && fragment.other_pos == half.other_pos;
+        match half.state {
+            State::Length(left) if len < left => {
+                half.state = State::Length(left - len);
+                return self.gap_in_content(direction, len);
+            }
+            State::UntilClose => return self.gap_in_content(direction, len),
+            State::Chunked(mut chunked) => {
+                if chunked.skip(len) == Progress::More {
+                    half.state = State::Chunked(chunked);
+                    return self.gap_in_content(direction, len);
+                }
+                if same_turn && !self.pipelines {
+                    half.enter(State::Blind);
+                    return self.gap_in_content(direction, len);
+                }
+            }
+            State::Blind if same_turn && !self.pipelines && half.owner != 0 => {
+                half.note_tail(None);
+                return self.gap_in_content(direction, len);
+            }
+            State::Length(left) if len == left && is_request => {
+                half.enter(State::Start);
+                self.gap_in_content(direction, len);
+                half_mut(&mut self.halves, direction).owner = 0;
+                return;
+            }
+            State::Ended => return,
+            _ => {}
+        }
+        let opposite = direction.flip();
+        if noticed == Noticed::Directly && fragment.other_pos > half_of(&self.halves, opposite).pos
+        {
+            self.gap(opposite, fragment.other_pos, fragment, Noticed::FromOpposite, cx);
+        }
+        match self.mode {
+            Mode::Http { requests } if requests == direction => {
+                self.lose_requests(direction, fragment, noticed, cx);
+            }
+            Mode::Http { .. } => self.lose_responses(direction, fragment, noticed, cx),
+            Mode::Unknown { .. } | Mode::Other => {
+                let half = half_mut(&mut self.halves, direction);
+                cx.recycle(std::mem::take(&mut half.head));
+                let turned = noticed == Noticed::Directly && fragment.other_pos > half.other_pos;
+                let beyond = match noticed {
+                    Noticed::FromOpposite => fragment.pos,
+                    _ if turned => half.other_pos,
+                    _ => fragment.other_pos,
+                };
+                half.enter(State::Skip { until_other_beyond: Some(beyond) });
+            }
+        }
+    }
+
+    /// The hole lies in content whose end does not depend on it.
+    pub(super) fn gap_in_content(&mut self, direction: Direction, len: u64) {
+        let is_request = self.carries_requests(direction);
+        let owner = half_of(&self.halves, direction).owner;
+        let Some(pending) = find(&mut self.open, owner) else { return };
+        pending.marks.gap = true;
+        let http = &mut pending.http;
+        let content_len = match is_request {
+            true => &mut http.request_content_len,
+            false => &mut http.response_content_len,
+        };
+        *content_len = content_len.saturating_add(len);
+    }
+
+    /// Requests may be in the hole.
+    pub(super) fn lose_requests<S: Sink>(
+        &mut self,
+        direction: Direction,
+        fragment: &Fragment,
+        noticed: Noticed,
+        cx: &mut Cx<'_, S>,
+    ) {
+        self.end_blind_response(cx);
+        let half = half_mut(&mut self.halves, direction);
+        let head = std::mem::take(&mut half.head);
+        let had_head = half.state == State::Head;
+        cx.recycle(head);
+        half.owner = 0;
+        let quiet = self.open.iter().all(Pending::is_unrequested);
+        let beyond = match noticed {
+            Noticed::FromOpposite => fragment.pos,
+            // Responses were moved since all was answered, so this may be the next turn's beginning.
+            _ if quiet && fragment.other_pos > self.settled_pos => self.settled_pos,
+            _ => fragment.other_pos,
+        };
+        half.enter(State::Skip { until_other_beyond: Some(beyond) });
+        if had_head {
+            cx.lost(0, Lost::Gap);
+            self.uncounted += 1;
+        }
+        if !quiet || self.pipelines {
+            self.raise_barrier(Lost::Gap);
+        }
+    }
+
+    /// Responses, or the end of one, may be in the hole.
+    pub(super) fn lose_responses<S: Sink>(
+        &mut self,
+        direction: Direction,
+        fragment: &Fragment,
+        noticed: Noticed,
+        cx: &mut Cx<'_, S>,
+    ) {
+        if half_of(&self.halves, direction).tail_ends {
+            self.end_front_if_blind(cx);
+        }
+        self.lose_open(Lost::Gap, cx);
+        let half = half_mut(&mut self.halves, direction);
+        cx.recycle(std::mem::take(&mut half.head));
+        half.owner = 0;
+        let beyond = match noticed {
+            Noticed::FromOpposite => fragment.pos,
+            Noticed::Directly | Noticed::AtClose => fragment.other_pos,
+        };
+        half.enter(State::Skip { until_other_beyond: Some(beyond) });
+        self.settled_pos = half.pos;
+        if self.pipelines {
+            self.raise_barrier(Lost::Gap);
+        }
+    }
+
+    pub(super) fn raise_barrier(&mut self, reason: Lost) {
+        self.pipelines = true;
+        self.barrier.get_or_insert(reason);
+    }
+
+    /// After a long silence nothing is outstanding any more.
+    pub(super) fn leave_barrier<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        let silence_ns = fragment.mono_ns.saturating_sub(self.last_ns);
+        if self.barrier.is_none()
+            || silence_ns < cx.shared.limits.resync_idle_ns
+            || !self.carries_requests(fragment.direction)
+        {
+            return;
+        }
+        self.lose_open(Lost::Gap, cx);
+        self.barrier = None;
+        self.pipelines = false;
+        self.uncounted = 0;
+        let [rx, tx] = &mut self.halves;
+        for half in [rx, tx] {
+            if half.state != State::Ended {
+                half.enter(State::Skip { until_other_beyond: None });
+                half.owner = 0;
+                cx.recycle(std::mem::take(&mut half.head));
+            }
+        }
+    }
+}
