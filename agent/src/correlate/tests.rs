@@ -363,3 +363,32 @@ fn sampled_out_spans_say_so_in_their_flags() {
     scene.run(Role::Server, 1, 7);
     assert!(!scene.spans[&1].flags.is_sampled());
 }
+
+/// Printed, not asserted: a cost is a number with a place.
+#[test]
+#[ignore = "a measurement: run optimised, with --nocapture"]
+fn cost_per_exchange() {
+    let mut correlator = Correlator::new(Sampler::default(), Limits::default());
+    let resource = Arc::new(Resource::default());
+    const ROUNDS: u32 = 200_000;
+    let exchanges: Vec<_> = (0..ROUNDS)
+        .map(|i| {
+            let mut exchange = exchange(if i % 2 == 0 { Role::Server } else { Role::Client });
+            exchange.serial = u64::from(i);
+            exchange.tid = i / 2 % 64;
+            exchange.response_tid = exchange.tid;
+            exchange
+        })
+        .collect();
+    let begin = std::time::Instant::now();
+    for exchange in exchanges {
+        let Exchange { serial, role, tid, start_mono_ns, .. } = exchange;
+        let (tgid, context, trace_parent) = (TGID, 0, None);
+        let started = Started { serial, role, tgid, tid, context, start_mono_ns, trace_parent };
+        correlator.started(&started);
+        let offset = ClockOffset::fixed(0);
+        std::hint::black_box(correlator.finished(exchange, Arc::clone(&resource), None, offset));
+    }
+    let each = begin.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS);
+    println!("correlate: {each:.0} ns per exchange");
+}
