@@ -61,6 +61,9 @@ pub struct Cli {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// What `exec` starts before the command: waits until it is watched, then becomes the command.
+    #[command(hide = true, name = crate::run::GATE)]
+    Gate(GateArgs),
     /// Instrument running and future processes until SIGINT or SIGTERM.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
@@ -70,8 +73,6 @@ pub enum Command {
     /// Say what this host allows, feature by feature, and why not.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
-    /// Turn records captured with --record into spans; needs no privileges.
-    Replay(ReplayArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,19 +122,6 @@ pub struct DoctorArgs {
     /// Filter of the agent's own log: error, warn, info, debug, trace, or per module.
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct ReplayArgs {
-    #[command(flatten)]
-    pub common: CommonArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
-    #[command(flatten)]
-    pub traces: TracesArgs,
-    /// A file written by --record.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -200,10 +188,6 @@ pub struct OutputArgs {
     /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`.
     #[arg(long, value_name = "ADDR")]
     pub prometheus: Option<String>,
-    /// Keep the raw records in this file, for `remora replay`. It holds message heads: treat it as
-    /// confidential.
-    #[arg(long, value_name = "FILE")]
-    pub record: Option<String>,
 }
 
 /// Which traces.
@@ -230,6 +214,16 @@ pub struct KernelArgs {
     /// Ring buffer between kernel and agent, a power of two [default: 8MiB].
     #[arg(long, value_name = "SIZE")]
     pub ring_size: Option<String>,
+}
+
+/// See [`Command::Gate`].
+#[derive(Clone, Debug, Args)]
+pub struct GateArgs {
+    /// Abstract name of the socket on which the agent says when to go on.
+    pub socket: String,
+    /// The command to become.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
 }
 
 /// The flags of any command that has a configuration.
@@ -272,14 +266,7 @@ impl Command {
                 kernel: args.kernel,
                 ..Flags::default()
             },
-            Self::Replay(ReplayArgs { common, output, traces, .. }) => Flags {
-                config_file: common.config,
-                log_level: common.log_level,
-                output,
-                traces,
-                ..Flags::default()
-            },
-            Self::Doctor(_) => return None,
+            Self::Doctor(_) | Self::Gate(_) => return None,
         };
         Some(flags)
     }
@@ -315,7 +302,6 @@ mod tests {
         let needs = |line| parse(line).unwrap().flags().map(|flags| flags.needs_selection);
         assert_eq!(needs("remora run"), Some(true));
         assert_eq!(needs("remora exec -- true"), Some(false));
-        assert_eq!(needs("remora replay f"), Some(false));
         assert_eq!(needs("remora doctor"), None);
     }
 

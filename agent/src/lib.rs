@@ -23,6 +23,7 @@ pub mod export;
 pub mod log;
 pub mod protocol;
 pub mod resource;
+pub mod run;
 pub mod semantics;
 pub mod span;
 pub mod trace_context;

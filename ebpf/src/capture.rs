@@ -18,9 +18,7 @@ use remora_common::{
     capture,
     control::{verdict_for, verdict_slot},
     counter::Counter,
-    record::{
-        CLASS_HUGE, CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, Source, data_flag,
-    },
+    record::{CLASS_HUGE, CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, Source, data_flag},
 };
 
 use crate::{
@@ -444,7 +442,9 @@ fn gather<const MOST: usize>(
 pub fn launder<T: Copy>(value: &mut T) {
     let address = core::ptr::from_mut(value);
     // SAFETY: `size_of::<T>()` bytes of a live value are copied onto themselves.
-    unsafe { bpf_probe_read_kernel(address.cast(), size_of::<T>() as u32, address.cast_const().cast()) };
+    unsafe {
+        bpf_probe_read_kernel(address.cast(), size_of::<T>() as u32, address.cast_const().cast())
+    };
 }
 
 /// The same value, of which the verifier knows nothing any more: it went through memory. Without

@@ -1,8 +1,6 @@
-//! How to aggregate, by the variables that the OpenTelemetry specification names.
+//! How to aggregate.
 
 use std::sync::Arc;
-
-use thiserror::Error;
 
 use crate::export::metrics_data::Temporality;
 
@@ -83,100 +81,5 @@ impl Default for Config {
             max_series: 2000,
             idle_ns: 300_000_000_000,
         }
-    }
-}
-
-/// A variable whose value is none of those specified.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{variable} is `{found}`, expected {expected}")]
-pub struct ConfigError {
-    pub variable: &'static str,
-    pub found: String,
-    pub expected: &'static str,
-}
-
-impl Config {
-    /// The defaults with what the variables say; `lookup` gives a variable's value. Values are not
-    /// case-sensitive, empty is unset.
-    ///
-    /// # Errors
-    /// Every variable that is wrong.
-    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<ConfigError>> {
-        let mut config = Self::default();
-        let mut errors = Vec::new();
-        let mut set = |variable, expected, take: &mut dyn FnMut(&str) -> bool| {
-            let found = lookup(variable).unwrap_or_default();
-            let value = found.trim().to_ascii_lowercase();
-            if !value.is_empty() && !take(&value) {
-                errors.push(ConfigError { variable, found, expected });
-            }
-        };
-        set("OTEL_METRICS_EXEMPLAR_FILTER", "always_on, always_off or trace_based", &mut |value| {
-            config.exemplars = match value {
-                "always_on" => ExemplarFilter::AlwaysOn,
-                "always_off" => ExemplarFilter::AlwaysOff,
-                "trace_based" => ExemplarFilter::TraceBased,
-                _ => return false,
-            };
-            true
-        });
-        set(
-            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-            "cumulative, delta or lowmemory",
-            &mut |value| {
-                config.temporality = match value {
-                    "cumulative" => Temporality::Cumulative,
-                    // lowmemory: delta for synchronous histograms, which these are.
-                    "delta" | "lowmemory" => Temporality::Delta,
-                    _ => return false,
-                };
-                true
-            },
-        );
-        set(
-            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            "explicit_bucket_histogram or base2_exponential_bucket_histogram",
-            &mut |value| {
-                config.histogram = match value {
-                    "explicit_bucket_histogram" => HistogramKind::explicit(),
-                    "base2_exponential_bucket_histogram" => HistogramKind::exponential(),
-                    _ => return false,
-                };
-                true
-            },
-        );
-        if errors.is_empty() { Ok(config) } else { Err(errors) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_override_defaults() {
-        assert_eq!(Config::from_env(|_| None), Ok(Config::default()));
-        let config = Config::from_env(|variable| {
-            let value = match variable {
-                "OTEL_METRICS_EXEMPLAR_FILTER" => "Always_Off",
-                "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE" => "lowmemory",
-                _ => "base2_exponential_bucket_histogram",
-            };
-            Some(value.to_owned())
-        });
-        let config = config.unwrap();
-        assert_eq!(config.exemplars, ExemplarFilter::AlwaysOff);
-        assert_eq!(config.temporality, Temporality::Delta);
-        assert_eq!(config.histogram, HistogramKind::exponential());
-    }
-
-    #[test]
-    fn every_wrong_variable_is_named() {
-        let errors = Config::from_env(|_| Some("Nonsense".into())).unwrap_err();
-        assert_eq!(errors.len(), 3);
-        assert_eq!(
-            errors[0].to_string(),
-            "OTEL_METRICS_EXEMPLAR_FILTER is `Nonsense`, expected always_on, always_off or trace_based"
-        );
     }
 }

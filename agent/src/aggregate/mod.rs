@@ -18,7 +18,7 @@ use std::{borrow::Cow, sync::Arc};
 use hashbrown::HashMap;
 use opentelemetry_semantic_conventions::metric;
 
-pub use self::config::{Config, ConfigError, ExemplarFilter, HistogramKind};
+pub use self::config::{Config, ExemplarFilter, HistogramKind};
 use self::{
     exemplar::Measured,
     series::{Key, Series, Table},

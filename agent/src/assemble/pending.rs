@@ -27,8 +27,9 @@ pub(super) struct Pending {
     pub(super) begin: Begin,
     pub(super) request_end_ns: u64,
     pub(super) first_byte_ns: u64,
-    /// Last byte of the response so far.
+    /// Last byte of the response so far, and the thread that moved it.
     pub(super) end_ns: u64,
+    pub(super) response_tid: u32,
     pub(super) kind: RequestKind,
     pub(super) marks: Marks,
     /// The final response's head is known.
@@ -59,6 +60,7 @@ impl Pending {
             request_end_ns: begin.mono_ns,
             first_byte_ns: 0,
             end_ns: 0,
+            response_tid: 0,
             kind: RequestKind::of(http.method.as_bytes()),
             marks: Marks::default(),
             answered: false,
@@ -132,6 +134,7 @@ impl Pending {
             role: role_of(requests),
             tid: self.begin.tid,
             context: self.begin.context,
+            response_tid: self.response_tid,
             start_mono_ns,
             request_end_mono_ns: self.request_end_ns.max(start_mono_ns),
             first_byte_mono_ns: self.first_byte_ns,

@@ -59,7 +59,8 @@ impl<'a> Types<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         let cut = BtfError::Malformed("header is cut short");
         let word = |at: usize| u32_at(bytes, at);
-        let (Some(0xeb9f), Some(header_len)) = (word(0).map(|magic| magic & 0xffff), word(4)) else {
+        let (Some(0xeb9f), Some(header_len)) = (word(0).map(|magic| magic & 0xffff), word(4))
+        else {
             return Err(BtfError::Malformed("no BTF magic in native byte order"));
         };
         let (Some(type_at), Some(type_len), Some(str_at), Some(str_len)) =
@@ -74,8 +75,12 @@ impl<'a> Types<'a> {
         let section = part(type_at, type_len).ok_or(BtfError::Malformed("types out of bounds"))?;
         let strings = part(str_at, str_len).ok_or(BtfError::Malformed("strings out of bounds"))?;
 
-        let mut types =
-            Self { places: Vec::with_capacity(section.len() / 24), section, strings, structs: HashMap::new() };
+        let mut types = Self {
+            places: Vec::with_capacity(section.len() / 24),
+            section,
+            strings,
+            structs: HashMap::new(),
+        };
         let mut at = 0;
         while at < section.len() {
             let header = types.header(at).ok_or(BtfError::Malformed("type is cut short"))?;
@@ -130,7 +135,8 @@ impl<'a> Types<'a> {
         }
         for index in 0..header.vlen as usize {
             let member = at + 12 + index * 12;
-            let (name_at, inner) = (u32_at(self.section, member)?, u32_at(self.section, member + 4)?);
+            let (name_at, inner) =
+                (u32_at(self.section, member)?, u32_at(self.section, member + 4)?);
             let mut bits = u32_at(self.section, member + 8)?;
             if header.kind_flag {
                 bits &= 0x00ff_ffff; // the upper byte is a bit field's size
@@ -192,6 +198,11 @@ mod tests {
     fn refuses_what_is_not_btf() {
         assert!(Types::parse(b"").is_err());
         assert!(Types::parse(&[0; 64]).is_err());
-        assert!(Types::parse(b"\x9f\xeb\x01\x00\x18\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0").is_err());
+        assert!(
+            Types::parse(
+                b"\x9f\xeb\x01\x00\x18\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0"
+            )
+            .is_err()
+        );
     }
 }

@@ -36,8 +36,23 @@ impl Door {
 
 /// The system calls that are hooked, as the kernel's entry functions and tracepoints name them.
 const CALLS: [&str; 17] = [
-    "close", "read", "write", "readv", "writev", "sendfile64", "connect", "accept", "sendto",
-    "recvfrom", "sendmsg", "recvmsg", "shutdown", "splice", "accept4", "recvmmsg", "sendmmsg",
+    "close",
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "sendfile64",
+    "connect",
+    "accept",
+    "sendto",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "shutdown",
+    "splice",
+    "accept4",
+    "recvmmsg",
+    "sendmmsg",
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -48,9 +63,18 @@ const ENTRY_PREFIX: &str = "__arm64_sys_";
 /// Loads and attaches the programs of `door`. On an error what was attached stays in `ebpf`; the
 /// caller loads a fresh object for the next door.
 pub(super) fn open(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), ProgramError> {
+    enter(ebpf, door, btf, &CALLS)
+}
+
+/// Loads and attaches as little as tells whether the door opens.
+pub(super) fn knock(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), ProgramError> {
+    enter(ebpf, door, btf, &CALLS[..1])
+}
+
+fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), ProgramError> {
     match door {
         Door::Fexit => {
-            for call in CALLS {
+            for call in calls {
                 let program: &mut FExit = program(ebpf, &format!("fexit_{call}"));
                 program.load(&format!("{ENTRY_PREFIX}{call}"), btf)?;
                 program.attach()?;
@@ -70,7 +94,7 @@ pub(super) fn open(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), Program
             for name in ["sys_enter", "sys_exit"] {
                 let program: &mut TracePoint = program(ebpf, name);
                 program.load()?;
-                for call in CALLS {
+                for call in calls {
                     program.attach("syscalls", &format!("{name}_{call}"))?;
                 }
             }
@@ -84,6 +108,7 @@ fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> &'a mut T
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name} in the object"));
+    let program =
+        ebpf.program_mut(name).unwrap_or_else(|| panic!("no program {name} in the object"));
     program.try_into().unwrap_or_else(|error| panic!("program {name}: {error}"))
 }

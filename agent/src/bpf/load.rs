@@ -17,8 +17,7 @@ use super::{
 };
 
 /// The kernel object, built from `ebpf/` by the build script.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora.bpf.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora.bpf.o"));
 
 /// Programs that every door needs: name and raw tracepoint.
 const LIFECYCLE: [(&str, &str); 4] = [
@@ -31,8 +30,8 @@ const LIFECYCLE: [(&str, &str); 4] = [
 /// What is asked of the kernel.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The only door to try; all of them in order if `None`.
-    pub door: Option<Door>,
+    /// The doors to try, in this order.
+    pub doors: Vec<Door>,
     /// Size of the ring, bytes; rounded up to a power of two of pages.
     pub ring_bytes: u32,
     /// Connections captured at once.
@@ -41,7 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { door: None, ring_bytes: 8 << 20, max_connections: 16384 }
+        Self { doors: Door::ALL.to_vec(), ring_bytes: 8 << 20, max_connections: 16384 }
     }
 }
 
@@ -112,9 +111,8 @@ impl Programs {
     pub fn attach(options: &Options) -> Result<Self, LoadError> {
         let layout = LayoutGlobal(btf::kernel_layout()?);
         let btf = Btf::from_sys_fs()?;
-        let doors = options.door.as_ref().map_or(&Door::ALL[..], std::slice::from_ref);
         let mut refused = Vec::new();
-        for &door in doors {
+        for &door in &options.doors {
             let mut ebpf = load(options, &layout)?;
             if let Err(error) = doors::open(&mut ebpf, door, &btf) {
                 tracing::debug!(door = door.as_str(), %error, "door refused");
@@ -184,6 +182,21 @@ impl Programs {
     }
 }
 
+/// What each door says on this kernel, one after the other; nothing stays attached. For reports.
+///
+/// # Errors
+/// If not even the object can be loaded, whatever the door.
+pub fn try_doors() -> Result<Vec<(Door, Result<(), ProgramError>)>, LoadError> {
+    let options = Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() };
+    let layout = LayoutGlobal(btf::kernel_layout()?);
+    let btf = Btf::from_sys_fs()?;
+    let one = |door| {
+        let mut ebpf = load(&options, &layout)?;
+        Ok((door, doors::knock(&mut ebpf, door, &btf)))
+    };
+    Door::ALL.into_iter().map(one).collect()
+}
+
 fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
     let chunks = (tgids() as u32).div_ceil(TARGETS_PER_CHUNK);
     EbpfLoader::new()
@@ -216,7 +229,8 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
 
 /// One more than the largest tgid, a whole number of chunks.
 fn tgids() -> usize {
-    let max = fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|max| max.trim().parse().ok());
+    let max =
+        fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|max| max.trim().parse().ok());
     // The kernel's own upper limit where the file cannot be read (PID_MAX_LIMIT, 64-bit).
     let max: usize = max.unwrap_or(4 << 20);
     (max + 1).next_multiple_of(TARGETS_PER_CHUNK as usize)

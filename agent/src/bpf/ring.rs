@@ -69,8 +69,9 @@ impl Reader {
             let mut interest =
                 libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
             // SAFETY: all descriptors are open, `interest` lives through the call.
-            let result =
-                unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut interest) };
+            let result = unsafe {
+                libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut interest)
+            };
             if result < 0 {
                 return Err(io::Error::last_os_error());
             }

@@ -106,7 +106,8 @@ impl ControlWords {
 
     /// Which news of unselected processes are wanted: exec, listen.
     pub fn watch(&self, exec: bool, listen: bool) {
-        self.word(std::mem::offset_of!(Control, watch_exec)).store(u32::from(exec), Ordering::Release);
+        self.word(std::mem::offset_of!(Control, watch_exec))
+            .store(u32::from(exec), Ordering::Release);
         self.word(std::mem::offset_of!(Control, watch_listen))
             .store(u32::from(listen), Ordering::Release);
     }

@@ -62,7 +62,6 @@ pub(super) fn apply(draft: &mut Draft, path: &str, text: &str) {
     output.set("otlp_file", &mut config.output.otlp_file, &mut reader);
     output.set("print", &mut config.output.print, &mut reader);
     output.set("prometheus", &mut config.output.prometheus, &mut reader);
-    output.set("record", &mut config.output.record, &mut reader);
     let mut batch = output.section("batch", &mut reader);
     batch.set("delay", &mut config.output.batch.delay, &mut reader);
     batch.set("max_spans", &mut config.output.batch.max_spans, &mut reader);

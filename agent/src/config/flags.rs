@@ -31,7 +31,6 @@ pub(super) fn apply(draft: &mut Draft, flags: &Flags) {
         &output.prometheus,
         into(&mut config.output.prometheus),
     );
-    set("--record", "output.record", &output.record, into(&mut config.output.record));
     set("--sampler", "traces.sampler", &flags.traces.sampler, into(&mut config.traces.sampler));
     set(
         "--sampler-ratio",

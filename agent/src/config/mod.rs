@@ -149,9 +149,6 @@ pub struct Output {
     /// Where Prometheus may scrape.
     #[garde(skip)]
     pub prometheus: Option<SocketAddr>,
-    /// Raw records, for `remora replay`.
-    #[garde(skip)]
-    pub record: Option<PathBuf>,
     #[garde(dive)]
     pub batch: Batch,
 }
@@ -163,8 +160,7 @@ impl Output {
         let elsewhere = self.otlp.traces.is_some()
             || self.otlp.metrics.is_some()
             || self.otlp_file.is_some()
-            || self.prometheus.is_some()
-            || self.record.is_some();
+            || self.prometheus.is_some();
         self.print.map_or(!elsewhere, |print| print == Print::Spans)
     }
 }

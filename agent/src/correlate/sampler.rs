@@ -64,22 +64,10 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// The sampler that the variables ask for; `lookup` gives a variable's value. Unset and empty are
-    /// the same; without an argument ratios are 1, as specified.
-    ///
-    /// # Errors
-    /// A name that is not a sampler, or a ratio that is no number in `0..=1`. (The specification lets
-    /// an SDK warn and go on with 1.0; an agent started by an operator refuses.)
-    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SamplerError> {
-        let get = |name| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        let Some(name) = get("OTEL_TRACES_SAMPLER") else { return Ok(Self::default()) };
-        Self::parse(&name, get("OTEL_TRACES_SAMPLER_ARG").as_deref())
-    }
-
     /// A sampler by its name in the specification (case does not matter) and its argument.
     ///
     /// # Errors
-    /// See [`Self::from_env`].
+    /// A name that is not a sampler, or a ratio that is no number in `0..=1`.
     pub fn parse(name: &str, argument: Option<&str>) -> Result<Self, SamplerError> {
         let lower = name.to_ascii_lowercase();
         let (kind, parent_based) = match lower.strip_prefix("parentbased_") {
@@ -145,11 +133,7 @@ mod tests {
     const OFF: TraceFlags = TraceFlags(0);
 
     fn from(name: &str, argument: &str) -> Result<Sampler, SamplerError> {
-        Sampler::from_env(|variable| match variable {
-            "OTEL_TRACES_SAMPLER" => Some(name.to_owned()),
-            "OTEL_TRACES_SAMPLER_ARG" => Some(argument.to_owned()),
-            _ => None,
-        })
+        Sampler::parse(name, Some(argument).filter(|argument| !argument.is_empty()))
     }
 
     #[test]
@@ -180,9 +164,7 @@ mod tests {
 
     #[test]
     fn default_is_that_of_the_specification() {
-        let unset = Sampler::from_env(|_| None).unwrap();
-        assert_eq!(unset, from("parentbased_always_on", "").unwrap());
-        assert_eq!(from(" ", "x").unwrap(), unset);
+        assert_eq!(Sampler::default(), from("parentbased_always_on", "").unwrap());
         assert_eq!(from("traceidratio", "").unwrap(), from("always_on", "").unwrap());
     }
 

@@ -184,7 +184,9 @@ fn btf(facts: &HostFacts) -> Check {
         .remedy("use a kernel built with CONFIG_DEBUG_INFO_BTF=y, and mount sysfs")
 }
 
-fn load_programs(facts: &HostFacts) -> Check {
+/// Whether this process may load programs.
+#[must_use]
+pub fn load_programs(facts: &HostFacts) -> Check {
     const FEATURE: &str = "load programs";
     let held = CAPABILITIES.iter().filter(|(_, bit)| facts.holds(*bit));
     let held: Vec<_> = held.map(|(name, _)| *name).collect();

@@ -2,6 +2,7 @@
 //! [`Report`] is a list of [`Check`]s, wherever they come from: those of this module need nothing but
 //! files to read, the kernel side adds what it finds out by trying.
 
+mod doors;
 mod host;
 mod render;
 
@@ -11,7 +12,8 @@ use serde::Serialize;
 
 use crate::discover::tls::{TlsScanner, TlsStack};
 
-pub use host::{CgroupVersion, HostFacts, Lockdown, checks as host_checks};
+pub use doors::door_checks;
+pub use host::{CgroupVersion, HostFacts, Lockdown, checks as host_checks, load_programs};
 
 /// How a feature stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

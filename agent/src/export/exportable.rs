@@ -7,7 +7,7 @@ use crate::{
     attribute::AttributeSink,
     exchange::{Detail, Role},
     resource::Resource,
-    span::{ParentFrom, Span},
+    span::{self, ParentFrom, Span, SpanKind},
     trace_context::{SpanId, TraceId},
 };
 
@@ -78,4 +78,36 @@ pub trait Exportable {
     fn status(&self) -> Status<'_>;
     /// Hands over every attribute, each key once.
     fn visit_attributes(&self, sink: &mut impl AttributeSink);
+}
+
+impl Exportable for Span {
+    fn placement(&self) -> Placement<'_> {
+        self.into()
+    }
+
+    fn resource(&self) -> &Arc<Resource> {
+        &self.resource
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        self.name()
+    }
+
+    fn kind(&self) -> Kind {
+        match self.kind() {
+            SpanKind::Server => Kind::Server,
+            SpanKind::Client => Kind::Client,
+        }
+    }
+
+    fn status(&self) -> Status<'_> {
+        match self.status() {
+            span::Status::Unset => Status::Unset,
+            span::Status::Error => Status::Error("".into()),
+        }
+    }
+
+    fn visit_attributes(&self, sink: &mut impl AttributeSink) {
+        self.visit_attributes(sink);
+    }
 }

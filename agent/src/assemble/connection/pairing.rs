@@ -142,6 +142,7 @@ impl Connection {
             front.answered = true;
             front.first_byte_ns = begin.mono_ns;
             front.end_ns = fragment.mono_ns;
+            front.response_tid = fragment.begin.tid;
             front.marks.response_head_cut = cut;
             front.http.status = response.status;
             front.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -185,6 +186,7 @@ impl Connection {
             return;
         };
         front.end_ns = fragment.mono_ns;
+        front.response_tid = fragment.begin.tid;
         if front.stage == Stage::Unrequested {
             front.stage = Stage::UnrequestedDone;
             self.make_due(fragment.mono_ns, cx);

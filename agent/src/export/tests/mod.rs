@@ -18,10 +18,10 @@ use std::{
 use self::{collector::Script, sample::sample};
 use super::{
     Exporter, Exporters,
-    settings::{Overrides, RetrySettings, Settings},
+    settings::{RetrySettings, Settings},
     stats::{DropReason, LaneStats},
 };
-use crate::{attribute::Value, resource::Resource};
+use crate::{attribute::Value, cli::Flags, config::Config, resource::Resource};
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +32,8 @@ fn settings(vars: &[(&str, &str)]) -> Settings {
         let short = name.strip_prefix("OTEL_EXPORTER_OTLP_").unwrap_or(name);
         vars.iter().find(|(key, _)| *key == short).map(|(_, value)| (*value).to_owned())
     };
-    let mut settings = Settings::read(&env, &Overrides::default()).unwrap();
+    let loaded = Config::load(&Flags::default(), env, None).unwrap();
+    let mut settings = Settings::of(&loaded.config).unwrap();
     settings.retry =
         RetrySettings { initial: Duration::from_millis(20), max: Duration::from_millis(50) };
     settings

@@ -1,0 +1,231 @@
+//! The agent as a process: builds every stage from the configuration, attaches, says that it is ready,
+//! and on a signal detaches first, then drains, flushes and prints the books.
+//!
+//! ```text
+//! main thread   configuration -> programs -> signals ................. -> detach -> flush -> books
+//! worker        ring -> assemble -> correlate -> aggregate -> encode     (worker.rs)
+//! tokio         exporters, Prometheus endpoint
+//! ```
+
+mod gate;
+mod parts;
+mod report;
+mod telemetry;
+mod worker;
+
+use std::{
+    ffi::OsString,
+    io,
+    process::{ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub use self::gate::{GATE, pass as pass_gate};
+use self::{
+    gate::Gated,
+    parts::Parts,
+    report::Report,
+    worker::{Handle, Order},
+};
+use crate::{
+    bpf::{LoadError, Programs},
+    config::{Config, Loaded},
+    discover::{NothingSelected, Selectors},
+    export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
+};
+
+/// How long spans that are queued at the end may take to leave.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Why the agent cannot run, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    NothingSelected(#[from] NothingSelected),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Export(#[from] BuildError),
+    #[error("cannot listen on {addr} for Prometheus")]
+    Prometheus {
+        addr: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Privileges(String),
+    #[error("cannot attach to the kernel")]
+    Load(#[from] LoadError),
+    #[error("cannot start {what}")]
+    Start {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    /// 2 for what the user has to change in the call, 1 for the rest.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NothingSelected(_) | Self::Settings(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// `remora run`: until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
+    let config = loaded.config;
+    let selection = &config.selection;
+    let selectors =
+        Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
+    let runtime = runtime()?;
+    let _guard = runtime.enter();
+    let agent = Agent::start(&config, selectors)?;
+    agent.handle.order(Order::Scan);
+    agent.ready();
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).expect("a signal that can be handled");
+        let mut terminate = signal(SignalKind::terminate()).expect("a signal that can be handled");
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    });
+    agent.stop(&runtime);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `remora exec`: until the command ends; its exit code becomes ours (128 + signal, if one ended it).
+///
+/// # Errors
+/// What keeps the agent or the command from starting.
+pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
+    let config = loaded.config;
+    let selection = &config.selection;
+    let selectors = Selectors::for_exec(
+        selection.service_name.clone(),
+        selection.exclude.clone(),
+        std::process::id(),
+    );
+    let runtime = runtime()?;
+    let _guard = runtime.enter();
+    let agent = Agent::start(&config, selectors)?;
+    let start =
+        |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
+    let mut gated = Gated::spawn(command).map_err(start)?;
+    agent.handle.order(Order::Adopt(gated.child.id()));
+    agent.ready();
+    gated.open().map_err(start)?;
+    let status = runtime.block_on(async {
+        // A terminal sends SIGINT to the command as well; what only we get is passed on.
+        let mut interrupt = signal(SignalKind::interrupt()).expect("a signal that can be handled");
+        let mut terminate = signal(SignalKind::terminate()).expect("a signal that can be handled");
+        let pid = gated.child.id();
+        let mut ended = tokio::task::spawn_blocking(move || gated.child.wait());
+        loop {
+            tokio::select! {
+                status = &mut ended => return status.expect("waiting does not panic"),
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => gate::terminate(pid),
+            }
+        }
+    });
+    agent.stop(&runtime);
+    Ok(exit_code(status.map_err(start)?))
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("remora-export")
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Start { what: "the export threads".into(), source })
+}
+
+/// Everything that runs.
+struct Agent {
+    handle: Handle,
+    exporter: Exporter,
+    stop_serving: CancellationToken,
+    started: Instant,
+}
+
+impl Agent {
+    /// Attaches everything, selects nothing yet.
+    fn start(config: &Config, selectors: Selectors) -> Result<Self, RunError> {
+        let started = Instant::now();
+        let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
+        let parts = Parts::of(config, selectors);
+        if let Some(missing) = parts::missing_privilege() {
+            return Err(RunError::Privileges(missing));
+        }
+        let programs = Programs::attach(&parts.kernel)?;
+        let exporter = exporters.spawn();
+        let stop_serving = CancellationToken::new();
+        let listener = match config.output.prometheus {
+            Some(addr) => Some(prometheus_server(addr)?),
+            None => None,
+        };
+        tracing::info!(
+            door = programs.door().as_str(),
+            outputs = %parts.outputs,
+            "watching {}",
+            parts.selection
+        );
+        for refusal in programs.refusals() {
+            tracing::info!(door = refusal.door.as_str(), error = %short(&refusal.error), "not available");
+        }
+        let handle = worker::spawn(programs, parts, exporter.clone())?;
+        if let Some(server) = listener {
+            let source = handle.source();
+            tokio::spawn(server.run(source, stop_serving.clone()));
+        }
+        Ok(Self { handle, exporter, stop_serving, started })
+    }
+
+    /// Says that everything is attached and every process that runs already was looked at.
+    fn ready(&self) {
+        self.handle.settle();
+        tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "cannot notify the service manager");
+        }
+    }
+
+    /// Detaches, drains, flushes, and prints the books.
+    fn stop(self, runtime: &tokio::runtime::Runtime) {
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let books = self.handle.stop();
+        self.stop_serving.cancel();
+        let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));
+        eprint!("{}", Report { books: &books, lanes: &lanes });
+    }
+}
+
+fn prometheus_server(addr: std::net::SocketAddr) -> Result<prometheus::Server, RunError> {
+    tokio::runtime::Handle::current()
+        .block_on(prometheus::Server::bind(addr))
+        .map_err(|source| RunError::Prometheus { addr, source })
+}
+
+/// The first line of an error: the kernel's verifier appends its log.
+fn short(error: &dyn std::error::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,161 @@
+//! From the configuration to the settings of each stage.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    aggregate::{self, ExemplarFilter, HistogramKind},
+    assemble,
+    bpf::{self, Door},
+    config::{self, Config},
+    correlate::sampler::Sampler,
+    discover::{Host, Selectors},
+    doctor::{HostFacts, State},
+    export::metrics_data::Temporality,
+    semantics::route,
+};
+
+/// What the stages are built from.
+pub(super) struct Parts {
+    pub(super) kernel: bpf::Options,
+    pub(super) assemble: assemble::Limits,
+    pub(super) sampler: Sampler,
+    pub(super) routes: route::Config,
+    /// For OTLP, and for readers that need totals (Prometheus, the table at the end); one serves both
+    /// where it can.
+    pub(super) otlp_metrics: aggregate::Config,
+    pub(super) total_metrics: aggregate::Config,
+    pub(super) metric_interval: std::time::Duration,
+    pub(super) prints: bool,
+    pub(super) selectors: Selectors,
+    pub(super) host: Arc<Host>,
+    pub(super) outputs: String,
+    pub(super) selection: String,
+}
+
+impl Parts {
+    pub(super) fn of(config: &Config, selectors: Selectors) -> Self {
+        let metrics = &config.metrics;
+        let total_metrics = aggregate::Config {
+            histogram: match metrics.histogram {
+                config::Histogram::Explicit => HistogramKind::explicit(),
+                config::Histogram::Exponential => HistogramKind::exponential(),
+            },
+            temporality: Temporality::Cumulative,
+            exemplars: match metrics.exemplars {
+                config::Exemplars::TraceBased => ExemplarFilter::TraceBased,
+                config::Exemplars::AlwaysOn => ExemplarFilter::AlwaysOn,
+                config::Exemplars::AlwaysOff => ExemplarFilter::AlwaysOff,
+            },
+            max_series: metrics.max_series as usize,
+            idle_ns: nanos(metrics.idle),
+        };
+        let otlp_metrics = aggregate::Config {
+            temporality: match metrics.temporality {
+                config::Temporality::Cumulative => Temporality::Cumulative,
+                config::Temporality::Delta | config::Temporality::LowMemory => Temporality::Delta,
+            },
+            ..total_metrics.clone()
+        };
+        let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
+        Self {
+            kernel: bpf::Options {
+                doors: doors(config.kernel.door),
+                ring_bytes,
+                max_connections: config.limits.connections,
+            },
+            assemble: assemble::Limits {
+                max_connections: config.limits.connections as usize,
+                max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
+                ..assemble::Limits::default()
+            },
+            sampler: Sampler::parse(
+                config.traces.sampler.as_str(),
+                Some(&config.traces.ratio.to_string()),
+            )
+            .unwrap_or_default(),
+            routes: route::Config {
+                mode: match config.routes.mode {
+                    config::RouteMode::Heuristic => route::Mode::Heuristic,
+                    config::RouteMode::Patterns => route::Mode::Patterns,
+                    config::RouteMode::Off => route::Mode::Off,
+                },
+                patterns: config
+                    .routes
+                    .patterns
+                    .iter()
+                    .filter_map(|p| route::Pattern::parse(p).ok())
+                    .collect(),
+                max_siblings: config.routes.max as usize,
+                ..route::Config::default()
+            },
+            otlp_metrics,
+            total_metrics,
+            metric_interval: metrics.interval,
+            prints: config.output.prints_spans(),
+            selectors,
+            host: Arc::new(Host::detect(&config.resource)),
+            outputs: Outputs(config).to_string(),
+            selection: Selection(config).to_string(),
+        }
+    }
+}
+
+fn doors(door: config::Door) -> Vec<Door> {
+    match door {
+        config::Door::Auto => Door::ALL.to_vec(),
+        config::Door::Fexit => vec![Door::Fexit],
+        config::Door::RawTracepoint => vec![Door::SysExitBtf, Door::SysExitRaw],
+        config::Door::Tracepoint => vec![Door::Tracepoint],
+    }
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The capability that is missing to load programs, in one sentence.
+pub(super) fn missing_privilege() -> Option<String> {
+    let check = crate::doctor::load_programs(&HostFacts::probe());
+    let remedy = check.remedy.unwrap_or_default();
+    (check.state == State::Failed).then(|| format!("{}: {remedy}", check.reason))
+}
+
+/// For the start-up line.
+struct Outputs<'a>(&'a Config);
+
+impl fmt::Display for Outputs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let output = &self.0.output;
+        let mut parts = Vec::new();
+        if let Some(otlp) = &output.otlp.traces {
+            parts.push(format!("spans to {}", otlp.url.as_str()));
+        }
+        if let Some(otlp) = &output.otlp.metrics {
+            parts.push(format!("metrics to {}", otlp.url.as_str()));
+        }
+        if let Some(file) = &output.otlp_file {
+            parts.push(format!("file {}", file.display()));
+        }
+        if let Some(addr) = output.prometheus {
+            parts.push(format!("Prometheus at {addr}"));
+        }
+        if output.prints_spans() {
+            parts.push("terminal".into());
+        }
+        f.write_str(if parts.is_empty() { "none" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// For the start-up line.
+struct Selection<'a>(&'a Config);
+
+impl fmt::Display for Selection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.selection.selectors.len() {
+            0 => f.write_str("one command and its children"),
+            1 => f.write_str("what one selector takes"),
+            many => write!(f, "what {many} selectors take"),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The agent's own metrics, under its own resource: the books, the queues, and what it costs.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::worker::Books;
+use crate::{
+    accounting::Lost,
+    attribute::Value,
+    discover::Host,
+    export::{
+        metrics_data::{
+            Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
+        },
+        stats::LaneStats,
+    },
+    resource::Resource,
+};
+
+/// Makes batches of what the agent knows of itself.
+pub(super) struct Telemetry {
+    resource: Arc<Resource>,
+    start_unix_ns: u64,
+}
+
+/// One value with its attributes.
+type Row = (Vec<(&'static str, Value)>, Number);
+
+impl Telemetry {
+    pub(super) fn new(host: &Host, start_unix_ns: u64) -> Self {
+        let own: [(Box<str>, Value); 4] = [
+            ("service.name".into(), "remora".into()),
+            ("service.version".into(), env!("CARGO_PKG_VERSION").into()),
+            (
+                "service.instance.id".into(),
+                format!("{}-{start_unix_ns}", std::process::id()).into(),
+            ),
+            ("process.pid".into(), i64::from(std::process::id()).into()),
+        ];
+        let resource = Resource::new(own.into_iter().chain(host.attributes.clone()));
+        Self { resource: Arc::new(resource), start_unix_ns }
+    }
+
+    /// Everything as it is now.
+    pub(super) fn collect(
+        &self,
+        now_unix_ns: u64,
+        books: &Books,
+        lanes: &[LaneStats],
+        processes: usize,
+        connections: usize,
+    ) -> MetricBatch {
+        let stats = &books.assembled;
+        let sum = |name, unit, description, rows: Vec<Row>| {
+            self.sum(now_unix_ns, name, unit, description, rows)
+        };
+        let gauge = |name: &'static str,
+                     unit: &'static str,
+                     description: &'static str,
+                     rows: Vec<Row>| Metric {
+            name: Cow::Borrowed(name),
+            unit: Cow::Borrowed(unit),
+            description: Cow::Borrowed(description),
+            data: Data::Gauge { points: points(rows, 0, now_unix_ns) },
+        };
+        let reason = |name: &str, count: u64| (vec![("reason", Value::from(name))], int(count));
+        let plain = |count: u64| vec![(vec![], int(count))];
+        let lane_rows = |value: fn(&LaneStats) -> u64| -> Vec<Row> {
+            lanes.iter().map(|lane| (lane_attributes(lane), int(value(lane)))).collect()
+        };
+        let mut metrics = vec![
+            sum("remora.records", "{record}", "Records read from the kernel", plain(books.records)),
+            sum(
+                "remora.records.ignored",
+                "{record}",
+                "Records read that took no part in an exchange",
+                [
+                    ("other_protocol", stats.records_other_protocol),
+                    ("skipped", stats.records_skipped),
+                    ("duplicate", stats.records_duplicate),
+                    ("empty", stats.records_empty),
+                    ("refused", stats.records_refused),
+                    ("elsewhere", stats.records_elsewhere),
+                    ("undecodable", books.undecodable),
+                ]
+                .map(|(name, count)| reason(name, count))
+                .into(),
+            ),
+            sum(
+                "remora.kernel.drops",
+                "{drop}",
+                "What the kernel side gave up on",
+                books
+                    .drops
+                    .iter()
+                    .map(|(counter, count)| reason(counter.as_str(), *count))
+                    .collect(),
+            ),
+            sum("remora.traffic", "By", "Application bytes seen", plain(stats.bytes)),
+            sum(
+                "remora.traffic.captured",
+                "By",
+                "Application bytes copied",
+                plain(stats.bytes_captured),
+            ),
+            sum(
+                "remora.exchanges",
+                "{exchange}",
+                "Exchanges that became spans",
+                plain(books.counts.spans),
+            ),
+            sum(
+                "remora.exchanges.sampled_out",
+                "{exchange}",
+                "Exchanges that sampling left out",
+                plain(books.counts.sampled_out),
+            ),
+            sum(
+                "remora.exchanges.lost",
+                "{exchange}",
+                "Exchanges that did not become spans",
+                Lost::ALL
+                    .iter()
+                    .map(|&lost| reason(lost.as_str(), books.counts.lost(lost)))
+                    .collect(),
+            ),
+            sum(
+                "remora.export.accepted",
+                "{item}",
+                "Spans and points to export",
+                lane_rows(|l| l.accepted),
+            ),
+            sum(
+                "remora.export.exported",
+                "{item}",
+                "Spans and points exported",
+                lane_rows(|l| l.exported),
+            ),
+            sum(
+                "remora.export.dropped",
+                "{item}",
+                "Spans and points dropped",
+                lane_rows(|lane| lane.dropped.total()),
+            ),
+            sum(
+                "remora.export.failed_attempts",
+                "{attempt}",
+                "Attempts that are repeated",
+                lane_rows(|lane| lane.failed_attempts),
+            ),
+            gauge(
+                "remora.export.queue.size",
+                "By",
+                "Encoded bytes that wait",
+                lane_rows(|lane| lane.queued_bytes as u64),
+            ),
+            gauge("remora.processes", "{process}", "Selected processes", plain(processes as u64)),
+            gauge(
+                "remora.connections",
+                "{connection}",
+                "Connections followed",
+                plain(connections as u64),
+            ),
+        ];
+        if let Ok(usage) = procfs::process::Process::myself().and_then(|process| process.stat()) {
+            let ticks = procfs::ticks_per_second() as f64;
+            let seconds = |ticks_used: u64| Number::Double(ticks_used as f64 / ticks);
+            let mode = |name: &str| vec![("cpu.mode", Value::from(name))];
+            let rows =
+                vec![(mode("user"), seconds(usage.utime)), (mode("system"), seconds(usage.stime))];
+            metrics.push(sum("process.cpu.time", "s", "CPU time of the agent", rows));
+            let resident = usage.rss * procfs::page_size();
+            metrics.push(gauge(
+                "process.memory.usage",
+                "By",
+                "Resident memory of the agent",
+                plain(resident),
+            ));
+        }
+        metrics.retain(|metric| !metric.data.is_empty());
+        MetricBatch { resource: Arc::clone(&self.resource), metrics }
+    }
+
+    fn sum(
+        &self,
+        now_unix_ns: u64,
+        name: &'static str,
+        unit: &'static str,
+        description: &'static str,
+        rows: Vec<Row>,
+    ) -> Metric {
+        let points = points(rows, self.start_unix_ns, now_unix_ns);
+        let data = Data::Sum { points, temporality: Temporality::Cumulative, monotonic: true };
+        let (name, unit) = (Cow::Borrowed(name), Cow::Borrowed(unit));
+        Metric { name, unit, description: Cow::Borrowed(description), data }
+    }
+}
+
+fn points(rows: Vec<Row>, start_unix_ns: u64, time_unix_ns: u64) -> Vec<NumberPoint> {
+    let point = |(attributes, value): Row| NumberPoint {
+        point: Point {
+            attributes: attributes.into_iter().collect::<Attributes>(),
+            start_unix_ns,
+            time_unix_ns,
+            exemplars: Vec::new(),
+        },
+        value,
+    };
+    rows.into_iter().map(point).collect()
+}
+
+fn int(count: u64) -> Number {
+    Number::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn lane_attributes(lane: &LaneStats) -> Vec<(&'static str, Value)> {
+    vec![
+        ("signal", Value::from(lane.signal.as_str())),
+        ("destination", Value::from(lane.destination.as_str())),
+    ]
+}

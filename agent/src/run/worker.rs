@@ -1,0 +1,434 @@
+//! The thread that does the work: it drains the ring and runs every stage up to the encoded span on
+//! each record, so that nothing is handed over or locked on the way. It also keeps the table of
+//! selected processes, in step with the records that tell of them.
+
+use std::{
+    future::Future,
+    io::{self, Stdout, Write},
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use remora_common::{
+    counter::Counter,
+    record::ProcessChange,
+    target::{INHERIT, SELECTED},
+};
+use tokio::sync::oneshot;
+
+use super::{RunError, parts::Parts, telemetry::Telemetry};
+use crate::{
+    aggregate::Aggregator,
+    assemble::{self, Assembler},
+    bpf::{ControlWords, Programs, Reader, Targets, Verdicts, Waker},
+    clock::{Clock, mono_ns},
+    correlate::{
+        Correlator, Limits,
+        pipeline::{Counts, Output, Pipeline, Resources},
+    },
+    decode::Record,
+    discover::{Change, Scanner},
+    export::{
+        Exporter,
+        metrics_data::{MetricBatch, Temporality},
+        print::{RedTable, SpanPrinter, Style},
+        prometheus,
+    },
+    resource::Resource,
+    semantics::route::Routes,
+    span::Span,
+};
+
+/// Records between two looks at orders and time-outs.
+const BATCH: usize = 4096;
+/// Time-outs and printing are looked at this often, nanoseconds.
+const TICK_NS: u64 = 10_000_000;
+/// Correlation forgets this often.
+const EXPIRE_NS: u64 = 10_000_000_000;
+
+/// What the worker is asked to do.
+pub(super) enum Order {
+    /// Look at every process.
+    Scan,
+    /// Select this process: the child of `exec`.
+    Adopt(u32),
+    /// Answer when every order before this one is done.
+    Settle(mpsc::Sender<()>),
+    /// Hand over the totals.
+    Collect(oneshot::Sender<Vec<MetricBatch>>),
+    /// Detach, drain, answer with the books, end.
+    Stop(mpsc::Sender<Books>),
+}
+
+/// What is known at the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    /// Samples taken from the ring, and those of them that were no records.
+    pub(super) records: u64,
+    pub(super) undecodable: u64,
+    pub(super) assembled: assemble::Stats,
+    pub(super) counts: Counts,
+    pub(super) drops: Vec<(Counter, u64)>,
+}
+
+/// The worker as the rest of the agent sees it.
+pub(super) struct Handle {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+    thread: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Gives an order. A worker that has ended (it panicked) takes none; [`Self::stop`] will tell.
+    pub(super) fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+
+    /// Waits until all orders so far are done.
+    pub(super) fn settle(&self) {
+        let (done, wait) = mpsc::channel();
+        self.order(Order::Settle(done));
+        let _ = wait.recv();
+    }
+
+    pub(super) fn source(&self) -> Totals {
+        Totals { orders: self.orders.clone(), waker: self.waker.clone() }
+    }
+
+    /// Detaches and drains; afterwards no span comes any more.
+    pub(super) fn stop(self) -> Books {
+        let (answer, books) = mpsc::channel();
+        self.order(Order::Stop(answer));
+        let books = books.recv();
+        let ended = self.thread.join();
+        books.ok().filter(|_| ended.is_ok()).unwrap_or_else(|| {
+            tracing::error!("the worker thread has panicked; its books are lost");
+            Books::default()
+        })
+    }
+}
+
+/// The totals, for scrapes.
+pub(super) struct Totals {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+}
+
+impl prometheus::Source for Totals {
+    fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
+        let (answer, batches) = oneshot::channel();
+        let _ = self.orders.send(Order::Collect(answer));
+        self.waker.wake();
+        async move { batches.await.unwrap_or_default() }
+    }
+}
+
+/// Starts the worker on attached programs.
+pub(super) fn spawn(
+    mut programs: Programs,
+    parts: Parts,
+    exporter: Exporter,
+) -> Result<Handle, RunError> {
+    let (targets, control, verdicts) = programs.shared()?;
+    let reader = programs.reader()?;
+    let waker = reader.waker();
+    let (orders, inbox) = mpsc::channel();
+    let start = |source| RunError::Start { what: "the worker thread".into(), source };
+    let thread = thread::Builder::new()
+        .name("remora-worker".into())
+        .spawn(move || {
+            Worker::new(programs, reader, control, inbox, targets, verdicts, parts, exporter).run();
+        })
+        .map_err(start)?;
+    Ok(Handle { orders, waker, thread })
+}
+
+/// Where spans and advice go.
+struct Outlet {
+    exporter: Exporter,
+    printer: Option<SpanPrinter<Stdout>>,
+    verdicts: Verdicts,
+}
+
+impl Outlet {
+    /// Printing ends for good when standard output is closed; everything else goes on.
+    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Stdout>) -> io::Result<()>) {
+        if let Some(printer) = &mut self.printer
+            && let Err(error) = write(printer)
+        {
+            tracing::warn!(%error, "cannot print any more");
+            self.printer = None;
+        }
+    }
+}
+
+impl Output for Outlet {
+    fn span(&mut self, span: Span) {
+        self.exporter.span(&span);
+        self.print(|printer| printer.push(&span, mono_ns()));
+    }
+
+    fn capture(&mut self, conn_id: u64, mode: u8) {
+        self.verdicts.advise(conn_id, mode);
+    }
+}
+
+/// The table of processes, as the pipeline asks it.
+struct Table {
+    scanner: Scanner,
+    unknown: Arc<Resource>,
+}
+
+impl Resources for Table {
+    fn resource(&mut self, tgid: u32) -> Arc<Resource> {
+        self.scanner.find(tgid).map_or(&self.unknown, |target| &target.resource).clone()
+    }
+}
+
+struct Worker {
+    programs: Option<Programs>,
+    reader: Reader,
+    control: ControlWords,
+    inbox: mpsc::Receiver<Order>,
+    targets: Targets,
+    assembler: Assembler,
+    pipeline: Pipeline<Table, Outlet>,
+    telemetry: Telemetry,
+    books: Books,
+    metric_interval: std::time::Duration,
+    next_metrics: Instant,
+    last_tick_ns: u64,
+    last_expire_ns: u64,
+    /// Position of the aggregator with totals; the first one is OTLP's.
+    totals: usize,
+    prints: bool,
+}
+
+impl Worker {
+    #[expect(clippy::too_many_arguments, reason = "called once, each argument of its own type")]
+    fn new(
+        programs: Programs,
+        reader: Reader,
+        control: ControlWords,
+        inbox: mpsc::Receiver<Order>,
+        targets: Targets,
+        verdicts: Verdicts,
+        parts: Parts,
+        exporter: Exporter,
+    ) -> Self {
+        let needs = parts.selectors.needs();
+        control.watch(true, needs.ports);
+        let mut clock = Clock::start();
+        let now_unix_ns = clock.offset_at(mono_ns()).unix_ns(mono_ns());
+        let mut aggregators = vec![Aggregator::new(parts.otlp_metrics.clone(), now_unix_ns)];
+        if parts.otlp_metrics.temporality != Temporality::Cumulative {
+            aggregators.push(Aggregator::new(parts.total_metrics, now_unix_ns));
+        }
+        let unknown = Resource::new([("service.name".into(), "unknown_service".into())]);
+        let printer = parts.prints.then(|| {
+            let stdout = io::stdout();
+            let style = Style::detect(&stdout);
+            SpanPrinter::new(stdout, style)
+        });
+        Self {
+            programs: Some(programs),
+            reader,
+            control,
+            inbox,
+            targets,
+            assembler: Assembler::new(parts.assemble),
+            totals: aggregators.len() - 1,
+            telemetry: Telemetry::new(&parts.host, now_unix_ns),
+            pipeline: Pipeline::new(
+                Correlator::new(parts.sampler, Limits::default()),
+                Routes::new(parts.routes),
+                aggregators,
+                clock,
+                Table {
+                    scanner: Scanner::new(parts.selectors, parts.host),
+                    unknown: Arc::new(unknown),
+                },
+                Outlet { exporter, printer, verdicts },
+            ),
+            books: Books::default(),
+            metric_interval: parts.metric_interval,
+            next_metrics: Instant::now() + parts.metric_interval,
+            last_tick_ns: 0,
+            last_expire_ns: mono_ns(),
+            prints: parts.prints,
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            let count = self.drain();
+            self.tick();
+            while let Ok(order) = self.inbox.try_recv() {
+                match order {
+                    Order::Scan => self.scan(),
+                    Order::Adopt(tgid) => {
+                        if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
+                            self.apply(change);
+                        }
+                    }
+                    Order::Settle(done) => _ = done.send(()),
+                    Order::Collect(answer) => _ = answer.send(self.collect_totals()),
+                    Order::Stop(answer) => {
+                        _ = answer.send(self.stop());
+                        return;
+                    }
+                }
+            }
+            if count < BATCH {
+                self.reader.wait(&self.control);
+            }
+        }
+    }
+
+    /// Runs the stages on what is in the ring; returns how many records that were.
+    fn drain(&mut self) -> usize {
+        let Self { reader, assembler, pipeline, targets, books, .. } = self;
+        reader.drain(BATCH, |sample| {
+            books.records += 1;
+            match Record::decode(sample) {
+                Ok(record) => {
+                    assembler.record(&record, pipeline);
+                    processes(&record, pipeline, targets);
+                }
+                Err(error) => {
+                    books.undecodable += 1;
+                    tracing::debug!(%error, "not a record");
+                }
+            }
+        })
+    }
+
+    fn scan(&mut self) {
+        for change in self.pipeline.resources.scanner.scan() {
+            self.apply(change);
+        }
+        let selected = self.pipeline.resources.scanner.targets().len();
+        tracing::info!(processes = selected, "running processes looked at");
+    }
+
+    fn apply(&mut self, change: Change) {
+        apply(change, &self.targets);
+    }
+
+    /// What time brings.
+    fn tick(&mut self) {
+        let now = mono_ns();
+        if now.saturating_sub(self.last_tick_ns) < TICK_NS {
+            return;
+        }
+        self.last_tick_ns = now;
+        self.assembler.tick(now, &mut self.pipeline);
+        self.pipeline.output.print(|printer| printer.flush_due(now));
+        if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
+            self.last_expire_ns = now;
+            self.pipeline.correlator.expire(now);
+        }
+        if Instant::now() >= self.next_metrics {
+            self.next_metrics += self.metric_interval;
+            self.export_metrics();
+        }
+    }
+
+    fn now_unix_ns(&mut self) -> u64 {
+        let now = mono_ns();
+        self.pipeline.clock.offset_at(now).unix_ns(now)
+    }
+
+    fn export_metrics(&mut self) {
+        let now = self.now_unix_ns();
+        let mut batches = self.pipeline.aggregators[0].collect(now);
+        batches.push(self.own_metrics(now));
+        self.pipeline.output.exporter.metrics(&batches);
+    }
+
+    fn collect_totals(&mut self) -> Vec<MetricBatch> {
+        let now = self.now_unix_ns();
+        let mut batches = self.pipeline.aggregators[self.totals].collect(now);
+        batches.push(self.own_metrics(now));
+        batches
+    }
+
+    fn own_metrics(&mut self, now_unix_ns: u64) -> MetricBatch {
+        self.close_books();
+        let processes = self.pipeline.resources.scanner.targets().len();
+        let connections = self.assembler.connections();
+        let lanes = self.pipeline.output.exporter.stats();
+        self.telemetry.collect(now_unix_ns, &self.books, &lanes, processes, connections)
+    }
+
+    fn close_books(&mut self) {
+        self.books.assembled = *self.assembler.stats();
+        self.books.counts = self.pipeline.counts();
+        if let Some(Ok(drops)) = self.programs.as_ref().map(Programs::drops) {
+            self.books.drops = drops.to_vec();
+        }
+    }
+
+    fn stop(mut self) -> Books {
+        self.control.watch(false, false);
+        self.targets.clear();
+        self.close_books(); // the drop counters go with the programs
+        self.programs = None; // detaches
+        while self.drain() > 0 {}
+        self.assembler.finish(mono_ns(), &mut self.pipeline);
+        self.export_metrics();
+        self.pipeline.output.print(SpanPrinter::finish);
+        if self.prints {
+            let batches = self.collect_totals();
+            let stdout = io::stdout();
+            let table = RedTable::new(&batches, Style::detect(&stdout));
+            if !table.is_empty() {
+                let _ = writeln!(stdout.lock(), "\n{table}");
+            }
+        }
+        self.close_books();
+        self.books
+    }
+}
+
+/// Keeps the table of processes in step.
+fn processes(record: &Record<'_>, pipeline: &mut Pipeline<Table, Outlet>, targets: &Targets) {
+    let scanner = &mut pipeline.resources.scanner;
+    let change = match record {
+        Record::Process { change: ProcessChange::Exec, process } => {
+            let change = scanner.on_exec(process.tgid);
+            pipeline.correlator.process_gone(process.tgid);
+            change
+        }
+        Record::Process { change: ProcessChange::Fork, process } => {
+            scanner.on_fork(process.parent_tgid, process.tgid)
+        }
+        Record::Process { change: ProcessChange::Exit, process } => {
+            pipeline.correlator.process_gone(process.tgid);
+            scanner.on_exit(process.tgid)
+        }
+        Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
+        _ => return,
+    };
+    apply(change, targets);
+}
+
+fn apply(change: Change, targets: &Targets) {
+    match change {
+        Change::Select(target) => {
+            tracing::info!(
+                pid = target.tgid,
+                exe = %target.exe.display(),
+                service = target.resource.service_name(),
+                "process selected"
+            );
+            if !targets.set(target.tgid, SELECTED | INHERIT) {
+                tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
+            }
+        }
+        Change::Deselect(tgid) => _ = targets.set(tgid, 0),
+        Change::Keep => {}
+    }
+}
