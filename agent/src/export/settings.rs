@@ -6,8 +6,8 @@ use std::{fs, path::PathBuf, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::{otlp::Signal, transport::tls::Tls};
+use crate::config::{Batch, Config, OtlpSignal, TlsFiles};
 pub use crate::config::{Compression, Protocol};
-use crate::config::{Config, OtlpSignal, TlsFiles};
 
 /// Requests are kept below this many bytes, uncompressed: gRPC servers refuse messages of 4 MiB and
 /// more by default. The margin is for their own framing.
@@ -107,7 +107,7 @@ impl Settings {
             batch: BatchSettings {
                 schedule_delay: output.batch.delay,
                 max_batch_items: output.batch.max_spans.into(),
-                merge_backlog: true,
+                merge_backlog: output.batch.max_spans == Batch::default().max_spans,
                 max_request_bytes: MAX_REQUEST_BYTES,
             },
             queue: QueueSettings {

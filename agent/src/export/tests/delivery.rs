@@ -145,7 +145,7 @@ async fn a_request_leaves_when_full_and_the_rest_with_a_flush() {
     let exporter = spawn(&settings(&[
         ("ENDPOINT", &endpoint),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
     ]));
     spans(&exporter, 0..25);
     until("two full requests", || account(&exporter).exported == 20).await;

@@ -3,6 +3,7 @@
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
 use super::{
+    QUEUE_BYTES,
     collector::{Collector, Script},
     *,
 };
@@ -67,10 +68,8 @@ fn a_file_that_cannot_be_opened_is_an_error_with_its_name() {
 async fn a_source_that_waits_for_room_loses_nothing_to_a_small_queue() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spans.jsonl");
-    let mut settings = settings(&[
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
-        ("REMORA_EXPORT_QUEUE_BYTES", "20000"),
-    ]);
+    let mut settings =
+        settings(&[("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"), (QUEUE_BYTES, "20000")]);
     settings.file = Some(FileTarget::Path(path));
     let exporter = spawn(&settings);
     for number in 0..2000 {

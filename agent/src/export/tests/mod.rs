@@ -26,6 +26,9 @@ use crate::{attribute::Value, cli::Flags, config::Config, resource::Resource};
 /// Long enough for a loaded machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes of a queue, in [`settings`].
+const QUEUE_BYTES: &str = "QUEUE_BYTES";
+
 /// Settings by variables named without `OTEL_EXPORTER_OTLP_`, retrying fast.
 fn settings(vars: &[(&str, &str)]) -> Settings {
     let env = |name: &str| {
@@ -34,6 +37,10 @@ fn settings(vars: &[(&str, &str)]) -> Settings {
     };
     let loaded = Config::load(&Flags::default(), env, None).unwrap();
     let mut settings = Settings::of(&loaded.config).unwrap();
+    // Smaller than a configuration may ask for.
+    if let Some((_, bytes)) = vars.iter().find(|(key, _)| *key == QUEUE_BYTES) {
+        settings.queue.max_bytes = bytes.parse().unwrap();
+    }
     settings.retry =
         RetrySettings { initial: Duration::from_millis(20), max: Duration::from_millis(50) };
     settings

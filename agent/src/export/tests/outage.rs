@@ -1,6 +1,7 @@
 //! What goes wrong between agent and collector, and what is left of the spans.
 
 use super::{
+    QUEUE_BYTES,
     collector::{Answer, Collector, Script},
     *,
 };
@@ -82,7 +83,7 @@ async fn a_full_queue_drops_the_oldest_and_counts() {
     let exporter = spawn(&settings(&[
         ("ENDPOINT", &format!("http://{addr}")),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
-        ("REMORA_EXPORT_QUEUE_BYTES", "20000"),
+        (QUEUE_BYTES, "20000"),
     ]));
     for numbers in 0..100 {
         spans(&exporter, numbers * 10..(numbers + 1) * 10);
@@ -238,7 +239,9 @@ async fn of_requests_refused_together_only_the_bad_one_is_lost() {
     ]);
     let collector = start(false, &script).await;
     let endpoint = format!("http://{}", collector.addr);
-    let exporter = spawn(&settings(&[("ENDPOINT", &endpoint)]));
+    let mut settings = settings(&[("ENDPOINT", &endpoint)]);
+    settings.batch.max_batch_items = 512;
+    let exporter = spawn(&settings);
     spans(&exporter, 0..512 * 4);
     let lane = finish(exporter, PATIENCE).await;
     assert_eq!((dropped(&lane, DropReason::Refused), lane.exported), (512, 512 * 3));
