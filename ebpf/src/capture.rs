@@ -80,6 +80,8 @@ struct Sample<const N: usize> {
 struct Piece {
     conn_id: u64,
     pos: u64,
+    /// Position of the opposite direction.
+    other_pos: u64,
     now: u64,
     flags: u32,
     /// Bytes of the call before this piece.
@@ -176,6 +178,7 @@ fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Opt
     Some(Piece {
         conn_id: connection.id,
         pos,
+        other_pos: connection.pos[side ^ 1],
         now: emit::now(),
         flags: if nowhere { data_flag::IN_KERNEL } else { 0 },
         skip: 0,
@@ -369,6 +372,7 @@ unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32) {
         (*data).begin_ns = moved.begin_ns;
         (*data).conn_id = piece.conn_id;
         (*data).pos = piece.pos;
+        (*data).other_pos = piece.other_pos;
         (*data).tgid = moved.tgid;
         (*data).tid = moved.tid;
         (*data).total_len = piece.total_len;
