@@ -1,0 +1,140 @@
+//! Programs that tests start: ended by pid when dropped.
+
+use std::{
+    io::{self, BufRead, BufReader, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Long enough for a loaded machine; nothing waits that long when it works.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A program that runs.
+pub struct Running {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Starts `command` with its standard output read by us.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = child.stdout.take().map(BufReader::new);
+        Self { child, stdout }
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of its standard output, without the line's end.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().expect("read once").read_line(&mut line).expect("readable");
+        assert!(!line.is_empty(), "the program ended without a word");
+        line.trim_end().to_owned()
+    }
+
+    /// The rest of its standard output, when it has ended well.
+    ///
+    /// # Panics
+    /// If it failed.
+    pub fn finish(mut self) -> String {
+        let mut text = String::new();
+        self.stdout.take().expect("read once").read_to_string(&mut text).expect("readable");
+        let status = self.child.wait().expect("a child of ours");
+        assert!(status.success(), "{status}: {text}");
+        text
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: no memory is involved; the child is not reaped yet, so the pid is its own.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let mut status = None;
+        until("the end of the program", || {
+            status = self.child.try_wait().expect("a child of ours");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `done`, looking often.
+///
+/// # Panics
+/// If it takes longer than [`PATIENCE`].
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A port that is free now.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Waits until somebody listens on `port`.
+pub fn listening(port: u16) {
+    let addr = SocketAddr::from(([127, 0, 0, 1], port));
+    until("a listener", || TcpStream::connect_timeout(&addr, Duration::from_secs(1)).is_ok());
+}
+
+/// What `command` prints, when it ends well.
+///
+/// # Panics
+/// If it fails.
+pub fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Children of `pid`, from the kernel's own list.
+///
+/// # Errors
+/// If the process is gone.
+pub fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}

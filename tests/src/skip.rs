@@ -1,0 +1,26 @@
+//! A test that cannot run here says why. The runner counts these lines; a ring in which nothing else
+//! ran has failed.
+
+/// Whether this process may load programs; prints the reason to skip otherwise.
+#[must_use]
+pub fn without_root() -> bool {
+    // SAFETY: no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        println!("skipped: loading kernel programs needs root");
+    }
+    !root
+}
+
+/// Whether one of `programs` is missing; prints the reason to skip if so.
+#[must_use]
+pub fn without(programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing = programs
+        .iter()
+        .find(|program| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
+    if let Some(program) = missing {
+        println!("skipped: there is no {program}");
+    }
+    missing.is_some()
+}

@@ -1,0 +1,368 @@
+//! The kernel programs by themselves: this test process is their target.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::AsRawFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    time::{Duration, Instant},
+};
+
+use remora::{
+    bpf::{Door, Options, Programs, Reader, Targets, try_doors},
+    decode::Record,
+};
+use remora_common::{
+    record::{CloseCause, Direction, Role, data_flag},
+    target,
+};
+use remora_tests::skip;
+
+/// A [`remora_common::record::Data`] with its content.
+#[derive(Debug)]
+struct Fragment {
+    conn_id: u64,
+    direction: Direction,
+    pos: u64,
+    total_len: u64,
+    flags: u32,
+    head: Vec<u8>,
+    tail: [u8; 8],
+}
+
+/// What was recorded, in order.
+#[derive(Debug, Default)]
+struct Seen {
+    opened: Vec<(u64, Role, u16, u16)>,
+    data: Vec<Fragment>,
+    closed: Vec<(u64, CloseCause)>,
+}
+
+impl Seen {
+    fn of(&self, direction: Direction) -> impl Iterator<Item = &Fragment> {
+        self.data.iter().filter(move |fragment| fragment.direction == direction)
+    }
+
+    /// Bytes copied in one direction, joined.
+    fn text(&self, direction: Direction) -> String {
+        let bytes: Vec<u8> = self.of(direction).flat_map(|f| f.head.clone()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Positions of a direction follow each other without hole or overlap; returns where they end.
+    fn contiguous(&self, conn_id: u64, direction: Direction) -> u64 {
+        let mut next = 0;
+        for fragment in self.of(direction).filter(|fragment| fragment.conn_id == conn_id) {
+            assert_eq!(fragment.pos, next, "{fragment:?}");
+            next += fragment.total_len;
+        }
+        next
+    }
+}
+
+/// Attached programs with this process selected.
+struct Lab {
+    programs: Programs,
+    targets: Targets,
+    reader: Reader,
+}
+
+impl Lab {
+    fn new(door: Door) -> Self {
+        let mut programs = Programs::attach(&Options {
+            doors: vec![door],
+            ring_bytes: 4 << 20,
+            max_connections: 1024,
+        })
+        .unwrap();
+        let (targets, _control, _verdicts) = programs.shared().unwrap();
+        let reader = programs.reader().unwrap();
+        targets.set(std::process::id(), target::SELECTED);
+        Self { programs, targets, reader }
+    }
+
+    /// Everything recorded so far. Programs run inside the calls, so it is all there.
+    fn seen(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        self.reader.drain(usize::MAX, |sample| match Record::decode(sample).unwrap() {
+            Record::Data(data) => seen.data.push(Fragment {
+                conn_id: data.header.conn_id,
+                direction: data.direction,
+                pos: data.header.pos,
+                total_len: data.header.total_len.into(),
+                flags: data.header.flags,
+                head: data.head.to_vec(),
+                tail: data.header.tail,
+            }),
+            Record::Open { role, open } => {
+                seen.opened.push((open.conn_id, role, open.local_port, open.remote_port));
+            }
+            Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
+            Record::Process { .. } | Record::Listen(_) => {}
+        });
+        let drops = self.programs.drops().unwrap();
+        assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");
+        seen
+    }
+
+    /// The connection that was opened in `role`.
+    fn connection(seen: &Seen, role: Role) -> u64 {
+        let opened = seen.opened.iter().find(|(_, r, ..)| *r == role);
+        opened.unwrap_or_else(|| panic!("no {role:?} in {:?}", seen.opened)).0
+    }
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    (client, server)
+}
+
+fn exactly(stream: &mut impl Read, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// The doors that open here; says which do not.
+fn doors() -> Vec<Door> {
+    let tried = try_doors().unwrap();
+    for (door, result) in &tried {
+        if let Err(error) = result {
+            let error = error.to_string();
+            println!("{}: {}", door.as_str(), error.lines().next().unwrap_or_default());
+        }
+    }
+    tried.into_iter().filter(|(_, result)| result.is_ok()).map(|(door, _)| door).collect()
+}
+
+#[test]
+fn every_door_that_opens_tells_the_same() {
+    if skip::without_root() {
+        return;
+    }
+    let doors = doors();
+    assert!(!doors.is_empty(), "no door opens");
+    for door in doors {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        client.write_all(b"GET /door HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        exactly(&mut server, 31);
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        exactly(&mut client, 40);
+        drop((client, server));
+        let seen = lab.seen();
+        let (client, server) =
+            (Lab::connection(&seen, Role::Client), Lab::connection(&seen, Role::Server));
+        for (conn_id, tx, rx) in [(client, 31, 40), (server, 40, 31)] {
+            assert_eq!(seen.contiguous(conn_id, Direction::Tx), tx, "{door:?}");
+            assert_eq!(seen.contiguous(conn_id, Direction::Rx), rx, "{door:?}");
+            assert!(seen.closed.contains(&(conn_id, CloseCause::Gone)), "{:?}", seen.closed);
+        }
+        assert_eq!(seen.text(Direction::Rx).matches("GET /door").count(), 1);
+    }
+}
+
+#[test]
+fn an_unselected_process_yields_nothing() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    lab.targets.set(std::process::id(), 0);
+    let (mut client, mut server) = pair();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    exactly(&mut server, 18);
+    drop((client, server));
+    let seen = lab.seen();
+    assert!(seen.data.is_empty() && seen.opened.is_empty() && seen.closed.is_empty(), "{seen:?}");
+}
+
+#[test]
+fn content_behind_a_head_is_counted_and_not_copied() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    server.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    server.write_all(&[b'x'; 5000]).unwrap();
+    server.write_all(b"\r\n0\r\n\r\n").unwrap();
+    exactly(&mut client, 47 + 5000 + 7);
+    let seen = lab.seen();
+    let conn_id = Lab::connection(&seen, Role::Server);
+    assert_eq!(seen.contiguous(conn_id, Direction::Tx), 47 + 5000 + 7);
+    let sent: Vec<&Fragment> = seen.of(Direction::Tx).collect();
+    assert_eq!(sent.iter().map(|f| f.head.len()).collect::<Vec<_>>(), [47, 0, 0]);
+    assert_eq!(sent[1].flags & data_flag::TAIL, data_flag::TAIL);
+    assert_eq!(&sent[1].tail, b"xxxxxxxx");
+    assert_eq!(&sent[2].tail[1..], b"\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_long_head_is_copied_to_its_end() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    let head = format!("GET / HTTP/1.1\r\ncookie: {}\r\ntraceparent: t\r\n\r\n", "c".repeat(40_000));
+    let writer = std::thread::spawn(move || {
+        client.write_all(head.as_bytes()).unwrap();
+        (client, head)
+    });
+    exactly(&mut server, 40_000 + 16 + 8 + 2 + 16 + 2);
+    let (_client, head) = writer.join().unwrap();
+    let seen = lab.seen();
+    for direction in [Direction::Tx, Direction::Rx] {
+        assert_eq!(seen.text(direction).len(), head.len(), "{direction:?}");
+        assert_eq!(seen.text(direction), head, "{direction:?}");
+    }
+}
+
+#[test]
+fn pieces_of_a_writev_are_one_run_of_bytes() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n";
+    let pieces: Vec<std::io::IoSlice<'_>> =
+        head.chunks(5).chain([&b"abc"[..]]).map(std::io::IoSlice::new).collect();
+    let len = server.write_vectored(&pieces).unwrap();
+    assert_eq!(len, head.len() + 3);
+    exactly(&mut client, len);
+    let seen = lab.seen();
+    assert_eq!(seen.text(Direction::Tx).as_bytes(), [&head[..], b"abc"].concat());
+    assert_eq!(seen.text(Direction::Rx), seen.text(Direction::Tx));
+}
+
+#[test]
+fn peeked_bytes_count_once_and_bytes_thrown_away_count() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n0123456789").unwrap();
+    let mut bytes = [0; 64];
+    server.peek(&mut bytes).unwrap();
+    exactly(&mut server, 18);
+    // SAFETY: with MSG_TRUNC nothing is written; the descriptor is open.
+    let thrown = unsafe { libc::recv(server.as_raw_fd(), std::ptr::null_mut(), 10, libc::MSG_TRUNC) };
+    assert_eq!(thrown, 10);
+    let seen = lab.seen();
+    let conn_id = Lab::connection(&seen, Role::Server);
+    assert_eq!(seen.contiguous(conn_id, Direction::Rx), 28);
+    let last = seen.of(Direction::Rx).last().unwrap();
+    assert_eq!((last.total_len, last.head.len()), (10, 0));
+}
+
+#[test]
+fn a_duplicated_descriptor_is_the_same_connection() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    let mut again = server.try_clone().unwrap();
+    client.write_all(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n").unwrap();
+    exactly(&mut server, 19);
+    exactly(&mut again, 19);
+    let seen = lab.seen();
+    let conn_id = Lab::connection(&seen, Role::Server);
+    assert_eq!(seen.contiguous(conn_id, Direction::Rx), 38);
+}
+
+#[test]
+fn a_file_sent_in_the_kernel_is_counted() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[b'f'; 3000]).unwrap();
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3000\r\n\r\n").unwrap();
+    let mut offset = 0;
+    // SAFETY: open descriptors and a live offset.
+    let sent =
+        unsafe { libc::sendfile(server.as_raw_fd(), file.as_raw_fd(), &raw mut offset, 3000) };
+    assert_eq!(sent, 3000);
+    exactly(&mut client, 41 + 3000);
+    let seen = lab.seen();
+    assert_eq!(seen.contiguous(Lab::connection(&seen, Role::Server), Direction::Tx), 3041);
+    let last = seen.of(Direction::Tx).last().unwrap();
+    assert_eq!((last.total_len, last.flags & data_flag::IN_KERNEL), (3000, data_flag::IN_KERNEL));
+}
+
+#[test]
+fn unix_sockets_are_followed_to_their_close() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let mut client = UnixStream::connect(folder.path().join("socket")).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    exactly(&mut server, 18);
+    drop(client);
+    let mut nothing = [0; 1];
+    assert_eq!(server.read(&mut nothing).unwrap(), 0);
+    drop(server);
+    let seen = lab.seen();
+    let (client, server) =
+        (Lab::connection(&seen, Role::Client), Lab::connection(&seen, Role::Server));
+    assert_eq!(seen.contiguous(server, Direction::Rx), 18);
+    assert!(seen.closed.contains(&(client, CloseCause::Gone)), "{:?}", seen.closed);
+    assert!(seen.closed.contains(&(server, CloseCause::EndOfFile)), "{:?}", seen.closed);
+    assert!(seen.closed.contains(&(server, CloseCause::Gone)), "{:?}", seen.closed);
+}
+
+#[test]
+fn ciphertext_and_other_protocols_are_not_copied() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(Door::SysExitRaw);
+    let (mut client, mut server) = pair();
+    client.write_all(b"\x16\x03\x01\x00\x20secret hello").unwrap();
+    exactly(&mut server, 17);
+    assert!(lab.seen().data.is_empty());
+    let (mut client, mut server) = pair();
+    for _ in 0..20 {
+        client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
+        exactly(&mut server, 14);
+        server.write_all(b"+PONG pong\r\n").unwrap();
+        exactly(&mut client, 12);
+    }
+    let copied = lab.seen().data.len();
+    assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
+}
+
+#[test]
+fn nothing_stays_attached() {
+    if skip::without_root() {
+        return;
+    }
+    let ids = || -> Vec<u32> {
+        aya::programs::loaded_programs().filter_map(|program| program.ok()).map(|p| p.id()).collect()
+    };
+    let before = ids();
+    let lab = Lab::new(Door::SysExitRaw);
+    assert!(ids().len() > before.len());
+    let start = Instant::now();
+    drop(lab);
+    let took = start.elapsed();
+    remora_tests::process::until("the kernel to free the programs", || {
+        ids().iter().all(|id| before.contains(id))
+    });
+    println!("detached in {took:?}");
+    assert!(took < Duration::from_secs(3));
+}
