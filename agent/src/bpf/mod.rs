@@ -9,6 +9,6 @@ mod shared;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{LoadError, Options, Programs, Refusal, try_doors};
+pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
