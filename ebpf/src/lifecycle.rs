@@ -12,7 +12,7 @@ use remora_common::{
 use crate::{
     connection, doors, emit, kernel,
     maps::{self, CONNECTIONS, CONTROL},
-    offset,
+    offset, openssl,
 };
 
 /// `sched_process_fork(parent, child)`: in the parent, before the child runs.
@@ -61,6 +61,7 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     doors::tracepoint::forget(tid);
+    openssl::forget(tid);
     // Threads still alive in the group; this one is no longer counted (do_exit).
     let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
         .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));
