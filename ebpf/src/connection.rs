@@ -15,6 +15,9 @@ use crate::{
     offset,
 };
 
+/// `sk_state` of a socket that is not connected any more (include/net/tcp_states.h; Unix sockets too).
+const TCP_CLOSE: u8 = 7;
+
 /// Value of [`CONNECTIONS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -94,6 +97,10 @@ pub fn of(socket: &Socket, fd: u32, tgid: u32) -> Option<*mut Connection> {
             return Some(connection);
         }
         forget(socket.sk, CloseCause::Gone, 0);
+    }
+    // The other end may reset the connection between a call's work and its end: it is forgotten by then.
+    if kernel::read::<u8>(socket.sk, offset!(sock_state)) == Some(TCP_CLOSE) {
+        return None;
     }
     insert(socket, fd, tgid, Role::Unknown);
     CONNECTIONS.get_ptr_mut(socket.sk)

@@ -120,11 +120,9 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
                 connection::close(unsafe { &*connection }, CloseCause::LocalFin, 0);
             }
         }
-        state::CLOSE => {
-            if CONNECTIONS.get_ptr_mut(sk).is_some() {
-                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-                connection::forget(sk, CloseCause::Gone, errno);
-            }
+        state::CLOSE if CONNECTIONS.get_ptr_mut(sk).is_some() => {
+            let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+            connection::forget(sk, CloseCause::Gone, errno);
         }
         state::LISTEN => listening(sk),
         _ => {}

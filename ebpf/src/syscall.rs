@@ -213,11 +213,8 @@ fn stopped(fd: u32, buffers: &Buffers, result: i64) {
         }
         return;
     }
-    match -result {
-        error @ (EPIPE | ECONNABORTED | ECONNRESET | ETIMEDOUT | EHOSTUNREACH) => {
-            report(fd, CloseCause::Error, error as u32);
-        }
-        _ => {}
+    if let error @ (EPIPE | ECONNABORTED | ECONNRESET | ETIMEDOUT | EHOSTUNREACH) = -result {
+        report(fd, CloseCause::Error, error as u32);
     }
 }
 

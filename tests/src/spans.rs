@@ -42,7 +42,8 @@ impl Span {
             _ => {
                 let url = self.text("url.full");
                 let from = url.find("://").map_or(0, |at| at + 3);
-                url[from..].find('/').map_or("/", |at| &url[from + at..]).to_owned()
+                let path = url[from..].find('/').map_or("/", |at| &url[from + at..]);
+                path.split('?').next().unwrap_or_default().to_owned()
             }
         };
         let status = self.int("http.response.status_code").unwrap_or(0);

@@ -198,11 +198,14 @@ impl Programs {
     }
 }
 
+/// A door, and the kernel's answer.
+pub type Tried = (Door, Result<(), ProgramError>);
+
 /// What each door says on this kernel, one after the other; nothing stays attached. For reports.
 ///
 /// # Errors
 /// If not even the object can be loaded, whatever the door.
-pub fn try_doors() -> Result<Vec<(Door, Result<(), ProgramError>)>, LoadError> {
+pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
     let options = Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() };
     let layout = LayoutGlobal(btf::kernel_layout()?);
     let btf = Btf::from_sys_fs()?;

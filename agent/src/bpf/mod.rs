@@ -10,7 +10,7 @@ mod uprobe;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{LoadError, Options, Programs, Refusal, try_doors};
+pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};

@@ -35,8 +35,6 @@ pub(super) fn apply(draft: &mut Draft, path: &str, text: &str) {
 
     let mut capture = root.section("capture", &mut reader);
     capture.set("max_head", &mut config.capture.max_head, &mut reader);
-    capture.list("request_headers", &mut config.capture.request_headers, &mut reader);
-    capture.list("response_headers", &mut config.capture.response_headers, &mut reader);
     capture.finish(&mut reader);
 
     let mut routes = root.section("routes", &mut reader);

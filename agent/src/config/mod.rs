@@ -27,7 +27,7 @@ pub use load::Loaded;
 pub use otlp::{Compression, Exporter, Otlp, OtlpSignal, Protocol, TlsFiles};
 pub use problem::{ConfigError, Origin, Problem};
 use value::keywords;
-pub use value::{FieldName, Size, Url};
+pub use value::{Size, Url};
 
 /// Everything that can be configured, with its defaults.
 #[derive(Clone, Debug, Default, PartialEq, Validate)]
@@ -75,17 +75,11 @@ pub struct Capture {
     /// Longest header block that is read.
     #[garde(custom(rules::size(Size::kib(1), Size::mib(1))))]
     pub max_head: Size,
-    /// Fields that become `http.request.header.<name>`; none by default.
-    #[garde(skip)]
-    pub request_headers: Vec<FieldName>,
-    /// Fields that become `http.response.header.<name>`; none by default.
-    #[garde(skip)]
-    pub response_headers: Vec<FieldName>,
 }
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { max_head: Size::kib(64), request_headers: vec![], response_headers: vec![] }
+        Self { max_head: Size::kib(64) }
     }
 }
 

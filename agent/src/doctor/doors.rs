@@ -1,13 +1,11 @@
 //! What the doors into the kernel say, as checks.
 
-use aya::programs::ProgramError;
-
 use super::{Check, State};
-use crate::bpf::{Door, LoadError};
+use crate::bpf::{Door, LoadError, Tried};
 
 /// One check per door, and one for all of them: a host needs a single one that opens.
 #[must_use]
-pub fn door_checks(tried: Result<Vec<(Door, Result<(), ProgramError>)>, LoadError>) -> Vec<Check> {
+pub fn door_checks(tried: Result<Vec<Tried>, LoadError>) -> Vec<Check> {
     let tried = match tried {
         Ok(tried) => tried,
         Err(error) => {

@@ -35,6 +35,7 @@ use crate::{
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
+    semantics::{http, redact},
 };
 
 /// How long spans that are queued at the end may take to leave.
@@ -172,6 +173,14 @@ impl Agent {
         let started = Instant::now();
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
+        for name in redact::add_sensitive(&config.redaction.query_keys) {
+            tracing::warn!(name, "redaction.query_keys: longer than any name that is compared");
+        }
+        if let Ok(methods) = std::env::var("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")
+            && !methods.trim().is_empty()
+        {
+            http::set_known_methods(&methods);
+        }
         if let Some(missing) = parts::missing_privilege() {
             return Err(RunError::Privileges(missing));
         }

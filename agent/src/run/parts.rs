@@ -20,10 +20,9 @@ pub(super) struct Parts {
     pub(super) assemble: assemble::Limits,
     pub(super) sampler: Sampler,
     pub(super) routes: route::Config,
-    /// For OTLP, and for readers that need totals (Prometheus, the table at the end); one serves both
-    /// where it can.
-    pub(super) otlp_metrics: aggregate::Config,
-    pub(super) total_metrics: aggregate::Config,
+    /// For OTLP and files, and for readers that need totals (Prometheus, the table at the end).
+    pub(super) otlp_metrics: Option<aggregate::Config>,
+    pub(super) total_metrics: Option<aggregate::Config>,
     pub(super) metric_interval: std::time::Duration,
     pub(super) prints: bool,
     pub(super) selectors: Selectors,
@@ -35,10 +34,12 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn of(config: &Config, selectors: Selectors) -> Self {
         let metrics = &config.metrics;
+        let output = &config.output;
         let total_metrics = aggregate::Config {
-            histogram: match metrics.histogram {
-                config::Histogram::Explicit => HistogramKind::explicit(),
-                config::Histogram::Exponential => HistogramKind::exponential(),
+            // The text that Prometheus reads has no exponential buckets; the table is finer with them.
+            histogram: match output.prometheus {
+                Some(_) => HistogramKind::explicit(),
+                None => HistogramKind::exponential(),
             },
             temporality: Temporality::Cumulative,
             exemplars: match metrics.exemplars {
@@ -50,6 +51,10 @@ impl Parts {
             idle_ns: nanos(metrics.idle),
         };
         let otlp_metrics = aggregate::Config {
+            histogram: match metrics.histogram {
+                config::Histogram::Explicit => HistogramKind::explicit(),
+                config::Histogram::Exponential => HistogramKind::exponential(),
+            },
             temporality: match metrics.temporality {
                 config::Temporality::Cumulative => Temporality::Cumulative,
                 config::Temporality::Delta | config::Temporality::LowMemory => Temporality::Delta,
@@ -88,8 +93,10 @@ impl Parts {
                 max_siblings: config.routes.max as usize,
                 ..route::Config::default()
             },
-            otlp_metrics,
-            total_metrics,
+            otlp_metrics: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
+                .then_some(otlp_metrics),
+            total_metrics: (output.prometheus.is_some() || output.prints_spans())
+                .then_some(total_metrics),
             metric_interval: metrics.interval,
             prints: config.output.prints_spans(),
             selectors,

@@ -31,7 +31,7 @@ use crate::{
     discover::{Change, Scanner},
     export::{
         Exporter,
-        metrics_data::{MetricBatch, Temporality},
+        metrics_data::MetricBatch,
         print::{RedTable, SpanPrinter, Style},
         prometheus,
     },
@@ -201,8 +201,9 @@ struct Worker {
     next_metrics: Instant,
     last_tick_ns: u64,
     last_expire_ns: u64,
-    /// Position of the aggregator with totals; the first one is OTLP's.
-    totals: usize,
+    /// Positions of the aggregators for OTLP and with totals, where they are wanted.
+    otlp: Option<usize>,
+    totals: Option<usize>,
     prints: bool,
 }
 
@@ -222,10 +223,13 @@ impl Worker {
         control.watch(true, needs.ports);
         let mut clock = Clock::start();
         let now_unix_ns = clock.offset_at(mono_ns()).unix_ns(mono_ns());
-        let mut aggregators = vec![Aggregator::new(parts.otlp_metrics.clone(), now_unix_ns)];
-        if parts.otlp_metrics.temporality != Temporality::Cumulative {
-            aggregators.push(Aggregator::new(parts.total_metrics, now_unix_ns));
-        }
+        let mut aggregators = Vec::new();
+        let mut add = |config: Option<_>| {
+            let config = config?;
+            aggregators.push(Aggregator::new(config, now_unix_ns));
+            Some(aggregators.len() - 1)
+        };
+        let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
         let unknown = Resource::new([("service.name".into(), "unknown_service".into())]);
         let printer = parts.prints.then(|| {
             let stdout = io::stdout();
@@ -239,7 +243,8 @@ impl Worker {
             inbox,
             targets,
             assembler: Assembler::new(parts.assemble),
-            totals: aggregators.len() - 1,
+            otlp,
+            totals,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
                 Correlator::new(parts.sampler, Limits::default()),
@@ -343,14 +348,16 @@ impl Worker {
 
     fn export_metrics(&mut self) {
         let now = self.now_unix_ns();
-        let mut batches = self.pipeline.aggregators[0].collect(now);
+        let Some(at) = self.otlp else { return };
+        let mut batches = self.pipeline.aggregators[at].collect(now);
         batches.push(self.own_metrics(now));
         self.pipeline.output.exporter.metrics(&batches);
     }
 
     fn collect_totals(&mut self) -> Vec<MetricBatch> {
         let now = self.now_unix_ns();
-        let mut batches = self.pipeline.aggregators[self.totals].collect(now);
+        let totals = self.totals.map(|at| self.pipeline.aggregators[at].collect(now));
+        let mut batches = totals.unwrap_or_default();
         batches.push(self.own_metrics(now));
         batches
     }

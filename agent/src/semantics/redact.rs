@@ -1,7 +1,7 @@
 //! Values of query parameters that are credentials never leave the agent: `sig=abc` becomes
 //! `sig=REDACTED`. Keys stay, so that one sees that the parameter was there.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::OnceLock};
 
 /// What a hidden value is replaced by (semconv `url.query`).
 pub const REDACTED: &str = "REDACTED";
@@ -61,6 +61,20 @@ const OURS: &[&str] = &[
     "token",
     "xapikey",
 ];
+
+/// The configuration's, in the same form as [`OURS`].
+static CONFIGURED: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Adds names to the list, once per process: case and `-`, `_`, `.` do not matter. Returns those that
+/// are too long ever to match.
+pub fn add_sensitive(names: &[String]) -> Vec<&str> {
+    let squeeze = |name: &String| -> String {
+        name.to_ascii_lowercase().chars().filter(|c| !"-_. +".contains(*c)).collect()
+    };
+    // The first call wins; a process has one configuration.
+    let _ = CONFIGURED.set(names.iter().map(squeeze).collect());
+    names.iter().filter(|name| name.len() > MAX_NAME_LEN).map(String::as_str).collect()
+}
 
 /// Longest name that is compared; no listed one is longer, and encoded ones are decoded up to it.
 const MAX_NAME_LEN: usize = 32;
@@ -172,7 +186,9 @@ fn is_sensitive_piece(name: &str) -> bool {
         squeezed[squeezed_len] = byte;
         squeezed_len += 1;
     }
-    OURS.binary_search_by(|known| known.as_bytes().cmp(&squeezed[..squeezed_len])).is_ok()
+    let squeezed = &squeezed[..squeezed_len];
+    OURS.binary_search_by(|known| known.as_bytes().cmp(squeezed)).is_ok()
+        || CONFIGURED.get().is_some_and(|names| names.iter().any(|n| n.as_bytes() == squeezed))
 }
 
 /// Brackets may be encoded too.
