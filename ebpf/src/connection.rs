@@ -49,7 +49,9 @@ pub struct Connection {
     /// plaintext, and the socket's own bytes are neither counted nor copied.
     pub ssl: u64,
     /// Plaintext may have moved before that object was seen.
-    pub missed: u64,
+    pub missed: u32,
+    /// This side ended it.
+    pub closing: u32,
 }
 
 impl Connection {
@@ -69,6 +71,7 @@ impl Connection {
             opened: 0,
             ssl: 0,
             missed: 0,
+            closing: 0,
         }
     }
 }
@@ -182,7 +185,7 @@ pub fn becomes_plaintext(connection: &mut Connection, ssl: u64, complete: bool) 
     connection.misses = 0;
     connection.hit = 0;
     connection.ssl = ssl;
-    connection.missed = u64::from(!complete);
+    connection.missed = u32::from(!complete);
 }
 
 /// Sends the `Open` record of a connection that is about to send its first `Data`.

@@ -6,9 +6,9 @@
 //! 1. The socket that the same thread reads inside `SSL_read` or `SSL_do_handshake`, or writes inside
 //!    `SSL_write`: the object works on the descriptor (curl, nginx, Ruby, Python's sockets).
 //! 2. What was found for this object before: the call was served from a buffer.
-//! 3. The socket that the thread read last, outside of any call, before `SSL_read` or
-//!    `SSL_do_handshake`: the object works on memory that an event loop fills (node, asyncio). One
-//!    read tells of one object, and never of one that has a connection already.
+//! 3. The socket that the thread read last, outside of any call, before a call that moved nothing on
+//!    any socket: the object works on memory that an event loop fills (node, asyncio). One read tells
+//!    of one object, and no connection of two.
 //!
 //! Bytes of an object for which none of it holds are counted and not sent: a wrong connection is worse.
 
@@ -17,12 +17,12 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap},
     programs::{ProbeContext, RetProbeContext},
 };
-use remora_common::{counter::Counter, record::Direction};
+use remora_common::{capture::CIPHERTEXT, counter::Counter, record::Direction};
 
 use crate::{
     capture::{self, Layout, Moved, read_user},
     connection::{self, Connection},
-    emit,
+    emit, lifecycle,
     maps::{self, CONNECTIONS, selection},
 };
 
@@ -71,6 +71,10 @@ struct Thread {
     carrier: Link,
     /// The call in progress moved the first bytes of `carrier`, or began its TLS: nothing was missed.
     complete: u32,
+    /// `received` was at its first bytes.
+    received_first: u32,
+    /// The call in progress moved bytes on a socket, whichever.
+    touched: u32,
     unused: u32,
     /// The socket that was read last outside of a call.
     received: Link,
@@ -87,6 +91,8 @@ impl Thread {
         handshake: 0,
         carrier: Link::NONE,
         complete: 0,
+        received_first: 0,
+        touched: 0,
         unused: 0,
         received: Link::NONE,
     };
@@ -170,8 +176,13 @@ fn enter(ctx: &ProbeContext, tid: u32, direction: Direction, done: u64, handshak
     };
     // The outermost call of an object counts: it is the application's. One that lies not below the
     // call in progress shows that the return of that one was not seen.
-    if thread.ssl == ssl && sp < thread.sp && thread.sp - sp < NESTED {
-        return;
+    if thread.ssl != 0 && sp < thread.sp && thread.sp - sp < NESTED {
+        if thread.ssl == ssl {
+            return;
+        }
+        // Another object's call inside of one, from a callback or a tunnel in a tunnel: what the outer
+        // one moves is not seen.
+        maps::count(Counter::TlsUnlinked);
     }
     thread.ssl = ssl;
     thread.buffer = buffer;
@@ -182,6 +193,7 @@ fn enter(ctx: &ProbeContext, tid: u32, direction: Direction, done: u64, handshak
     thread.handshake = u32::from(handshake);
     thread.carrier = Link::NONE;
     thread.complete = u32::from(handshake);
+    thread.touched = 0;
 }
 
 /// The state of a thread, made now if it has none.
@@ -222,6 +234,9 @@ fn returned(thread: &mut Thread, result: i32, tgid: u32, tid: u32) {
     } else {
         read_user::<u64>(thread.done).unwrap_or(0)
     };
+    if len == 0 && thread.carrier.sk == 0 && thread.received.sk == 0 {
+        return;
+    }
     let Some((sk, connection)) = connection_of(thread, tgid) else {
         if len > 0 {
             maps::count(Counter::TlsUnlinked);
@@ -267,16 +282,18 @@ fn connection_of(thread: &mut Thread, tgid: u32) -> Option<(u64, &'static mut Co
     if let Some(&link) = unsafe { TLS_LINKS.get(&object) }
         && let Some(connection) = link.connection()
         && connection.ssl == ssl
+        // A closed socket may live on for a minute, when its object is freed and its address used again.
+        && connection.closing == 0
     {
         return Some((link.sk, connection));
     }
-    if receives {
+    if thread.touched == 0 {
         let received = thread.received;
         thread.received = Link::NONE;
         if let Some(connection) = received.connection()
             && connection.ssl == 0
         {
-            bind(&object, received.sk, connection, thread.complete != 0);
+            bind(&object, received.sk, connection, thread.complete | thread.received_first != 0);
             return Some((received.sk, connection));
         }
     }
@@ -295,32 +312,40 @@ fn bind(object: &Object, sk: u64, connection: &mut Connection, complete: bool) {
 #[inline(always)]
 pub fn carried(moved: &Moved, connection: &Connection, sk: u64) {
     let receives = moved.direction == Direction::Rx as u32;
+    let first = connection.pos[(moved.direction & 1) as usize] == moved.len + moved.rest;
     let Some(thread) = TLS_THREADS.get_ptr_mut(moved.tid) else {
-        if receives {
-            first_received(moved.tid, sk, connection.id);
-        }
+        first_received(moved, connection, Link { sk, id: connection.id }, first);
         return;
     };
     // SAFETY: a map value, preallocated; only this thread touches its own.
     let thread = unsafe { &mut *thread };
     if thread.ssl != 0 {
+        thread.touched = 1;
         if thread.direction == moved.direction {
-            let side = (moved.direction & 1) as usize;
-            if thread.carrier.sk == 0 && connection.pos[side] == moved.len + moved.rest {
-                thread.complete = 1;
+            if thread.carrier.sk == 0 {
+                thread.complete |= u32::from(first);
             }
             thread.carrier = Link { sk, id: connection.id };
         }
     } else if receives {
         thread.received = Link { sk, id: connection.id };
+        thread.received_first = u32::from(first);
     }
 }
 
+/// A thread that made no call of OpenSSL yet, as far as was seen, moves bytes that are not plaintext.
+///
 /// VERIFIER: a function of its own, for its stack.
 #[inline(never)]
-fn first_received(tid: u32, sk: u64, id: u64) {
-    if let Some(thread) = thread(tid) {
-        thread.received = Link { sk, id };
+fn first_received(moved: &Moved, connection: &Connection, link: Link, first: bool) {
+    if connection.mode == CIPHERTEXT && connection.ssl == 0 {
+        lifecycle::speaks_tls(moved.tgid);
+    }
+    if moved.direction == Direction::Rx as u32
+        && let Some(thread) = thread(moved.tid)
+    {
+        thread.received = link;
+        thread.received_first = u32::from(first);
     }
 }
 

@@ -58,6 +58,37 @@ fn candidate(map: MemoryMap, exe: &Path) -> Option<Candidate> {
     })
 }
 
+/// Where distributions put libraries.
+const FOLDERS: [&str; 6] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib64",
+    "/lib64",
+    "/usr/lib",
+    "/usr/local/lib",
+];
+
+/// The OpenSSL libraries that a program in the root of `tgid` would be linked with.
+#[must_use]
+pub fn installed(tgid: u32) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    for folder in FOLDERS {
+        for name in ["libssl.so.3", "libssl.so.1.1"] {
+            let path = Path::new(folder).join(name);
+            let Ok(metadata) = fs::metadata(format!("/proc/{tgid}/root{}", path.display())) else {
+                continue;
+            };
+            let device = metadata.dev();
+            let device = (libc::major(device) as i32, libc::minor(device) as i32);
+            let key = FileKey { device, inode: metadata.ino() };
+            if !found.iter().any(|known| known.key == key) {
+                found.push(Candidate { key, path, range: (0, 0) });
+            }
+        }
+    }
+    found
+}
+
 /// `libssl.so.3`, `libssl.so.1.1`, and those that bundles rename (`libssl-0123abcd.so.3`).
 fn is_libssl(path: &Path) -> bool {
     let name = path.file_name().map_or(&b""[..], OsStrExt::as_bytes);

@@ -111,8 +111,23 @@ impl TlsSources {
         self.uprobes.kind()
     }
 
-    /// `tgid` is selected from now on, or has a new program image. Looks at it at once; what it maps
-    /// later is found by [`Self::tick`].
+    /// `tgid` was selected and has a new program image. The dynamic linker may not have run yet, so
+    /// the libraries that it would find are attached beforehand, or a short-lived client's only
+    /// request would be missed; they are detached again if they are not mapped.
+    pub fn process_started(&mut self, tgid: u32) {
+        for candidate in libraries::installed(tgid) {
+            if !self.files.contains_key(&candidate.key) && !self.refused.contains(&candidate.key) {
+                self.attach(tgid, &candidate);
+            }
+            if let Some(file) = self.files.get_mut(&candidate.key) {
+                file.idle_since = file.idle_since.map(|_| Instant::now());
+            }
+        }
+        self.process_selected(tgid);
+    }
+
+    /// `tgid` is selected from now on. Looks at it at once; what it maps later is found by
+    /// [`Self::tick`].
     pub fn process_selected(&mut self, tgid: u32) {
         let now = Instant::now();
         let watched = Watched { since: now, looks: 0, next: now, files: Vec::new() };
@@ -121,7 +136,8 @@ impl TlsSources {
         self.release(now);
     }
 
-    /// A selected process speaks TLS on a socket: if nothing is attached for it, it is looked at now.
+    /// The kernel side said `SpeaksTls` of `tgid`: if nothing is attached for it, it is looked at now.
+    /// If [`Self::sees`] denies it still, its TLS is a blind spot.
     pub fn speaks_tls(&mut self, tgid: u32) {
         if self.processes.get(&tgid).is_some_and(|process| process.files.is_empty()) {
             self.look(tgid, Instant::now());

@@ -105,24 +105,38 @@ enum Done {
     Fifth,
 }
 
+/// The exports that are looked for.
+const EXPORTS: [&str; 6] =
+    ["SSL_read", "SSL_write", "SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_write_ex2"];
+
 struct Image<'a, R: ReadRef<'a>> {
     file: ElfFile64<'a, Endianness, R>,
     data: R,
+    /// Addresses of [`EXPORTS`].
+    exports: [Option<u64>; EXPORTS.len()],
 }
 
 impl<'a, R: ReadRef<'a>> Image<'a, R> {
     fn parse(data: R) -> Result<Self, NotOpenSsl> {
         let file = ElfFile64::parse(data).map_err(|error| NotOpenSsl::Elf(error.to_string()))?;
-        Ok(Self { file, data })
+        let mut exports = [None; EXPORTS.len()];
+        // One pass: an executable may export a hundred thousand symbols.
+        for symbol in file.dynamic_symbols() {
+            if let Ok(name) = symbol.name_bytes()
+                && name.starts_with(b"SSL_")
+                && let Some(at) = EXPORTS.iter().position(|export| export.as_bytes() == name)
+                && symbol.is_definition()
+            {
+                exports[at] = Some(symbol.address());
+            }
+        }
+        Ok(Self { file, data, exports })
     }
 
     /// Address of an exported function.
     fn export(&self, name: &'static str) -> Result<u64, NotOpenSsl> {
-        self.file
-            .dynamic_symbols()
-            .find(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(name.as_bytes()))
-            .map(|symbol| symbol.address())
-            .ok_or(NotOpenSsl::NoExport(name))
+        let at = EXPORTS.iter().position(|export| *export == name);
+        at.and_then(|at| self.exports[at]).ok_or(NotOpenSsl::NoExport(name))
     }
 
     /// File offset of an address in an executable segment.
