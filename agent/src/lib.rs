@@ -9,6 +9,7 @@
 pub mod accounting;
 pub mod aggregate;
 pub mod assemble;
+pub mod attach;
 pub mod attribute;
 pub mod bpf;
 pub mod cli;

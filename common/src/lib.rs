@@ -14,6 +14,8 @@ pub mod target {
     pub const SELECTED: u8 = 1 << 0;
     /// Its future children are selected as it is.
     pub const INHERIT: u8 = 1 << 1;
+    /// [`crate::record::ProcessChange::SpeaksTls`] was sent; kept by the kernel side.
+    pub const SPEAKS_TLS: u8 = 1 << 2;
 }
 
 /// Modes of a connection that the agent may write into the `CONNECTIONS` map's value.

@@ -279,6 +279,9 @@ pub enum ProcessChange {
     Fork = 1,
     /// A selected process ended.
     Exit = 2,
+    /// A selected process moves ciphertext, and not inside calls that are probed. Sent once for each
+    /// program image.
+    SpeaksTls = 3,
 }
 
 impl ProcessChange {
@@ -289,6 +292,7 @@ impl ProcessChange {
             0 => Some(Self::Exec),
             1 => Some(Self::Fork),
             2 => Some(Self::Exit),
+            3 => Some(Self::SpeaksTls),
             _ => None,
         }
     }

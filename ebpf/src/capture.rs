@@ -25,6 +25,7 @@ use crate::{
     connection::{self, Connection},
     emit, kernel,
     maps::{self, VERDICTS},
+    openssl,
     scan::{self, WINDOW},
 };
 
@@ -34,6 +35,10 @@ const HEAD_LIMIT: u32 = 64 << 10;
 const MISSES: u8 = 4;
 /// Pieces of a scatter-gather list that are walked.
 const PIECES: usize = 16;
+
+/// [`Source`] as a parameter: the kernel programs of each are verified apart.
+const SOCKET: u8 = Source::Socket as u8;
+const OPENSSL: u8 = Source::OpenSsl as u8;
 
 /// Where the bytes of a call are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +68,12 @@ pub struct Moved {
     pub begin_ns: u64,
     pub tgid: u32,
     pub tid: u32,
+}
+
+/// Where the bytes are; known beforehand if a TLS library moved them.
+#[inline(always)]
+fn layout<const SOURCE: u8>(moved: &Moved) -> Layout {
+    if SOURCE == SOCKET { moved.layout } else { Layout::Flat }
 }
 
 /// A sample with room for `N` bytes of content. The eight bytes more let the verifier accept an
@@ -118,24 +129,53 @@ pub fn moved(moved: &Moved) {
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
     let side = (moved.direction & 1) as usize;
-    let Some(mut piece) = plan(moved, connection, side, socket.sk) else { return };
-    launder(&mut piece);
-    if piece.action == Action::Count {
-        bare(moved, &piece);
-    } else {
-        head(moved, &mut piece, connection, side);
-    }
+    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, socket.sk) else {
+        return openssl::carried(moved, connection, socket.sk);
+    };
+    send::<SOCKET>(moved, &mut piece, connection, side);
     if moved.rest > 0 {
         piece.pos += u64::from(piece.total_len);
         piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
         piece.flags = data_flag::IN_KERNEL;
-        bare(moved, &piece);
+        bare::<SOCKET>(moved, &piece);
+    }
+}
+
+/// The same for plaintext of a connection that a TLS library encrypts; it is in one buffer.
+#[inline(always)]
+pub fn plaintext(moved: &Moved, connection: &mut Connection, sk: u64) {
+    let side = (moved.direction & 1) as usize;
+    if let Some(mut piece) = plan::<OPENSSL>(moved, connection, side, sk) {
+        send::<OPENSSL>(moved, &mut piece, connection, side);
+    }
+}
+
+#[inline(always)]
+fn send<const SOURCE: u8>(
+    moved: &Moved,
+    piece: &mut Piece,
+    connection: &mut Connection,
+    side: usize,
+) {
+    launder(piece);
+    if piece.action == Action::Count {
+        bare::<SOURCE>(moved, piece);
+    } else {
+        head::<SOURCE>(moved, piece, connection, side);
     }
 }
 
 /// What is to be done with the bytes of `moved`; `None`: they are only counted.
 #[inline(always)]
-fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Option<Piece> {
+fn plan<const SOURCE: u8>(
+    moved: &Moved,
+    connection: &mut Connection,
+    side: usize,
+    sk: u64,
+) -> Option<Piece> {
+    if SOURCE == SOCKET && connection.ssl != 0 {
+        return None;
+    }
     let pos = connection.pos[side];
     connection.pos[side] = pos + moved.len + moved.rest;
     if connection.mode == capture::COUNT || connection.mode == capture::CIPHERTEXT {
@@ -154,8 +194,8 @@ fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Opt
         }
     }
 
-    let first = first_bytes(moved);
-    if turn_begins && moved.len >= 8 && !lock_in(connection, first) {
+    let first = first_bytes::<SOURCE>(moved);
+    if turn_begins && !lock_in(connection, first, moved.len) {
         return None;
     }
     if connection.opened == 0 {
@@ -165,7 +205,7 @@ fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Opt
         connection.head_done[side] = 0;
         connection.copied[side] = 0;
     }
-    let nowhere = moved.layout == Layout::Nowhere;
+    let nowhere = layout::<SOURCE>(moved) == Layout::Nowhere;
     let action = if nowhere {
         Action::Count
     } else if connection.mode == capture::ALL {
@@ -192,7 +232,7 @@ fn plan(moved: &Moved, connection: &mut Connection, side: usize, sk: u64) -> Opt
 /// Decides what kind of connection this is from the first bytes of its turns; `false`: not one that
 /// is copied.
 #[inline(always)]
-fn lock_in(connection: &mut Connection, first: u64) -> bool {
+fn lock_in(connection: &mut Connection, first: u64, len: u64) -> bool {
     if scan::begins_message(first) {
         connection.hit = 1;
         return true;
@@ -204,6 +244,10 @@ fn lock_in(connection: &mut Connection, first: u64) -> bool {
         connection.mode = capture::CIPHERTEXT;
         return false;
     }
+    // OpenSSL reads the five bytes of a TLS record's head apart; nothing else is told by so few.
+    if len < 8 {
+        return true;
+    }
     connection.misses += 1;
     if connection.misses >= MISSES {
         connection.mode = capture::COUNT;
@@ -214,14 +258,19 @@ fn lock_in(connection: &mut Connection, first: u64) -> bool {
 
 /// Copies a fragment in which a head is in progress.
 #[inline(always)]
-fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usize) {
+fn head<const SOURCE: u8>(
+    moved: &Moved,
+    piece: &mut Piece,
+    connection: &mut Connection,
+    side: usize,
+) {
     let all = piece.action == Action::CopyAll;
     let fragment = piece.total_len;
     let window = WINDOW as u32;
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
     piece.want = fragment.min(window);
     piece.total_len = if fragment > window { window } else { fragment };
-    copy_first(moved, piece);
+    copy_first::<SOURCE>(moved, piece);
     launder(piece);
     connection.copied[side] += piece.want;
     connection.head_done[side] = piece.ended as u8;
@@ -240,7 +289,7 @@ fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usi
         piece.want = left.min(CLASS_HUGE as u32);
         piece.total_len = piece.want;
         launder(piece);
-        copy_more(moved, piece);
+        copy_more::<SOURCE>(moved, piece);
         connection.copied[side] += piece.want;
         sent += piece.want;
         pieces += 1;
@@ -250,38 +299,42 @@ fn head(moved: &Moved, piece: &mut Piece, connection: &mut Connection, side: usi
         piece.skip = sent;
         piece.flags = data_flag::CONTINUED;
         piece.total_len = fragment - sent;
-        bare(moved, piece);
+        bare::<SOURCE>(moved, piece);
     }
 }
 
 /// Copies at most [`WINDOW`] bytes; sets whether the head ended in them and what follows is not
 /// another message.
 #[inline(never)]
-fn copy_first(moved: &Moved, piece: &mut Piece) {
-    if moved.layout == Layout::Pieces && moved.count != 1 {
+fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
         // Twice the room: the verifier bounds the place and the length of a piece apart.
-        copy::<{ CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+        copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
     } else if piece.want <= CLASS_SMALL as u32 {
-        copy::<CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
+        copy::<SOURCE, CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
     } else {
-        copy::<CLASS_MEDIUM, CLASS_MEDIUM>(moved, piece, true)
+        copy::<SOURCE, CLASS_MEDIUM, CLASS_MEDIUM>(moved, piece, true)
     }
 }
 
 #[inline(never)]
-fn copy_more(moved: &Moved, piece: &mut Piece) {
-    if moved.layout == Layout::Pieces && moved.count != 1 {
-        copy::<{ CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
+fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+        copy::<SOURCE, { CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
     } else if piece.want <= CLASS_LARGE as u32 {
-        copy::<CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
+        copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
     } else {
-        copy::<CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
+        copy::<SOURCE, CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
     }
 }
 
 /// One record with content: `ROOM` bytes reserved, at most `MOST` copied.
 #[inline(always)]
-fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &mut Piece, look: bool) {
+fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
+    moved: &Moved,
+    piece: &mut Piece,
+    look: bool,
+) {
     let Some(mut entry): Option<RingBufEntry<Sample<ROOM>>> = emit::reserve() else { return };
     let sample = entry.as_mut_ptr();
     // SAFETY: within the reserved sample.
@@ -293,7 +346,7 @@ fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &mut Piece, 
     };
     let want = bounded::<MOST>(&raw const piece.want);
     let copied = if ROOM == MOST {
-        let base = if moved.layout == Layout::Pieces {
+        let base = if layout::<SOURCE>(moved) == Layout::Pieces {
             read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
         } else {
             moved.base
@@ -326,7 +379,7 @@ fn copy<const ROOM: usize, const MOST: usize>(moved: &Moved, piece: &mut Piece, 
         }
     }
     // SAFETY: within the reserved sample.
-    unsafe { header(data, moved, piece, flags) };
+    unsafe { header::<SOURCE>(data, moved, piece, flags) };
     emit::submit(entry);
     piece.ended = u32::from(ended);
 }
@@ -341,14 +394,15 @@ fn bounded<const MOST: usize>(word: *const u32) -> u32 {
 
 /// A record without content.
 #[inline(never)]
-fn bare(moved: &Moved, piece: &Piece) {
+fn bare<const SOURCE: u8>(moved: &Moved, piece: &Piece) {
     let Some(mut entry): Option<RingBufEntry<Data>> = emit::reserve() else { return };
     let data = entry.as_mut_ptr();
-    let tail = if moved.layout == Layout::Nowhere { None } else { last_bytes(moved) };
+    let tail =
+        if layout::<SOURCE>(moved) == Layout::Nowhere { None } else { last_bytes::<SOURCE>(moved) };
     let flags = piece.flags | if tail.is_some() { data_flag::TAIL } else { 0 };
     // SAFETY: `data` is the reserved record.
     unsafe {
-        header(data, moved, piece, flags);
+        header::<SOURCE>(data, moved, piece, flags);
         (*data).head_len = 0;
         (*data).tail = tail.unwrap_or(0).to_le_bytes();
     }
@@ -360,12 +414,12 @@ fn bare(moved: &Moved, piece: &Piece) {
 /// # Safety
 /// `data` points to a whole record.
 #[inline(always)]
-unsafe fn header(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32) {
+unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32) {
     // SAFETY: by this function's contract. Word by word: a struct would be built on the stack first.
     unsafe {
         (*data).kind = Kind::Data as u8;
         (*data).direction = moved.direction as u8;
-        (*data).source = Source::Socket as u8;
+        (*data).source = SOURCE;
         (*data).reserved = 0;
         (*data).flags = flags;
         (*data).mono_ns = piece.now;
@@ -467,8 +521,8 @@ unsafe fn forget(slack: *mut u64, value: u64) -> u64 {
 
 /// The first eight bytes of the call's buffer in memory order, zeros where there are fewer.
 #[inline(always)]
-fn first_bytes(moved: &Moved) -> u64 {
-    let (base, len) = match moved.layout {
+fn first_bytes<const SOURCE: u8>(moved: &Moved) -> u64 {
+    let (base, len) = match layout::<SOURCE>(moved) {
         Layout::Flat => (moved.base, moved.len),
         Layout::Pieces => match read_user::<[u64; 2]>(moved.base) {
             Some([base, len]) => (base, len.min(moved.len)),
@@ -482,8 +536,8 @@ fn first_bytes(moved: &Moved) -> u64 {
 /// The last eight bytes of the call's buffer in memory order, right-aligned; of a scatter-gather list
 /// at most the bytes of the last piece that was used.
 #[inline(always)]
-fn last_bytes(moved: &Moved) -> Option<u64> {
-    let (base, len) = if moved.layout == Layout::Pieces {
+fn last_bytes<const SOURCE: u8>(moved: &Moved) -> Option<u64> {
+    let (base, len) = if layout::<SOURCE>(moved) == Layout::Pieces {
         let mut left = moved.len;
         let mut found = (0, 0);
         let mut at = 0;

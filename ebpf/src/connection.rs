@@ -45,6 +45,13 @@ pub struct Connection {
     pub role: u8,
     /// The `Open` record was sent.
     pub opened: u8,
+    /// The `SSL` object that encrypts it, 0 if none is known. Then all of the above is about the
+    /// plaintext, and the socket's own bytes are neither counted nor copied.
+    pub ssl: u64,
+    /// Plaintext may have moved before that object was seen.
+    pub missed: u32,
+    /// This side ended it.
+    pub closing: u32,
 }
 
 impl Connection {
@@ -62,6 +69,9 @@ impl Connection {
             hit: 0,
             role: role as u8,
             opened: 0,
+            ssl: 0,
+            missed: 0,
+            closing: 0,
         }
     }
 }
@@ -158,6 +168,26 @@ pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
     });
 }
 
+/// The connection turned out to carry what `ssl` encrypts; `complete`: from its first byte on. If
+/// records of it were sent already, they ended another connection as far as the agent can tell.
+#[inline(always)]
+pub fn becomes_plaintext(connection: &mut Connection, ssl: u64, complete: bool) {
+    if connection.opened != 0 {
+        close(connection, CloseCause::Gone, 0);
+        connection.id = new_id();
+        connection.opened = 0;
+    }
+    connection.pos = [0; 2];
+    connection.copied = [0; 2];
+    connection.mode = capture::HEADS;
+    connection.last = 2;
+    connection.head_done = [0; 2];
+    connection.misses = 0;
+    connection.hit = 0;
+    connection.ssl = ssl;
+    connection.missed = u32::from(!complete);
+}
+
 /// Sends the `Open` record of a connection that is about to send its first `Data`.
 #[inline(never)]
 pub fn open(connection: &mut Connection, sk: u64) {
@@ -165,7 +195,7 @@ pub fn open(connection: &mut Connection, sk: u64) {
     let (tgid, tid) = emit::current();
     let role = connection.role;
     let family = kernel::read::<u16>(sk, offset!(sock_family)).unwrap_or(0);
-    let joined = role == Role::Unknown as u8;
+    let joined = role == Role::Unknown as u8 || connection.missed != 0;
     let open = entry.as_mut_ptr();
     // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
     unsafe {

@@ -12,7 +12,7 @@ use remora_common::{
 use crate::{
     connection, doors, emit, kernel,
     maps::{self, CONNECTIONS, CONTROL},
-    offset,
+    offset, openssl,
 };
 
 /// `sched_process_fork(parent, child)`: in the parent, before the child runs.
@@ -35,7 +35,7 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
         && let Some(byte) = maps::target(tgid)
     {
         // SAFETY: a byte of the table; the child does not run yet, so nobody else writes it.
-        unsafe { byte.write_volatile(selection) };
+        unsafe { byte.write_volatile(selection & !target::SPEAKS_TLS) };
         report(ProcessChange::Fork, tgid, parent, selection);
     }
     0
@@ -47,9 +47,33 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = emit::current().0;
     let selection = maps::selection(tgid);
     if selection != 0 || control().is_some_and(|(exec, _)| exec) {
+        said_of_image(tgid, selection);
         report(ProcessChange::Exec, tgid, 0, selection);
     }
     0
+}
+
+/// What was said of the old program image is to be said again of the new one.
+fn said_of_image(tgid: u32, selection: u8) {
+    if selection & target::SPEAKS_TLS != 0
+        && let Some(byte) = maps::target(tgid)
+    {
+        // SAFETY: a byte of the table.
+        unsafe { byte.write_volatile(selection & !target::SPEAKS_TLS) };
+    }
+}
+
+/// Says, once for each program image, that a selected process moves ciphertext outside of the calls
+/// that are probed: its library was mapped lately, or is not one that is read.
+pub fn speaks_tls(tgid: u32) {
+    let selection = maps::selection(tgid);
+    if selection & target::SPEAKS_TLS == 0
+        && let Some(byte) = maps::target(tgid)
+    {
+        // SAFETY: a byte of the table.
+        unsafe { byte.write_volatile(selection | target::SPEAKS_TLS) };
+        report(ProcessChange::SpeaksTls, tgid, 0, selection);
+    }
 }
 
 /// `sched_process_exit(task)`: for each thread, in that thread.
@@ -61,6 +85,7 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     doors::tracepoint::forget(tid);
+    openssl::forget(tid);
     // Threads still alive in the group; this one is no longer counted (do_exit).
     let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
         .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));
@@ -115,8 +140,10 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
     match state {
         state::FIN_WAIT1 | state::LAST_ACK => {
             if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
-                // SAFETY: a map value; it is only read.
-                connection::close(unsafe { &*connection }, CloseCause::LocalFin, 0);
+                // SAFETY: a map value; preallocated, so never unmapped.
+                let connection = unsafe { &mut *connection };
+                connection.closing = 1;
+                connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
         state::CLOSE if CONNECTIONS.get_ptr_mut(sk).is_some() => {

@@ -5,6 +5,7 @@
 //! doors/        how a finished system call is seen      -> syscall.rs  which bytes it moved
 //! capture.rs    what of them is copied                  -> emit.rs     into the ring
 //! connection.rs which connection they belong to         -> kernel.rs   read from kernel memory
+//! openssl.rs    the same for bytes that a TLS library encrypts
 //! lifecycle.rs  fork, exec, exit, listen, connection states
 //! ```
 #![no_std]
@@ -17,6 +18,7 @@ mod emit;
 mod kernel;
 mod lifecycle;
 mod maps;
+mod openssl;
 mod scan;
 mod syscall;
 

@@ -63,8 +63,9 @@ const fn is_capital(byte: u8) -> bool {
     byte.wrapping_sub(b'A') < 26
 }
 
-/// Whether a turn begins as a TLS handshake record does (RFC 8446 section 5.1).
+/// Whether a fragment begins as a TLS record does: type 20 to 23, major version 3 (RFC 8446 section
+/// 5.1). Not only a handshake's: the connection may have been open before it was watched.
 #[inline(always)]
 pub fn begins_tls(first: u64) -> bool {
-    first & 0xffff == 0x0316
+    first & 0xfffc == 0x0314
 }

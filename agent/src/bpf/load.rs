@@ -1,6 +1,9 @@
 //! From the embedded object to attached programs.
 
-use std::{fs, io, os::fd::AsFd};
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Pod,
@@ -14,6 +17,7 @@ use super::{
     doors::{self, Door},
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
+    uprobe::{UprobeError, Uprobes},
 };
 
 /// The kernel object, built from `ebpf/` by the build script.
@@ -101,6 +105,8 @@ pub struct Programs {
     door: Door,
     refusals: Vec<Refusal>,
     counters: PerCpuArray<MapData, u64>,
+    /// All maps by name, for programs that are loaded later.
+    maps: Vec<(String, OwnedFd)>,
 }
 
 impl Programs {
@@ -123,9 +129,11 @@ impl Programs {
                 raw_tracepoint(&mut ebpf, name, tracepoint)
                     .map_err(|error| LoadError::Program { name, error })?;
             }
+            let maps =
+                map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
             let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
                 .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
-            return Ok(Self { ebpf, door, refusals: refused, counters });
+            return Ok(Self { ebpf, door, refusals: refused, counters, maps });
         }
         Err(LoadError::NoDoor(refused))
     }
@@ -167,6 +175,14 @@ impl Programs {
         let ring = RingBuf::try_from(take(&mut self.ebpf, "RECORDS"))
             .map_err(|error| LoadError::Map { name: "RECORDS", error })?;
         Reader::new(ring).map_err(|error| LoadError::Mapping { name: "RECORDS", error })
+    }
+
+    /// Loads the programs for functions of user space; nothing is attached yet.
+    ///
+    /// # Errors
+    /// [`UprobeError::Unsupported`] if the kernel has no such probes, else what it refused.
+    pub fn uprobes(&self) -> Result<Uprobes, UprobeError> {
+        Uprobes::load(OBJECT, &self.maps)
     }
 
     /// What the kernel side gave up on so far.
@@ -217,6 +233,21 @@ fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), P
     program.load()?;
     program.attach(tracepoint)?;
     Ok(())
+}
+
+/// Descriptors of all maps of the object.
+fn map_fds(ebpf: &Ebpf) -> io::Result<Vec<(String, OwnedFd)>> {
+    let fd = |(name, map): (&str, &Map)| match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => {
+            Some(data.fd().as_fd().try_clone_to_owned().map(|fd| (name.to_owned(), fd)))
+        }
+        _ => None,
+    };
+    ebpf.maps().filter_map(fd).collect()
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Map {

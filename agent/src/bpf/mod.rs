@@ -6,9 +6,11 @@ mod doors;
 mod load;
 mod ring;
 mod shared;
+mod uprobe;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
 pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
+pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};

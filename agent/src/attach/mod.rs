@@ -1,0 +1,337 @@
+//! Which functions of which files are probed for the processes that are selected, and for how long.
+//!
+//! A file is attached once, whoever maps it; the kernel side drops what unselected processes do, but
+//! they pay for the probe: entry and return, about 1.2 us a call where the points are cheap
+//! ([`openssl`]). It is detached once no selected process has had it mapped for a while.
+//!
+//! Libraries are found in `/proc/PID/maps`: often just after a process appears (the dynamic linker and
+//! the first imports run then), seldom later (`dlopen`). A file that is attached already covers other
+//! processes from their first call on.
+
+pub mod libraries;
+pub mod openssl;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use object::read::ReadCache;
+
+use self::{
+    libraries::{Candidate, FileKey},
+    openssl::{Plan, Via},
+};
+use crate::bpf::{LinkKind, Links, Programs, UprobeError, Uprobes};
+
+/// When a process is looked at again, counted from when it was selected.
+const SCHEDULE: [Duration; 9] = [
+    Duration::from_millis(5),
+    Duration::from_millis(15),
+    Duration::from_millis(30),
+    Duration::from_millis(60),
+    Duration::from_millis(120),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+/// And from then on.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How long a file stays attached after its last process: short-lived processes come in series.
+const LINGER: Duration = Duration::from_secs(2);
+/// Files remembered for having no OpenSSL in them; beyond, all are forgotten and looked at again.
+const MAX_REFUSED: usize = 4096;
+
+/// What is known about one file, for logs and `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// In the mount namespace of the process it was found by.
+    pub path: PathBuf,
+    /// As [`Plan::version`].
+    pub version: String,
+    pub via: Via,
+    /// Attached points, entries and returns; 0 if attaching failed.
+    pub points: usize,
+    /// Selected processes that map it.
+    pub processes: usize,
+    /// Why it is not attached.
+    pub failure: Option<String>,
+}
+
+struct Attached {
+    path: PathBuf,
+    plan: Plan,
+    links: Result<Links, UprobeError>,
+    /// Since when no selected process maps it.
+    idle_since: Option<Instant>,
+}
+
+struct Watched {
+    since: Instant,
+    /// Looks so far.
+    looks: usize,
+    next: Instant,
+    files: Vec<FileKey>,
+}
+
+/// Attaches to the OpenSSL of selected processes. Dropping it detaches everything and waits for it.
+pub struct TlsSources {
+    uprobes: Uprobes,
+    files: HashMap<FileKey, Attached>,
+    refused: HashSet<FileKey>,
+    processes: HashMap<u32, Watched>,
+    detacher: Detacher,
+}
+
+impl TlsSources {
+    /// Loads the programs; attaches nothing yet.
+    ///
+    /// # Errors
+    /// [`UprobeError::Unsupported`]: this kernel has no such probes and the feature is off; any other
+    /// should not happen. Plaintext of sockets is seen in both cases.
+    pub fn new(programs: &Programs) -> Result<Self, UprobeError> {
+        Ok(Self {
+            uprobes: programs.uprobes()?,
+            files: HashMap::new(),
+            refused: HashSet::new(),
+            processes: HashMap::new(),
+            detacher: Detacher::default(),
+        })
+    }
+
+    /// How points are attached on this kernel.
+    #[must_use]
+    pub fn link_kind(&self) -> LinkKind {
+        self.uprobes.kind()
+    }
+
+    /// `tgid` was selected and has a new program image. The dynamic linker may not have run yet, so
+    /// the libraries that it would find are attached beforehand, or a short-lived client's only
+    /// request would be missed; they are detached again if they are not mapped.
+    pub fn process_started(&mut self, tgid: u32) {
+        for candidate in libraries::installed(tgid) {
+            if !self.files.contains_key(&candidate.key) && !self.refused.contains(&candidate.key) {
+                self.attach(tgid, &candidate);
+            }
+            if let Some(file) = self.files.get_mut(&candidate.key) {
+                file.idle_since = file.idle_since.map(|_| Instant::now());
+            }
+        }
+        self.process_selected(tgid);
+    }
+
+    /// `tgid` is selected from now on. Looks at it at once; what it maps later is found by
+    /// [`Self::tick`].
+    pub fn process_selected(&mut self, tgid: u32) {
+        let now = Instant::now();
+        let watched = Watched { since: now, looks: 0, next: now, files: Vec::new() };
+        self.processes.insert(tgid, watched);
+        self.look(tgid, now);
+        self.release(now);
+    }
+
+    /// The kernel side said `SpeaksTls` of `tgid`: if nothing is attached for it, it is looked at now.
+    /// If [`Self::sees`] denies it still, its TLS is a blind spot.
+    pub fn speaks_tls(&mut self, tgid: u32) {
+        if self.processes.get(&tgid).is_some_and(|process| process.files.is_empty()) {
+            self.look(tgid, Instant::now());
+        }
+    }
+
+    /// `tgid` ended or is not selected any more.
+    pub fn process_gone(&mut self, tgid: u32) {
+        self.processes.remove(&tgid);
+        self.release(Instant::now());
+    }
+
+    /// Does what is due at `now`; returns when to call again at the latest.
+    pub fn tick(&mut self, now: Instant) -> Instant {
+        let due: Vec<u32> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.next <= now)
+            .map(|(tgid, _)| *tgid)
+            .collect();
+        for tgid in due {
+            self.look(tgid, now);
+        }
+        self.release(now);
+        let looks = self.processes.values().map(|process| process.next);
+        let idle = self.files.values().filter_map(|file| Some(file.idle_since? + LINGER));
+        looks.chain(idle).min().unwrap_or(now + PERIOD)
+    }
+
+    /// Every file that was found to have OpenSSL in it and is mapped by a selected process.
+    #[must_use]
+    pub fn status(&self) -> Vec<FileStatus> {
+        let mut status: Vec<FileStatus> = self
+            .files
+            .iter()
+            .map(|(key, file)| FileStatus {
+                path: file.path.clone(),
+                version: file.plan.version.clone(),
+                via: file.plan.via,
+                points: file.links.as_ref().map_or(0, |_| file.plan.points.len()),
+                processes: self.users(key).count(),
+                failure: file.links.as_ref().err().map(chain),
+            })
+            .collect();
+        status.sort_by(|a, b| a.path.cmp(&b.path));
+        status
+    }
+
+    /// Whether the plaintext of some library of `tgid` is seen.
+    #[must_use]
+    pub fn sees(&self, tgid: u32) -> bool {
+        self.processes.get(&tgid).is_some_and(|process| {
+            process.files.iter().any(|key| self.files.get(key).is_some_and(|f| f.links.is_ok()))
+        })
+    }
+
+    fn users<'a>(&'a self, key: &'a FileKey) -> impl Iterator<Item = u32> + 'a {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.files.contains(key))
+            .map(|(tgid, _)| *tgid)
+    }
+
+    /// Looks at what `tgid` maps now.
+    fn look(&mut self, tgid: u32, now: Instant) {
+        // A process that cannot be read is gone; that will be said by `process_gone`.
+        let candidates = libraries::candidates(tgid).unwrap_or_default();
+        let mut files = Vec::new();
+        for candidate in candidates {
+            if self.refused.contains(&candidate.key) {
+                continue;
+            }
+            if !self.files.contains_key(&candidate.key) && !self.attach(tgid, &candidate) {
+                continue;
+            }
+            files.push(candidate.key);
+        }
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.files = files;
+            process.looks += 1;
+            let scheduled = SCHEDULE.iter().map(|delay| process.since + *delay);
+            process.next = scheduled.into_iter().find(|next| *next > now).unwrap_or(now + PERIOD);
+        }
+    }
+
+    /// Attaches the file of `candidate`; `false`: there is nothing to attach in it.
+    fn attach(&mut self, tgid: u32, candidate: &Candidate) -> bool {
+        let (file, plan) = match read_plan(tgid, candidate) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                if self.refused.len() >= MAX_REFUSED {
+                    self.refused.clear();
+                }
+                self.refused.insert(candidate.key);
+                return false;
+            }
+            Err(error) => {
+                let path = candidate.path.display();
+                tracing::debug!(pid = tgid, %path, %error, "mapped file cannot be read");
+                return false;
+            }
+        };
+        // The link holds the inode; the descriptor is only the way to name it.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let links = self.uprobes.attach(Path::new(&path), &plan.points);
+        let name = candidate.path.display();
+        match &links {
+            Ok(_) => tracing::info!(
+                path = %name, version = plan.version, via = ?plan.via, "attached to OpenSSL"
+            ),
+            Err(error) => {
+                tracing::warn!(path = %name, error = chain(error), "OpenSSL not attached")
+            }
+        }
+        let path = candidate.path.clone();
+        self.files.insert(candidate.key, Attached { path, plan, links, idle_since: None });
+        true
+    }
+
+    /// Detaches files that no selected process has mapped for [`LINGER`].
+    fn release(&mut self, now: Instant) {
+        let used: HashSet<FileKey> =
+            self.processes.values().flat_map(|process| process.files.iter().copied()).collect();
+        for (key, file) in &mut self.files {
+            file.idle_since = if used.contains(key) { None } else { file.idle_since.or(Some(now)) };
+        }
+        let over = |file: &mut Attached| file.idle_since.is_some_and(|since| now >= since + LINGER);
+        for (_, file) in self.files.extract_if(|_, file| over(file)) {
+            tracing::info!(path = %file.path.display(), "detached from OpenSSL: nobody maps it");
+            if let Ok(links) = file.links {
+                self.detacher.detach(links);
+            }
+        }
+    }
+}
+
+impl Drop for TlsSources {
+    fn drop(&mut self) {
+        // Each file's links wait for a grace period of their own; the files need not wait for each other.
+        for (_, file) in self.files.drain() {
+            if let Ok(links) = file.links {
+                self.detacher.detach(links);
+            }
+        }
+    }
+}
+
+/// The opened file and what to attach to it; `None`: no OpenSSL in it.
+fn read_plan(tgid: u32, candidate: &Candidate) -> io::Result<Option<(File, Plan)>> {
+    let file = candidate.open(tgid)?;
+    // Reads only what is asked for: an executable may have gigabytes of debug information.
+    let plan = openssl::plan(&ReadCache::new(&file));
+    match plan {
+        Ok(plan) => Ok(Some((file, plan))),
+        Err(reason) => {
+            tracing::debug!(path = %candidate.path.display(), %reason, "no OpenSSL to attach to");
+            Ok(None)
+        }
+    }
+}
+
+fn chain(error: &UprobeError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Closes links off the caller's thread: each waits for the kernel. Dropping it waits for all.
+#[derive(Default)]
+struct Detacher {
+    running: Vec<thread::JoinHandle<()>>,
+}
+
+impl Detacher {
+    fn detach(&mut self, links: Links) {
+        for link in links.into_each() {
+            self.running.retain(|thread| !thread.is_finished());
+            match thread::Builder::new().name("detach".into()).spawn(move || drop(link)) {
+                Ok(thread) => self.running.push(thread),
+                // The link was dropped with the closure, on this thread.
+                Err(error) => tracing::debug!(%error, "no thread to detach on"),
+            }
+        }
+    }
+}
+
+impl Drop for Detacher {
+    fn drop(&mut self) {
+        for thread in self.running.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Loads the programs for functions of user space and attaches them by file and offset.
+//!
+//! Many offsets of a file share one link (`uprobe_multi`, Linux 6.6): attaching and detaching take one
+//! grace period instead of one for each point, and `CAP_SYS_ADMIN` is not needed. aya has no such links,
+//! so the programs are loaded and linked here; before 6.6 each point is a perf event.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use aya_obj::{
+    Object,
+    generated::{
+        bpf_attach_type::BPF_TRACE_UPROBE_MULTI,
+        bpf_attr,
+        bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD},
+        bpf_insn,
+        bpf_prog_type::BPF_PROG_TYPE_KPROBE,
+    },
+};
+
+/// A program for a function's entry, or for the return of any of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// `(ssl, buf, num)`, the result counts bytes.
+    SslRead,
+    /// `(ssl, buf, num, *done)`.
+    SslReadEx,
+    SslWrite,
+    SslWriteEx,
+    /// `(ssl, buf, num, flags, *done)`.
+    SslWriteEx2,
+    SslDoHandshake,
+    /// The return of all of the above.
+    SslReturn,
+}
+
+impl Probe {
+    /// All of them; returns first, so that no entry is remembered whose return is missed.
+    pub const ALL: [Self; 7] = [
+        Self::SslReturn,
+        Self::SslRead,
+        Self::SslReadEx,
+        Self::SslWrite,
+        Self::SslWriteEx,
+        Self::SslWriteEx2,
+        Self::SslDoHandshake,
+    ];
+
+    /// The program's name in the object.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SslRead => "ssl_read",
+            Self::SslReadEx => "ssl_read_ex",
+            Self::SslWrite => "ssl_write",
+            Self::SslWriteEx => "ssl_write_ex",
+            Self::SslWriteEx2 => "ssl_write_ex2",
+            Self::SslDoHandshake => "ssl_do_handshake",
+            Self::SslReturn => "ssl_return",
+        }
+    }
+
+    const fn at_return(self) -> bool {
+        matches!(self, Self::SslReturn)
+    }
+}
+
+/// How points are attached on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// One link for all points of a program in a file.
+    Multi,
+    /// One perf event for each point.
+    Perf,
+}
+
+/// Why functions of user space are not traced.
+#[derive(Debug, thiserror::Error)]
+pub enum UprobeError {
+    /// Not on this kernel, or not with these privileges: the feature is off.
+    #[error("the kernel offers no uprobes here")]
+    Unsupported(#[source] io::Error),
+    /// Should have worked.
+    #[error("the kernel refused uprobe program {program}: {log}")]
+    Program {
+        program: &'static str,
+        log: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("the kernel refused to attach {program} to {path}")]
+    Attach {
+        program: &'static str,
+        path: String,
+        #[source]
+        error: io::Error,
+    },
+    #[error("the kernel object is unusable: {0}")]
+    Object(String),
+}
+
+/// What is attached to one file; dropping it detaches it, within [`LinkKind::Multi`] in some tens of
+/// milliseconds, with [`LinkKind::Perf`] in a tenth of a second for each point.
+#[derive(Debug)]
+pub struct Links(Vec<OwnedFd>);
+
+impl Links {
+    /// Each link by itself: they may be closed at the same time.
+    pub fn into_each(self) -> impl Iterator<Item = OwnedFd> {
+        self.0.into_iter()
+    }
+}
+
+/// The loaded programs.
+#[derive(Debug)]
+pub struct Uprobes {
+    programs: HashMap<Probe, OwnedFd>,
+    kind: LinkKind,
+    perf_type: u32,
+}
+
+impl Uprobes {
+    /// Loads the programs of `object` onto `maps`, which were made for the same object.
+    pub(super) fn load(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Self, UprobeError> {
+        let object = relocated(object, maps)?;
+        let multi = load_all(&object, BPF_TRACE_UPROBE_MULTI as u32)
+            .and_then(|programs| supports_multi(&programs).map(|()| programs));
+        match multi {
+            Ok(programs) => Ok(Self { programs, kind: LinkKind::Multi, perf_type: 0 }),
+            Err(error) => {
+                tracing::debug!(%error, "no uprobe_multi links");
+                let perf_type = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")
+                    .map_err(UprobeError::Unsupported)?;
+                let perf_type = perf_type.trim().parse().map_err(|_| {
+                    UprobeError::Unsupported(io::Error::other(format!(
+                        "type {perf_type:?} of the uprobe event source, expected a number"
+                    )))
+                })?;
+                let programs = load_all(&object, 0)?;
+                Ok(Self { programs, kind: LinkKind::Perf, perf_type })
+            }
+        }
+    }
+
+    /// How points are attached.
+    #[must_use]
+    pub fn kind(&self) -> LinkKind {
+        self.kind
+    }
+
+    /// Attaches `points` (program and file offset) to the file at `path`, in every process.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; then none is attached.
+    pub fn attach(&self, path: &Path, points: &[(Probe, u64)]) -> Result<Links, UprobeError> {
+        let c_path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|error| UprobeError::Object(error.to_string()))?;
+        let mut links = Vec::new();
+        for probe in Probe::ALL {
+            let offsets: Vec<u64> =
+                points.iter().filter(|(p, _)| *p == probe).map(|(_, offset)| *offset).collect();
+            if offsets.is_empty() {
+                continue;
+            }
+            let program = self.programs[&probe].as_raw_fd();
+            let failed = |error| UprobeError::Attach {
+                program: probe.name(),
+                path: path.display().to_string(),
+                error,
+            };
+            match self.kind {
+                LinkKind::Multi => {
+                    let link = multi_link(program, &c_path, &offsets, probe.at_return());
+                    links.push(link.map_err(failed)?);
+                }
+                LinkKind::Perf => {
+                    for offset in offsets {
+                        let link =
+                            perf_link(program, self.perf_type, &c_path, offset, probe.at_return());
+                        links.push(link.map_err(failed)?);
+                    }
+                }
+            }
+        }
+        Ok(Links(links))
+    }
+}
+
+/// Parses the object anew and points its programs at `maps`.
+fn relocated(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Object, UprobeError> {
+    let unusable = |error: &dyn std::fmt::Display| UprobeError::Object(error.to_string());
+    let mut object = Object::parse(object).map_err(|error| unusable(&error))?;
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let own = std::mem::take(&mut object.maps);
+    let pairs = maps
+        .iter()
+        .filter_map(|(name, fd)| own.get(name).map(|map| (name.as_str(), fd.as_raw_fd(), map)));
+    object.relocate_maps(pairs, &text).map_err(|error| unusable(&error))?;
+    object.relocate_calls(&text).map_err(|error| unusable(&error))?;
+    object.sanitize_functions(aya::features());
+    Ok(object)
+}
+
+fn load_all(object: &Object, attach_type: u32) -> Result<HashMap<Probe, OwnedFd>, UprobeError> {
+    let one = |probe: Probe| {
+        let program = object
+            .programs
+            .get(probe.name())
+            .ok_or_else(|| UprobeError::Object(format!("no program {}", probe.name())))?;
+        let code = &object.functions[&program.function_key()].instructions;
+        load(probe.name(), code, &program.license, attach_type).map(|fd| (probe, fd))
+    };
+    Probe::ALL.into_iter().map(one).collect()
+}
+
+fn load(
+    name: &'static str,
+    code: &[bpf_insn],
+    license: &std::ffi::CStr,
+    attach_type: u32,
+) -> Result<OwnedFd, UprobeError> {
+    let attempt = |log: &mut [u8]| {
+        // SAFETY: a union of plain integers, for which zero is a value.
+        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: all members of this variant are integers; every address outlives the call.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = BPF_PROG_TYPE_KPROBE as u32;
+        load.expected_attach_type = attach_type;
+        load.insns = code.as_ptr() as u64;
+        load.insn_cnt = code.len() as u32;
+        load.license = license.as_ptr() as u64;
+        for (to, from) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
+            *to = from as _;
+        }
+        if !log.is_empty() {
+            load.log_level = 1;
+            load.log_buf = log.as_mut_ptr() as u64;
+            load.log_size = log.len() as u32;
+        }
+        bpf(BPF_PROG_LOAD, &attr)
+    };
+    attempt(&mut []).or_else(|first| {
+        // Once more, for the verifier's words; its last lines are the ones that matter.
+        let mut log = vec![0; 1 << 20];
+        attempt(&mut log).map_err(|_| {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            let text = String::from_utf8_lossy(&log[end.saturating_sub(1024)..end]).into_owned();
+            UprobeError::Program { program: name, log: text, error: first }
+        })
+    })
+}
+
+/// Makes a link to this process's own executable: a kernel before 6.6 takes the program, not the link.
+fn supports_multi(programs: &HashMap<Probe, OwnedFd>) -> Result<(), UprobeError> {
+    let program = programs[&Probe::SslDoHandshake].as_raw_fd();
+    // No instruction is there, so nothing is patched: the file's first byte is its magic number.
+    multi_link(program, c"/proc/self/exe", &[0], false).map(drop).map_err(UprobeError::Unsupported)
+}
+
+const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
+
+fn multi_link(
+    program: RawFd,
+    path: &std::ffi::CStr,
+    offsets: &[u64],
+    at_return: bool,
+) -> io::Result<OwnedFd> {
+    // SAFETY: a union of plain integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program as u32;
+    attr.link_create.attach_type = BPF_TRACE_UPROBE_MULTI as u32;
+    // SAFETY: all members of this variant are integers; every address outlives the call.
+    let multi = unsafe { &mut attr.link_create.__bindgen_anon_3.uprobe_multi };
+    multi.path = path.as_ptr() as u64;
+    multi.offsets = offsets.as_ptr() as u64;
+    multi.cnt = offsets.len() as u32;
+    multi.flags = if at_return { BPF_F_UPROBE_MULTI_RETURN } else { 0 };
+    bpf(BPF_LINK_CREATE, &attr)
+}
+
+/// `struct perf_event_attr` up to its first published size (PERF_ATTR_SIZE_VER1: `config2`).
+#[repr(C)]
+#[derive(Default)]
+struct PerfEventAttr {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup: u32,
+    bp_type: u32,
+    /// Address of the file's path.
+    config1: u64,
+    /// Offset in the file.
+    config2: u64,
+}
+
+fn perf_link(
+    program: RawFd,
+    kind: u32,
+    path: &std::ffi::CStr,
+    offset: u64,
+    at_return: bool,
+) -> io::Result<OwnedFd> {
+    const IOC_ENABLE: libc::c_ulong = 0x2400;
+    const IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+    let attr = PerfEventAttr {
+        kind,
+        size: size_of::<PerfEventAttr>() as u32,
+        // Bit 0 of `format/retprobe` of the event source.
+        config: u64::from(at_return),
+        config1: path.as_ptr() as u64,
+        config2: offset,
+        ..PerfEventAttr::default()
+    };
+    let every_process: libc::pid_t = -1;
+    let first_cpu = 0;
+    // SAFETY: `attr` and the path in it live through the call; a non-negative result is ours. The
+    // ioctls take plain numbers.
+    unsafe {
+        let fd = libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attr,
+            every_process,
+            first_cpu,
+            -1,
+            8u64, // PERF_FLAG_FD_CLOEXEC
+        );
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let event = OwnedFd::from_raw_fd(fd as RawFd);
+        if libc::ioctl(event.as_raw_fd(), IOC_SET_BPF, program) < 0
+            || libc::ioctl(event.as_raw_fd(), IOC_ENABLE, 0) < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(event)
+    }
+}
+
+/// A `bpf` call whose result is a descriptor.
+fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is a whole union and lives through the call, as do the addresses in it by the
+    // callers' word; a non-negative result is a descriptor that is ours.
+    unsafe {
+        let fd = libc::syscall(
+            libc::SYS_bpf,
+            command as u32,
+            std::ptr::from_ref(attr),
+            size_of::<bpf_attr>(),
+        );
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
