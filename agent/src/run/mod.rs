@@ -11,6 +11,7 @@ mod gate;
 mod parts;
 mod report;
 mod telemetry;
+mod tls;
 mod worker;
 
 use std::{

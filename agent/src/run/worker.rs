@@ -17,10 +17,16 @@ use remora_common::{
 };
 use tokio::sync::oneshot;
 
-use super::{RunError, parts::Parts, telemetry::Telemetry};
+use super::{
+    RunError,
+    parts::Parts,
+    telemetry::Telemetry,
+    tls::{News, TlsThread},
+};
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
+    attach::TlsSources,
     bpf::{ControlWords, Programs, Reader, Targets, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
@@ -136,10 +142,18 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let start = |source| RunError::Start { what: "the worker thread".into(), source };
+    let tls = match TlsSources::new(&programs) {
+        Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
+        Err(error) => {
+            tracing::warn!(%error, "TLS is not seen");
+            None
+        }
+    };
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
-            Worker::new(programs, reader, control, inbox, targets, verdicts, parts, exporter).run();
+            let watch = Watch { targets, tls };
+            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
         .map_err(start)?;
     Ok(Handle { orders, waker, thread })
@@ -192,7 +206,7 @@ struct Worker {
     reader: Reader,
     control: ControlWords,
     inbox: mpsc::Receiver<Order>,
-    targets: Targets,
+    watch: Watch,
     assembler: Assembler,
     pipeline: Pipeline<Table, Outlet>,
     telemetry: Telemetry,
@@ -214,7 +228,7 @@ impl Worker {
         reader: Reader,
         control: ControlWords,
         inbox: mpsc::Receiver<Order>,
-        targets: Targets,
+        watch: Watch,
         verdicts: Verdicts,
         parts: Parts,
         exporter: Exporter,
@@ -241,7 +255,7 @@ impl Worker {
             reader,
             control,
             inbox,
-            targets,
+            watch,
             assembler: Assembler::new(parts.assemble),
             otlp,
             totals,
@@ -275,7 +289,7 @@ impl Worker {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
                         if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
-                            self.apply(change);
+                            self.watch.apply(change, News::Selected);
                         }
                     }
                     Order::Settle(done) => _ = done.send(()),
@@ -294,13 +308,13 @@ impl Worker {
 
     /// Runs the stages on what is in the ring; returns how many records that were.
     fn drain(&mut self) -> usize {
-        let Self { reader, assembler, pipeline, targets, books, .. } = self;
+        let Self { reader, assembler, pipeline, watch, books, .. } = self;
         reader.drain(BATCH, |sample| {
             books.records += 1;
             match Record::decode(sample) {
                 Ok(record) => {
                     assembler.record(&record, pipeline);
-                    processes(&record, pipeline, targets);
+                    processes(&record, pipeline, watch);
                 }
                 Err(error) => {
                     books.undecodable += 1;
@@ -312,14 +326,10 @@ impl Worker {
 
     fn scan(&mut self) {
         for change in self.pipeline.resources.scanner.scan() {
-            self.apply(change);
+            self.watch.apply(change, News::Selected);
         }
         let selected = self.pipeline.resources.scanner.targets().len();
         tracing::info!(processes = selected, "running processes looked at");
-    }
-
-    fn apply(&mut self, change: Change) {
-        apply(change, &self.targets);
     }
 
     /// What time brings.
@@ -380,7 +390,10 @@ impl Worker {
 
     fn stop(mut self) -> Books {
         self.control.watch(false, false);
-        self.targets.clear();
+        self.watch.targets.clear();
+        if let Some(tls) = self.watch.tls.take() {
+            tls.stop();
+        }
         self.close_books(); // the drop counters go with the programs
         self.programs = None; // detaches
         while self.drain() > 0 {}
@@ -401,7 +414,7 @@ impl Worker {
 }
 
 /// Keeps the table of processes in step.
-fn processes(record: &Record<'_>, pipeline: &mut Pipeline<Table, Outlet>, targets: &Targets) {
+fn processes(record: &Record<'_>, pipeline: &mut Pipeline<Table, Outlet>, watch: &Watch) {
     let scanner = &mut pipeline.resources.scanner;
     let change = match record {
         Record::Process { change: ProcessChange::Exec, process } => {
@@ -416,26 +429,51 @@ fn processes(record: &Record<'_>, pipeline: &mut Pipeline<Table, Outlet>, target
             pipeline.correlator.process_gone(process.tgid);
             scanner.on_exit(process.tgid)
         }
+        Record::Process { change: ProcessChange::SpeaksTls, process } => {
+            return watch.tell(News::SpeaksTls(process.tgid));
+        }
         Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
         _ => return,
     };
-    apply(change, targets);
+    let how = match record {
+        Record::Process { change: ProcessChange::Exec, .. } => News::Started,
+        _ => News::Selected,
+    };
+    watch.apply(change, how);
 }
 
-fn apply(change: Change, targets: &Targets) {
-    match change {
-        Change::Select(target) => {
-            tracing::info!(
-                pid = target.tgid,
-                exe = %target.exe.display(),
-                service = target.resource.service_name(),
-                "process selected"
-            );
-            if !targets.set(target.tgid, SELECTED | INHERIT) {
-                tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
-            }
+/// What has to hear of selected processes.
+struct Watch {
+    targets: Targets,
+    tls: Option<TlsThread>,
+}
+
+impl Watch {
+    fn tell(&self, news: News) {
+        if let Some(tls) = &self.tls {
+            tls.tell(news);
         }
-        Change::Deselect(tgid) => _ = targets.set(tgid, 0),
-        Change::Keep => {}
+    }
+
+    fn apply(&self, change: Change, how: fn(u32) -> News) {
+        match change {
+            Change::Select(target) => {
+                tracing::info!(
+                    pid = target.tgid,
+                    exe = %target.exe.display(),
+                    service = target.resource.service_name(),
+                    "process selected"
+                );
+                if !self.targets.set(target.tgid, SELECTED | INHERIT) {
+                    tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
+                }
+                self.tell(how(target.tgid));
+            }
+            Change::Deselect(tgid) => {
+                self.targets.set(tgid, 0);
+                self.tell(News::Gone(tgid));
+            }
+            Change::Keep => {}
+        }
     }
 }

@@ -1,0 +1,96 @@
+//! The thread that attaches to TLS libraries: reading executables and waiting for the kernel to patch
+//! code takes milliseconds that the worker does not have.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use crate::{attach::TlsSources, discover::tls::TlsScanner};
+
+/// What the worker has seen of a process.
+pub(super) enum News {
+    /// Selected while it runs.
+    Selected(u32),
+    /// Selected with a new program image.
+    Started(u32),
+    /// Moves ciphertext outside of probed calls.
+    SpeaksTls(u32),
+    Gone(u32),
+}
+
+/// The thread, if there is TLS to be seen on this kernel.
+pub(super) struct TlsThread {
+    news: mpsc::Sender<News>,
+    thread: JoinHandle<()>,
+}
+
+impl TlsThread {
+    pub(super) fn spawn(sources: TlsSources) -> io::Result<Self> {
+        let (news, inbox) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("remora-tls".into())
+            .spawn(move || Attacher { sources, blind: HashSet::new() }.run(&inbox))?;
+        Ok(Self { news, thread })
+    }
+
+    /// A thread that has panicked hears nothing; plaintext goes on being seen.
+    pub(super) fn tell(&self, news: News) {
+        let _ = self.news.send(news);
+    }
+
+    /// Detaches; returns when it is done.
+    pub(super) fn stop(self) {
+        drop(self.news);
+        if self.thread.join().is_err() {
+            tracing::error!("the TLS thread has panicked");
+        }
+    }
+}
+
+struct Attacher {
+    sources: TlsSources,
+    /// Processes whose blind spot was named.
+    blind: HashSet<u32>,
+}
+
+impl Attacher {
+    fn run(mut self, inbox: &mpsc::Receiver<News>) {
+        let mut next = Instant::now();
+        loop {
+            match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(News::Selected(tgid)) => self.sources.process_selected(tgid),
+                Ok(News::Started(tgid)) => self.sources.process_started(tgid),
+                Ok(News::SpeaksTls(tgid)) => self.speaks_tls(tgid),
+                Ok(News::Gone(tgid)) => {
+                    self.blind.remove(&tgid);
+                    self.sources.process_gone(tgid);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            next = self.sources.tick(Instant::now());
+        }
+    }
+
+    /// Ciphertext that no probe explains: the library is attached now, or named.
+    fn speaks_tls(&mut self, tgid: u32) {
+        self.sources.speaks_tls(tgid);
+        if self.sources.sees(tgid) || !self.blind.insert(tgid) {
+            return;
+        }
+        let stacks = TlsScanner::default().blind_spots(tgid).unwrap_or_default();
+        let names: Vec<String> = stacks
+            .iter()
+            .map(|stack| format!("{} ({})", stack.kind.as_str(), stack.path.display()))
+            .collect();
+        tracing::warn!(
+            pid = tgid,
+            library = if names.is_empty() { "unknown".into() } else { names.join(", ") },
+            "this process speaks TLS that is not seen: its requests over TLS have no spans"
+        );
+    }
+}
