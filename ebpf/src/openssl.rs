@@ -279,7 +279,7 @@ fn connection_of(thread: &mut Thread, tgid: u32) -> Option<(u64, &'static mut Co
         }
     }
     // SAFETY: the value is copied at once.
-    if let Some(&link) = unsafe { TLS_LINKS.get(&object) }
+    if let Some(&link) = unsafe { TLS_LINKS.get(object) }
         && let Some(connection) = link.connection()
         && connection.ssl == ssl
         // A closed socket may live on for a minute, when its object is freed and its address used again.
