@@ -1,7 +1,7 @@
 //! Programs that tests start: ended by pid when dropped.
 
 use std::{
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -45,6 +45,15 @@ impl Running {
         self.stdout.as_mut().expect("read once").read_line(&mut line).expect("readable");
         assert!(!line.is_empty(), "the program ended without a word");
         line.trim_end().to_owned()
+    }
+
+    /// Writes a line to its standard input, which the caller has piped.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").expect("the program reads");
     }
 
     /// The rest of its standard output, when it has ended well.
