@@ -339,9 +339,14 @@ fn node_reads_and_writes_through_memory() {
         return;
     }
     let streams = lab.seen.of(node);
-    assert_eq!(streams.len(), 3, "{:#?}", lab.seen);
-    let requests: usize = streams.iter().map(|s| s.text[1].matches("GET /n/").count()).sum();
-    assert_eq!(requests, 6, "{streams:#?}");
+    // OpenSSL is in the executable itself, which is large: the first connection may be made before
+    // it is read for the first time. What is seen is whole.
+    assert!((1..=3).contains(&streams.len()), "{:#?}", lab.seen);
+    for stream in &streams {
+        let [responses, requests] = [(0, "HTTP/1."), (1, "GET /n/")]
+            .map(|(at, text)| stream.text[at].matches(text).count());
+        assert!(requests > 0 && requests == responses, "{stream:#?}");
+    }
     assert_eq!(lab.dropped(Counter::TlsUnlinked), 0);
 }
 
