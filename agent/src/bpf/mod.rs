@@ -7,6 +7,7 @@ mod load;
 mod ring;
 mod shared;
 mod uprobe;
+mod usage;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
@@ -14,3 +15,4 @@ pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
+pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};
