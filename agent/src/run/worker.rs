@@ -335,7 +335,11 @@ impl Worker {
             self.watch.apply(change, News::Selected);
         }
         let selected = self.pipeline.resources.scanner.targets().len();
-        tracing::info!(processes = selected, "running processes looked at");
+        if selected == 0 {
+            tracing::info!("no running process is selected; waiting for one that starts");
+        } else {
+            tracing::info!(processes = selected, "running processes selected");
+        }
     }
 
     /// What time brings.
