@@ -27,7 +27,7 @@ use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
+    bpf::{self, ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
@@ -152,6 +152,9 @@ pub(super) fn spawn(
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            if let Err(error) = bpf::hurry_this_thread() {
+                tracing::debug!(%error, "the worker has no priority");
+            }
             let watch = Watch { targets, tls };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
