@@ -298,6 +298,8 @@ impl Worker {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
                         if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
+                            // Not the command yet, but what will become it.
+                            self.watch.targets.set(tgid, SELECTED | INHERIT);
                             self.watch.apply(change, News::Selected);
                         }
                     }
@@ -482,12 +484,15 @@ impl Watch {
     fn apply(&self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
-                tracing::info!(
-                    pid = target.tgid,
-                    exe = %target.exe.display(),
-                    service = target.resource.service_name(),
-                    "process selected"
-                );
+                // A shell that is started may become twenty programs before the one that is meant.
+                let inherited = self.targets.get(target.tgid) != 0;
+                let exe = target.exe.display();
+                let service = target.resource.service_name();
+                if inherited {
+                    tracing::debug!(pid = target.tgid, %exe, service, "process inherited");
+                } else {
+                    tracing::info!(pid = target.tgid, %exe, service, "process selected");
+                }
                 if !self.targets.set(target.tgid, SELECTED | INHERIT) {
                     tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
                 }
