@@ -120,7 +120,7 @@ impl Agent {
         Self::start("run", &all)
     }
 
-    /// Any command with outputs added; returns when it is attached.
+    /// Any command, with spans in a file; returns when it is attached.
     ///
     /// # Panics
     /// If it does not get that far.
@@ -128,8 +128,7 @@ impl Agent {
     pub fn start(name: &str, arguments: &[String]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut remora = command();
-        remora.arg(name).arg("--otlp-file").arg(folder.path().join("spans"));
-        remora.args(["--print", "none"]).args(arguments);
+        remora.arg(name).arg("--otlp-file").arg(folder.path().join("spans")).args(arguments);
         Self::launch(&mut remora, folder)
     }
 
@@ -145,20 +144,22 @@ impl Agent {
 
     fn launch(remora: &mut Command, folder: TempDir) -> Self {
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
         let file = |name| Stdio::from(fs::File::create(folder.path().join(name)).expect("a file"));
         remora.env("NOTIFY_SOCKET", folder.path().join("notify"));
         let start = Instant::now();
         let process = Running::start_unread(remora.stdout(file("stdout")).stderr(file("log")));
+        let mut agent = Self { process, folder, ready_after: Duration::ZERO };
         let mut message = [0; 1024];
-        match socket.recv(&mut message) {
-            Ok(len) if message[..len].starts_with(b"READY=1") => {}
-            other => panic!(
-                "not ready: {other:?}\n{}",
-                fs::read_to_string(folder.path().join("log")).unwrap_or_default()
-            ),
+        loop {
+            match socket.recv(&mut message) {
+                Ok(len) if message[..len].starts_with(b"READY=1") => break,
+                Err(_) if start.elapsed() < PATIENCE && !agent.process.has_ended() => {}
+                other => panic!("not ready: {other:?}\n{}", agent.log()),
+            }
         }
-        Self { process, folder, ready_after: start.elapsed() }
+        agent.ready_after = start.elapsed();
+        agent
     }
 
     #[must_use]

@@ -3,11 +3,8 @@
 
 use std::{
     convert::Infallible,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, Ordering::Relaxed},
-    },
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,6 +29,8 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::address;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -68,13 +67,7 @@ impl Collector {
     /// If there is none.
     #[must_use]
     pub fn start(protocol: Protocol) -> Self {
-        // An address that nothing else on this machine has: while the collector is stopped its port
-        // must not become somebody's, not even the near end of a connection.
-        static LAST: AtomicU8 = AtomicU8::new(1);
-        let [.., high, low] = std::process::id().to_be_bytes();
-        let ip = Ipv4Addr::new(127, 100 + LAST.fetch_add(1, Relaxed) % 100, high, low | 1);
-        let listener = TcpListener::bind((ip, 0)).expect("a free port");
-        let address = listener.local_addr().expect("bound");
+        let (listener, address) = address::listener();
         let received = Received::default();
         let running = Some(serve(protocol, listener, received.clone()));
         Self { protocol, address, received, running }

@@ -3,6 +3,7 @@
 //!
 //! Load and outages last some seconds. Where the variable `REMORA_TEST_LONG` is set they last 30.
 
+pub mod address;
 pub mod agent;
 pub mod backend;
 pub mod client;

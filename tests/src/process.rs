@@ -85,6 +85,15 @@ impl Running {
         }
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// Never: it is a child of ours.
+    pub fn has_ended(&mut self) -> bool {
+        self.reaped = self.child.try_wait().expect("a child of ours").is_some();
+        self.reaped
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
