@@ -32,7 +32,7 @@ use self::{
     worker::{Handle, Order},
 };
 use crate::{
-    bpf::{LoadError, Programs},
+    bpf::{self, LoadError, Programs},
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
@@ -213,6 +213,7 @@ impl Agent {
     fn ready(&self) {
         self.handle.settle();
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
+        bpf::give_back_memory();
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "cannot notify the service manager");
         }

@@ -20,14 +20,14 @@ use tokio::sync::oneshot;
 use super::{
     RunError,
     parts::Parts,
-    telemetry::Telemetry,
+    telemetry::{Observed, Telemetry},
     tls::{News, TlsThread},
 };
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{ControlWords, Programs, Reader, Targets, Verdicts, Waker},
+    bpf::{ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
@@ -142,7 +142,7 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let start = |source| RunError::Start { what: "the worker thread".into(), source };
-    let tls = match TlsSources::new(&programs) {
+    let tls = match TlsSources::new(&mut programs) {
         Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
         Err(error) => {
             tracing::warn!(%error, "TLS is not seen");
@@ -203,6 +203,8 @@ impl Resources for Table {
 
 struct Worker {
     programs: Option<Programs>,
+    /// While the programs' run time is measured.
+    _run_time: Option<RunTime>,
     reader: Reader,
     control: ControlWords,
     inbox: mpsc::Receiver<Order>,
@@ -250,8 +252,12 @@ impl Worker {
             let style = Style::detect(&stdout);
             SpanPrinter::new(stdout, style)
         });
+        let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
+            measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
+        });
         Self {
             programs: Some(programs),
+            _run_time: run_time,
             reader,
             control,
             inbox,
@@ -329,7 +335,11 @@ impl Worker {
             self.watch.apply(change, News::Selected);
         }
         let selected = self.pipeline.resources.scanner.targets().len();
-        tracing::info!(processes = selected, "running processes looked at");
+        if selected == 0 {
+            tracing::info!("no running process is selected; waiting for one that starts");
+        } else {
+            tracing::info!(processes = selected, "running processes selected");
+        }
     }
 
     /// What time brings.
@@ -376,8 +386,19 @@ impl Worker {
         self.close_books();
         let processes = self.pipeline.resources.scanner.targets().len();
         let connections = self.assembler.connections();
-        let lanes = self.pipeline.output.exporter.stats();
-        self.telemetry.collect(now_unix_ns, &self.books, &lanes, processes, connections)
+        let kernel = self.programs.as_ref().and_then(|programs| {
+            let told = programs.usage();
+            told.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell")).ok()
+        });
+        let observed = Observed {
+            lanes: &self.pipeline.output.exporter.stats(),
+            processes,
+            connections,
+            kernel: kernel.unwrap_or_default(),
+            ring_peak: self.reader.take_peak(),
+            blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+        };
+        self.telemetry.collect(now_unix_ns, &self.books, &observed)
     }
 
     fn close_books(&mut self) {

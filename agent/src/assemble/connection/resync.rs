@@ -51,6 +51,9 @@ impl Connection {
                         half_mut(&mut self.halves, fragment.direction).enter(State::Start);
                     }
                     (true, false) => self.out_of_turn(fragment, cx),
+                    (false, true) if self.may_begin_head(fragment, bytes) => {
+                        half_mut(&mut self.halves, fragment.direction).enter(State::Start);
+                    }
                     (false, true) => self.reject_turn(bytes, fragment, cx),
                     (false, false) => {}
                 }
@@ -76,6 +79,21 @@ impl Connection {
             }
             _ => {}
         }
+    }
+
+    /// Whether the first bytes of a turn, too few to look like a head, may be the beginning of one, on a
+    /// connection of which nothing is known yet.
+    fn may_begin_head(&self, fragment: &Fragment, bytes: &[u8]) -> bool {
+        let half = half_of(&self.halves, fragment.direction);
+        let first = fragment.pos == 0 && fragment.other_pos == 0;
+        let begins_turn = fragment.other_pos > half.other_pos || first;
+        let unknown = matches!(self.mode, Mode::Unknown { .. });
+        // `GET / HTTP/1.0` is whole; text that is no head seldom begins with three capitals.
+        let short = bytes.len() < 16 && bytes.iter().take(3).all(u8::is_ascii_uppercase);
+        unknown
+            && begins_turn
+            && short
+            && matches!(self.parse(fragment.direction, bytes), Parse::NeedMore)
     }
 
     /// A message begins after a hole, in the same turn as the hole: what was before it is unknown.
