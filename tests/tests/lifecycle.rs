@@ -22,7 +22,7 @@ use remora_tests::{
 const SERVER: &str = env!("CARGO_BIN_EXE_stock");
 
 /// Not a measure of speed: something is wrong if it takes as long, on any machine.
-const FAR_TOO_LONG: Duration = Duration::from_secs(5);
+const FAR_TOO_LONG: Duration = Duration::from_secs(20);
 
 /// The port, when the server under `agent` has said it.
 fn port(agent: &Agent) -> u16 {
@@ -92,7 +92,7 @@ fn stopped_agent_detaches_before_it_sends_what_it_holds() {
     assert!(done.log.contains("dropped 10 shutdown=10"), "{}", done.log);
     assert_eq!(done.exported_to("file"), [10, 10, 0], "{}", done.log);
     assert_eq!(done.spans.len(), 10);
-    assert!(detached < FAR_TOO_LONG && ended < 2 * FAR_TOO_LONG, "{detached:?} {ended:?}");
+    assert!(detached < FAR_TOO_LONG && ended < FAR_TOO_LONG, "{detached:?} {ended:?}");
     println!("detached after {detached:?}, ended after {ended:?}");
 }
 
