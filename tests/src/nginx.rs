@@ -1,0 +1,102 @@
+//! nginx in a folder of its own: one worker, an access log with sizes.
+
+use std::{fs, process::Command};
+
+use tempfile::TempDir;
+
+use crate::process::{Running, children, free_port, listening, until};
+
+pub struct Nginx {
+    process: Running,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Nginx {
+    /// Returns when it listens and has its worker.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let port = free_port();
+        let root = folder.path().display();
+        fs::write(folder.path().join("big"), vec![b'b'; 20_000]).expect("a file");
+        let config = format!(
+            "worker_processes 1; daemon off; pid {root}/pid; error_log {root}/error.log;
+             events {{ worker_connections 512; }}
+             http {{
+               log_format oracle '$request_method $uri $status $content_length $body_bytes_sent';
+               access_log {root}/access.log oracle;
+               keepalive_requests 1000000000; large_client_header_buffers 8 16k;
+               client_body_temp_path {root}/body;
+               server {{
+                 listen 127.0.0.1:{port};
+                 location /small {{ return 200 'hello'; }}
+                 location /nothing {{ return 204; }}
+                 location /quiet {{ access_log off; return 200 'hello'; }}
+                 location /load {{
+                   access_log {root}/access.log oracle buffer=64k flush=100ms;
+                   return 200 'hello';
+                 }}
+                 location /big {{ root {root}; }}
+               }}
+             }}"
+        );
+        let conf = folder.path().join("nginx.conf");
+        fs::write(&conf, config).expect("a file");
+        let process = Running::start(Command::new("nginx").arg("-c").arg(conf));
+        listening(port);
+        until("the worker", || !children(process.pid()).expect("it runs").is_empty());
+        Self { process, port, folder }
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn url(&self, target: &str) -> String {
+        format!("http://127.0.0.1:{}{target}", self.port)
+    }
+
+    /// Master and worker.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = children(self.process.pid()).expect("it runs");
+        pids.push(self.process.pid());
+        pids
+    }
+
+    /// The lines of its access log so far. Those of `/load` are written some time later.
+    ///
+    /// # Panics
+    /// If there is no log.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join("access.log")).expect("a log");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Lets it finish what it has begun, ends it, and returns its whole access log. Afterwards all of
+    /// its system calls have returned: whatever watches them has seen them.
+    #[must_use]
+    pub fn quit(mut self) -> Vec<String> {
+        self.process.signal(libc::SIGQUIT);
+        self.process.wait();
+        self.log()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The master takes its worker along, if it is asked and not killed.
+        self.process.signal(libc::SIGTERM);
+        self.process.wait();
+    }
+}
