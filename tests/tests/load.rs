@@ -11,8 +11,20 @@ use remora_tests::{agent::Agent, nginx::Nginx, process::lasting, skip, spans, wr
 const CONNECTIONS: usize = 64;
 
 /// An agent that is not built for release and has two cores with nginx, wrk and whoever else may fall
-/// behind; the ring takes it. The default size is for releases.
-const RING: [&str; 2] = ["--ring-size", "256MiB"];
+/// behind; the ring and the queue take it. The default sizes are for releases.
+struct Roomy(tempfile::NamedTempFile);
+
+impl Roomy {
+    fn new() -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "limits: {ring: 128MiB, queue: 1GiB}\n").unwrap();
+        Self(file)
+    }
+
+    fn flags(&self) -> [&str; 2] {
+        ["--config", self.0.path().to_str().unwrap()]
+    }
+}
 
 #[test]
 fn every_request_of_a_full_load_becomes_a_span() {
@@ -21,7 +33,8 @@ fn every_request_of_a_full_load_becomes_a_span() {
     }
     let time = lasting(Duration::from_secs(5), Duration::from_secs(30));
     let nginx = Nginx::start();
-    let agent = Agent::on(&nginx.pids(), &RING);
+    let room = Roomy::new();
+    let agent = Agent::on(&nginx.pids(), &room.flags());
     let wrk = Wrk::run(&nginx.url("/load"), CONNECTIONS, time.as_secs());
     let logged = nginx.quit().len() as u64;
     let (done, written) = agent.stop_and_count();
@@ -40,7 +53,8 @@ fn sampled_out_requests_are_accounted_for_and_measured() {
     }
     let nginx = Nginx::start();
     let ratio = ["--sampler", "traceidratio", "--sampler-ratio", "0.1"];
-    let agent = Agent::on(&nginx.pids(), &[&RING[..], &ratio].concat());
+    let room = Roomy::new();
+    let agent = Agent::on(&nginx.pids(), &[&room.flags()[..], &ratio].concat());
     let wrk = Wrk::run(&nginx.url("/load"), CONNECTIONS, 2);
     let logged = nginx.quit().len() as u64;
     let (done, written) = agent.stop_and_count();
