@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    process::{PATIENCE, Running},
+    process::{Running, patience},
     spans::{self, Span},
 };
 
@@ -82,7 +82,7 @@ impl Agent {
     pub fn start(command: &str, arguments: &[String]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        socket.set_read_timeout(Some(patience())).expect("a time-out");
         let log = fs::File::create(folder.path().join("log")).expect("a file");
         let mut remora = Command::new(binary());
         remora.arg(command).arg("--otlp-file").arg(folder.path().join("spans"));

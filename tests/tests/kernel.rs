@@ -391,5 +391,5 @@ fn nothing_stays_attached() {
         ids().iter().all(|id| !ours.contains(id))
     });
     println!("detached in {took:?}");
-    assert!(took < Duration::from_secs(3));
+    assert!(took < remora_tests::process::patient(Duration::from_secs(3)));
 }
