@@ -225,8 +225,8 @@ impl Archive {
 
     fn fetch(&self, cache: &Path, candidate: &Candidate) -> Result<Kernel> {
         let Candidate { release, suite, .. } = candidate;
-        // Split since 7.2: the image's package is empty then.
-        let parts = ["linux-image", "linux-binary", "linux-modules"];
+        // Split since 7.2: the image's package is empty then, and the list of what is built in apart.
+        let parts = ["linux-image", "linux-binary", "linux-modules", "linux-base"];
         let packages: Vec<String> = parts.iter().map(|part| format!("{part}-{release}")).collect();
         let known = shell::output(self.apt("apt-cache", suite).args(["pkgnames", "linux-"]))?;
         let packages = packages.iter().filter(|package| known.lines().any(|name| name == *package));
