@@ -8,7 +8,20 @@ use std::{
 };
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+#[must_use]
+pub fn patience() -> Duration {
+    patient(Duration::from_secs(30))
+}
+
+/// `native`, times `REMORA_TEST_PATIENCE`: an emulated machine takes longer for everything.
+///
+/// # Panics
+/// If the variable is not a number.
+#[must_use]
+pub fn patient(native: Duration) -> Duration {
+    std::env::var("REMORA_TEST_PATIENCE")
+        .map_or(native, |times| native * times.parse().expect("a whole number"))
+}
 
 /// A program that runs.
 pub struct Running {
@@ -120,11 +133,11 @@ impl Drop for Running {
 /// Waits until `done`, looking often.
 ///
 /// # Panics
-/// If it takes longer than [`PATIENCE`].
+/// If it takes longer than [`patience`].
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < patience(), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
