@@ -144,30 +144,17 @@ impl Agent {
 
     fn launch(remora: &mut Command, folder: TempDir) -> Self {
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-<<<<<<< HEAD
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
         let file = |name| Stdio::from(fs::File::create(folder.path().join(name)).expect("a file"));
         remora.env("NOTIFY_SOCKET", folder.path().join("notify"));
         let start = Instant::now();
         let process = Running::start_unread(remora.stdout(file("stdout")).stderr(file("log")));
         let mut agent = Self { process, folder, ready_after: Duration::ZERO };
-=======
-        socket.set_read_timeout(Some(patience())).expect("a time-out");
-        let log = fs::File::create(folder.path().join("log")).expect("a file");
-        let mut remora = Command::new(binary());
-        remora.arg(command).arg("--otlp-file").arg(folder.path().join("spans"));
-        remora.args(["--print", "none"]).args(arguments);
-        remora.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::from(log));
-        for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "RUST_LOG"] {
-            remora.env_remove(variable);
-        }
-        let process = Running::start(&mut remora);
->>>>>>> vm
         let mut message = [0; 1024];
         loop {
             match socket.recv(&mut message) {
                 Ok(len) if message[..len].starts_with(b"READY=1") => break,
-                Err(_) if start.elapsed() < PATIENCE && !agent.process.has_ended() => {}
+                Err(_) if start.elapsed() < patience() && !agent.process.has_ended() => {}
                 other => panic!("not ready: {other:?}\n{}", agent.log()),
             }
         }

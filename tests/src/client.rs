@@ -10,7 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::process::{PATIENCE, until};
+use crate::process::{patience, until};
 
 /// A kept connection to loopback, one request at a time.
 pub struct Connection {
@@ -29,7 +29,7 @@ impl Connection {
     pub fn open(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience()))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
