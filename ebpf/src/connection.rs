@@ -202,7 +202,10 @@ pub fn open(connection: &mut Connection, sk: u64) {
     let open = entry.as_mut_ptr();
     // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
     unsafe {
-        core::ptr::write_bytes(open.cast::<u64>(), 0, size_of::<Open>() / 8);
+        for word in 0..size_of::<Open>() / 8 {
+            // Volatile, or it became a call that fills byte by byte.
+            open.cast::<u64>().add(word).write_volatile(0);
+        }
         (*open).kind = Kind::Open as u8;
         (*open).role = role;
         (*open).flags = if joined { open_flag::JOINED } else { 0 };
