@@ -2,6 +2,7 @@
 
 use aya::{
     Btf, Ebpf,
+    maps::ProgramArray,
     programs::{BtfTracePoint, FExit, ProgramError, RawTracePoint, TracePoint},
 };
 
@@ -74,6 +75,12 @@ pub(super) fn knock(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), Progra
 fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), ProgramError> {
     match door {
         Door::Fexit => {
+            // All of them jump to one, which is loaded for any of their functions: the types are the same.
+            let finished: &mut FExit = program(ebpf, "fexit_finished");
+            finished.load(&format!("{ENTRY_PREFIX}{}", calls[0]), btf)?;
+            let finished = finished.fd()?.try_clone()?;
+            let slots = ebpf.map_mut("FEXIT_FINISHED").expect("a map of our object");
+            ProgramArray::try_from(slots)?.set(0, &finished, 0)?;
             for call in calls {
                 let program: &mut FExit = program(ebpf, &format!("fexit_{call}"));
                 program.load(&format!("{ENTRY_PREFIX}{call}"), btf)?;

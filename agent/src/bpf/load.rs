@@ -289,6 +289,7 @@ fn map_fds(ebpf: &Ebpf) -> io::Result<Vec<(String, OwnedFd)>> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data) => {
             Some(data.fd().as_fd().try_clone_to_owned().map(|fd| (name.to_owned(), fd)))
         }

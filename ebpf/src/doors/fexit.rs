@@ -1,57 +1,82 @@
 //! One program at the end of each entry function of the calls we want (`__x64_sys_read` ...), which
 //! take a `struct pt_regs *` and return the call's result. Other calls are not touched.
+//!
+//! Those programs only look whether the process is selected. All that follows is in one more, which
+//! they jump to: the kernel verifies a program whole, and would go through it once for each call.
 
-use aya_ebpf::{macros::fexit, programs::FExitContext};
+use aya_ebpf::{
+    macros::{fexit, map},
+    maps::ProgramArray,
+    programs::FExitContext,
+};
 
 use super::registers::Registers;
 use crate::{
     emit,
     maps::selection,
-    syscall::{self, Call, nr},
+    syscall::{self, Call},
 };
 
-#[inline(always)]
-fn finished(ctx: &FExitContext, nr: u64) -> i32 {
+/// [`fexit_finished`], put there by the agent.
+#[map]
+static FEXIT_FINISHED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Never attached: the way of all the others on. They share its context, for their functions are of
+/// one type.
+#[fexit]
+pub fn fexit_finished(ctx: FExitContext) -> i32 {
     let (tgid, tid) = emit::current();
-    if selection(tgid) == 0 {
-        return 0;
-    }
     let regs: *const u8 = ctx.arg(0);
     // The word behind the arguments is the result; `ctx.ret()` would need a helper of 5.17.
     let result: i64 = ctx.arg(1);
     // SAFETY: the kernel passes a `struct pt_regs`, in which `Registers` stands at `OFFSET`.
-    let args = unsafe { Registers::args(regs.add(Registers::OFFSET).cast()) };
-    syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+    unsafe {
+        let regs = regs.add(Registers::OFFSET).cast::<Registers>();
+        if let Some(nr) = Registers::nr(regs) {
+            let args = Registers::args(regs);
+            syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn finished(ctx: &FExitContext) -> i32 {
+    if selection(emit::current().0) != 0 {
+        // SAFETY: nothing here waits to be dropped. Returns only where it fails, and it does not: the
+        // slot is filled before anything is attached.
+        unsafe { FEXIT_FINISHED.tail_call(ctx, 0) };
+    }
     0
 }
 
 macro_rules! doors {
-    ($($name:ident = $nr:ident;)*) => {
+    ($($name:ident)*) => {
         $(
             #[fexit]
             pub fn $name(ctx: FExitContext) -> i32 {
-                finished(&ctx, nr::$nr)
+                finished(&ctx)
             }
         )*
     };
 }
 
 doors! {
-    fexit_read = READ;
-    fexit_write = WRITE;
-    fexit_close = CLOSE;
-    fexit_readv = READV;
-    fexit_writev = WRITEV;
-    fexit_sendfile64 = SENDFILE;
-    fexit_connect = CONNECT;
-    fexit_accept = ACCEPT;
-    fexit_sendto = SENDTO;
-    fexit_recvfrom = RECVFROM;
-    fexit_sendmsg = SENDMSG;
-    fexit_recvmsg = RECVMSG;
-    fexit_shutdown = SHUTDOWN;
-    fexit_splice = SPLICE;
-    fexit_accept4 = ACCEPT4;
-    fexit_recvmmsg = RECVMMSG;
-    fexit_sendmmsg = SENDMMSG;
+    fexit_read
+    fexit_write
+    fexit_close
+    fexit_readv
+    fexit_writev
+    fexit_sendfile64
+    fexit_connect
+    fexit_accept
+    fexit_sendto
+    fexit_recvfrom
+    fexit_sendmsg
+    fexit_recvmsg
+    fexit_shutdown
+    fexit_splice
+    fexit_accept4
+    fexit_recvmmsg
+    fexit_sendmmsg
 }
