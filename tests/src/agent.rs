@@ -108,6 +108,15 @@ impl Agent {
         self.process.pid()
     }
 
+    /// What it has said so far.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+
     /// Ends it as Ctrl-C does.
     #[must_use]
     pub fn stop(self) -> Done {
