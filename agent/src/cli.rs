@@ -211,7 +211,7 @@ pub struct KernelArgs {
     /// that works].
     #[arg(long, value_name = "DOOR")]
     pub door: Option<String>,
-    /// Ring buffer between kernel and agent, a power of two [default: 8MiB].
+    /// Ring buffer between kernel and agent, a power of two [default: 4MiB].
     #[arg(long, value_name = "SIZE")]
     pub ring_size: Option<String>,
 }

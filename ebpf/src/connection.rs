@@ -216,16 +216,15 @@ pub fn open(connection: &mut Connection, sk: u64) {
         match family {
             family::INET => {
                 ports(open, sk);
-                let local: Option<[u8; 4]> = kernel::read(sk, offset!(sock_rcv_saddr));
-                let remote: Option<[u8; 4]> = kernel::read(sk, offset!(sock_daddr));
-                (&raw mut (*open).local_addr).cast::<[u8; 4]>().write(local.unwrap_or_default());
-                (&raw mut (*open).remote_addr).cast::<[u8; 4]>().write(remote.unwrap_or_default());
+                let local = (&raw mut (*open).local_addr).cast::<[u8; 4]>();
+                let remote = (&raw mut (*open).remote_addr).cast::<[u8; 4]>();
+                kernel::read_to(local, sk, offset!(sock_rcv_saddr));
+                kernel::read_to(remote, sk, offset!(sock_daddr));
             }
             family::INET6 => {
                 ports(open, sk);
-                (*open).local_addr =
-                    kernel::read(sk, offset!(sock_v6_rcv_saddr)).unwrap_or_default();
-                (*open).remote_addr = kernel::read(sk, offset!(sock_v6_daddr)).unwrap_or_default();
+                kernel::read_to(&raw mut (*open).local_addr, sk, offset!(sock_v6_rcv_saddr));
+                kernel::read_to(&raw mut (*open).remote_addr, sk, offset!(sock_v6_daddr));
             }
             family::UNIX => unix_path(open, sk),
             _ => {}
@@ -266,11 +265,10 @@ unsafe fn unix_path(open: *mut Open, sk: u64) {
     }
     // `len` counts the two bytes of `sun_family` that `name` begins with.
     let len = kernel::read::<u32>(address, offset!(unix_address_len)).unwrap_or(0);
-    let path = kernel::read::<[u8; UNIX_PATH_LEN]>(address + 2, offset!(unix_address_name));
-    if let Some(path) = path {
-        // SAFETY: by this function's contract.
-        unsafe {
-            (*open).unix_path = path;
+    // SAFETY: by this function's contract.
+    unsafe {
+        let path = &raw mut (*open).unix_path;
+        if kernel::read_to(path, address + 2, offset!(unix_address_name)) {
             (*open).unix_path_len = len.saturating_sub(2).min(UNIX_PATH_LEN as u32) as u16;
         }
     }

@@ -45,6 +45,19 @@ pub fn read<T: Copy>(base: u64, offset: u32) -> Option<T> {
     }
 }
 
+/// Copies a `T` at `base + offset` to `place`, without a stop on the stack: 512 bytes are for all
+/// frames of a program together (before Linux 6.13). Zeros where it cannot be read.
+///
+/// # Safety
+/// `place` may be written.
+#[inline(always)]
+pub unsafe fn read_to<T: Copy>(place: *mut T, base: u64, offset: u32) -> bool {
+    let address = base.wrapping_add(u64::from(offset)) as *const _;
+    // SAFETY: the helper writes `size_of::<T>()` bytes to `place`; it checks the source.
+    offset != ABSENT
+        && unsafe { bpf_probe_read_kernel(place.cast(), size_of::<T>() as u32, address) == 0 }
+}
+
 /// A stream socket as the current process sees it.
 #[derive(Clone, Copy)]
 pub struct Socket {

@@ -2,7 +2,8 @@
 //! program images and listeners are told to the agent, ended processes and connections are forgotten.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_comm, macros::raw_tracepoint, programs::RawTracePointContext,
+    helpers::generated::bpf_get_current_comm, macros::raw_tracepoint,
+    programs::RawTracePointContext,
 };
 use remora_common::{
     record::{CloseCause, Kind, Listen, Process, ProcessChange},
@@ -99,17 +100,23 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
 }
 
 fn report(change: ProcessChange, tgid: u32, parent_tgid: u32, selection: u8) {
-    emit::urgent(&Process {
-        kind: Kind::Process as u8,
-        change: change as u8,
-        selection,
-        reserved: 0,
-        tgid,
-        parent_tgid,
-        reserved2: 0,
-        mono_ns: emit::now(),
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    });
+    let Some(mut entry) = emit::reserve::<Process>() else { return };
+    let process = entry.as_mut_ptr();
+    // SAFETY: `process` points to reserved ring memory of the record's size; all of it is written, in
+    // place: a whole record would not fit on the stack beside what the callers have there.
+    unsafe {
+        (*process).kind = Kind::Process as u8;
+        (*process).change = change as u8;
+        (*process).selection = selection;
+        (*process).reserved = 0;
+        (*process).tgid = tgid;
+        (*process).parent_tgid = parent_tgid;
+        (*process).reserved2 = 0;
+        (*process).mono_ns = emit::now();
+        let comm = &raw mut (*process).comm;
+        bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
+    }
+    emit::submit_urgent(entry);
 }
 
 /// What the agent wants to be told of unselected processes: exec, listen.

@@ -80,23 +80,22 @@ struct Thread {
     received: Link,
 }
 
-impl Thread {
-    const IDLE: Self = Self {
-        ssl: 0,
-        buffer: 0,
-        done: 0,
-        sp: 0,
-        begin_ns: 0,
-        direction: 0,
-        handshake: 0,
-        carrier: Link::NONE,
-        complete: 0,
-        received_first: 0,
-        touched: 0,
-        unused: 0,
-        received: Link::NONE,
-    };
-}
+/// What a thread begins with. A static, for the stack is small.
+static IDLE: Thread = Thread {
+    ssl: 0,
+    buffer: 0,
+    done: 0,
+    sp: 0,
+    begin_ns: 0,
+    direction: 0,
+    handshake: 0,
+    carrier: Link::NONE,
+    complete: 0,
+    received_first: 0,
+    touched: 0,
+    unused: 0,
+    received: Link::NONE,
+};
 
 /// Threads by tid.
 #[map]
@@ -200,7 +199,7 @@ fn enter(ctx: &ProbeContext, tid: u32, direction: Direction, done: u64, handshak
 #[inline(always)]
 fn thread(tid: u32) -> Option<&'static mut Thread> {
     if TLS_THREADS.get_ptr_mut(tid).is_none() {
-        let _ = TLS_THREADS.insert(tid, Thread::IDLE, 0);
+        let _ = TLS_THREADS.insert(tid, &IDLE, 0);
     }
     // SAFETY: a map value, preallocated; only this thread touches its own.
     TLS_THREADS.get_ptr_mut(tid).map(|thread| unsafe { &mut *thread })

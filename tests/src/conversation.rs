@@ -1,11 +1,7 @@
 //! A server and a client that carry out a plan while the agent watches both, and what each of the three
 //! says about it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::{fs, process::Stdio};
 
 use tempfile::TempDir;
 
@@ -23,7 +19,8 @@ use crate::{
 pub trait Server {
     fn pids(&self) -> Vec<u32>;
     fn port(&self) -> u16;
-    fn log(&self) -> PathBuf;
+    /// The lines of its log so far.
+    fn log(&self) -> Vec<String>;
 }
 
 impl Server for programs::Server {
@@ -35,7 +32,7 @@ impl Server for programs::Server {
         self.port
     }
 
-    fn log(&self) -> PathBuf {
+    fn log(&self) -> Vec<String> {
         self.log()
     }
 }
@@ -46,10 +43,10 @@ impl Server for Nginx {
     }
 
     fn port(&self) -> u16 {
-        self.port
+        self.port()
     }
 
-    fn log(&self) -> PathBuf {
+    fn log(&self) -> Vec<String> {
         self.log()
     }
 }
@@ -81,6 +78,7 @@ pub struct Conversation {
     plan: Vec<Request>,
     scheme: Scheme,
     pub done: Done,
+    pub server_pids: Vec<u32>,
     client: Vec<Said>,
     server: Vec<Said>,
 }
@@ -91,7 +89,7 @@ impl Conversation {
     /// # Panics
     /// If one of the three fails.
     #[must_use]
-    pub fn hold(server: &impl Server, client: Client, scheme: Scheme, plan: Vec<Request>) -> Self {
+    pub fn hold(server: impl Server, client: Client, scheme: Scheme, plan: Vec<Request>) -> Self {
         let url = format!("{}://127.0.0.1:{}", scheme.as_str(), server.port());
         let folder = TempDir::new().expect("a folder");
         let (mut command, input) = match client {
@@ -103,8 +101,8 @@ impl Conversation {
             // It waits for its plan, and is looked at by the agent as it is then.
             until("the client's OpenSSL", || has_openssl(running.pid()));
         }
-        let mut pids = server.pids();
-        pids.push(running.pid());
+        let server_pids = server.pids();
+        let pids = [&server_pids[..], &[running.pid()]].concat();
         let agent = Agent::on(&pids, &[]);
         running.give(&input);
         let output = running.finish();
@@ -112,8 +110,12 @@ impl Conversation {
             Client::Curl => curl::said(&output),
             Client::Of(_) => output.lines().map(Said::parse).collect(),
         };
-        let server = log(&server.log(), plan.len());
-        Self { plan, scheme, done: agent.stop(), client, server }
+        // It logs after it has answered, or shortly before.
+        until("the server's log", || server.log().len() >= plan.len());
+        let said = server.log().iter().map(|line| Said::parse(line)).collect();
+        // When it has ended all of its calls have returned, and were seen.
+        drop(server);
+        Self { plan, scheme, done: agent.stop(), server_pids, client, server: said }
     }
 
     /// Requests in the plan.
@@ -144,13 +146,6 @@ impl Conversation {
             Err(wrong) => panic!("{who}: {wrong}\n{}", self.done.log),
         }
     }
-}
-
-/// The log when it has a line for each request: servers write it after the answer.
-fn log(file: &Path, lines: usize) -> Vec<Said> {
-    let read = || fs::read_to_string(file).unwrap_or_default();
-    until("the server's log", || read().matches('\n').count() >= lines);
-    read().lines().map(Said::parse).collect()
 }
 
 /// Whether a process has mapped an OpenSSL, its own or the system's.

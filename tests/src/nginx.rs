@@ -1,8 +1,9 @@
-//! nginx in a folder of its own: one worker, and whatever configuration a test wants.
+//! nginx in a folder of its own: one worker, an access log with sizes.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::Command,
 };
 
@@ -13,41 +14,37 @@ use crate::{
     programs::target,
 };
 
-/// A running nginx; master and worker end together.
+const HTTP: &str = "
+    log_format oracle '$request_method $uri $status $content_length $body_bytes_sent';
+    access_log @ROOT@/access.log oracle;
+    keepalive_requests 1000000000; large_client_header_buffers 8 16k;
+    server {
+        listen 127.0.0.1:@PORT@;
+        location /small { return 200 'hello'; }
+        location /nothing { return 204; }
+        location /quiet { access_log off; return 200 'hello'; }
+        location /load {
+            access_log @ROOT@/access.log oracle buffer=64k flush=100ms;
+            return 200 'hello';
+        }
+        location /big { root @ROOT@; }
+    }";
+
 pub struct Nginx {
     process: Running,
-    pub port: u16,
+    port: u16,
     folder: TempDir,
 }
 
 impl Nginx {
-    /// `http` is what stands in its `http` block; `@ROOT@` and `@PORT@` there are its folder and port.
-    /// `prepare` fills the folder.
+    /// Returns when it listens and has its worker.
     ///
     /// # Panics
     /// If it does not start.
     #[must_use]
-    pub fn start(http: &str, prepare: impl FnOnce(&Path)) -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let port = free_port();
-        let root = folder.path().display().to_string();
-        prepare(folder.path());
-        let config = format!(
-            "worker_processes 1; daemon off; pid @ROOT@/pid; error_log @ROOT@/error.log;
-             events {{ worker_connections 512; }}
-             http {{ client_body_temp_path @ROOT@/body; {http} }}"
-        );
-        let config = config.replace("@ROOT@", &root).replace("@PORT@", &port.to_string());
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, config).expect("a file");
-        // What the worker reads as another user.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(folder.path(), mode).expect("our folder");
-        let process = Running::start(Command::new("nginx").arg("-c").arg(file));
-        listening(port);
-        let has_worker = || children(process.pid()).is_ok_and(|children| !children.is_empty());
-        until("the worker", has_worker);
-        Self { process, port, folder }
+    pub fn start() -> Self {
+        let big = |folder: &Path| fs::write(folder.join("big"), vec![b'b'; 20_000]);
+        Self::with(HTTP, |folder| big(folder).expect("a file"))
     }
 
     /// One that answers as the plan wants it; over TLS if `certificate` is the folder of one.
@@ -61,7 +58,7 @@ impl Nginx {
             let folder = folder.display();
             format!(" ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem")
         });
-        Self::start(&config.replace("@TLS@", &tls), |folder| {
+        Self::with(&config.replace("@TLS@", &tls), |folder| {
             let file = |name: &str, size: usize| {
                 let path = folder.join("files").join(name);
                 fs::create_dir_all(path.parent().expect("in a folder")).expect("a folder");
@@ -76,21 +73,67 @@ impl Nginx {
         })
     }
 
-    /// Worker and master.
+    /// `http` is what stands in its `http` block; `@ROOT@` and `@PORT@` there are its folder, which
+    /// `fill` fills, and its port.
+    fn with(http: &str, fill: impl FnOnce(&Path)) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let port = free_port();
+        let root = folder.path().display().to_string();
+        fill(folder.path());
+        let config = format!(
+            "worker_processes 1; daemon off; pid @ROOT@/pid; error_log @ROOT@/error.log;
+             events {{ worker_connections 512; }}
+             http {{ client_body_temp_path @ROOT@/body; {http} }}"
+        );
+        let config = config.replace("@ROOT@", &root).replace("@PORT@", &port.to_string());
+        let conf = folder.path().join("nginx.conf");
+        fs::write(&conf, config).expect("a file");
+        // The worker reads it as another user.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("our folder");
+        let process = Running::start(Command::new("nginx").arg("-c").arg(conf));
+        listening(port);
+        until("the worker", || !children(process.pid()).expect("it runs").is_empty());
+        Self { process, port, folder }
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn url(&self, target: &str) -> String {
+        format!("http://127.0.0.1:{}{target}", self.port)
+    }
+
+    /// Master and worker.
     ///
     /// # Panics
     /// If it has ended.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = children(self.process.pid()).expect("nginx runs");
+        let mut pids = children(self.process.pid()).expect("it runs");
         pids.push(self.process.pid());
         pids
     }
 
-    /// Where `access_log @ROOT@/access.log` is written to.
+    /// The lines of its access log so far. Those of `/load` are written some time later.
+    ///
+    /// # Panics
+    /// If there is no log.
     #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("access.log")
+    pub fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join("access.log")).expect("a log");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Lets it finish what it has begun, ends it, and returns its whole access log. Afterwards all of
+    /// its system calls have returned: whatever watches them has seen them.
+    #[must_use]
+    pub fn quit(mut self) -> Vec<String> {
+        self.process.signal(libc::SIGQUIT);
+        self.process.wait();
+        self.log()
     }
 }
 

@@ -110,9 +110,12 @@ impl Server {
         self.process.pid()
     }
 
+    /// The lines of its log so far.
     #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
+    pub fn log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        whole.map(str::to_owned).collect()
     }
 }
 

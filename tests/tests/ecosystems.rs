@@ -17,7 +17,7 @@ fn server_and_client_agree(ecosystem: Ecosystem) {
     let plan = if ecosystem == Ecosystem::Java { plan(25, 4, 50) } else { plan(5, 5, 20) };
     let server = Server::start(ecosystem, None);
     let client = Client::Of(ecosystem);
-    let both = Conversation::hold(&server, client, Scheme::Http, plan);
+    let both = Conversation::hold(server, client, Scheme::Http, plan);
     both.client_agrees(&format!("{ecosystem:?} client"));
     both.server_agrees(&format!("{ecosystem:?} server"));
     let all = 2 * both.planned();
@@ -55,7 +55,7 @@ fn nginx_and_curl_agree_with_their_logs() {
         return;
     }
     let server = Nginx::of_the_plan(None);
-    let both = Conversation::hold(&server, Client::Curl, Scheme::Http, plan(5, 5, 20));
+    let both = Conversation::hold(server, Client::Curl, Scheme::Http, plan(5, 5, 20));
     both.client_agrees("curl");
     both.server_agrees("nginx");
     let all = 2 * both.planned();

@@ -36,7 +36,7 @@ fn both_ends_agree(ecosystem: Ecosystem, client: Client) {
     }
     let certificate = new_certificate();
     let server = Server::start(ecosystem, Some(certificate.path()));
-    let both = Conversation::hold(&server, client, Scheme::Https, plan(2, 4, 20));
+    let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
     both.client_agrees(&format!("{client:?} of {ecosystem:?}"));
     both.server_agrees(&format!("{ecosystem:?}"));
     let all = 2 * both.planned();
@@ -51,11 +51,11 @@ fn client_agrees_and_server_is_named(ecosystem: Ecosystem, client: Client, libra
     }
     let certificate = new_certificate();
     let server = Server::start(ecosystem, Some(certificate.path()));
-    let both = Conversation::hold(&server, client, Scheme::Https, plan(2, 4, 20));
+    let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
     both.client_agrees(&format!("{client:?} of {ecosystem:?}"));
     let named = both.done.log.lines().any(|line| {
         line.contains("speaks TLS that is not seen")
-            && line.contains(&format!("pid={} ", server.pid()))
+            && line.contains(&format!("pid={} ", both.server_pids[0]))
             && line.contains(library)
     });
     assert!(named, "{}", both.done.log);
@@ -96,7 +96,7 @@ fn nginx_agrees_with(client: Client) {
     }
     let certificate = new_certificate();
     let server = Nginx::of_the_plan(Some(certificate.path()));
-    let both = Conversation::hold(&server, client, Scheme::Https, plan(2, 4, 20));
+    let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
     both.client_agrees(&format!("{client:?} of nginx"));
     both.server_agrees("nginx");
     let all = 2 * both.planned();
@@ -130,7 +130,7 @@ fn curl_of_a_java_https_server_agrees_and_the_server_is_named() {
 }
 
 /// Both ends have what wrk counts, and in median are no slower than it says.
-fn wrk_agrees(server: &impl conversation::Server) {
+fn wrk_agrees(server: impl conversation::Server) {
     let agent = Agent::on(&server.pids(), &["--ring-size", "64MiB"]);
     let url = format!("https://127.0.0.1:{}/small?n=1", server.port());
     let report = TempDir::new().unwrap();
@@ -138,6 +138,8 @@ fn wrk_agrees(server: &impl conversation::Server) {
     let script = format!("exec wrk -t1 -c2 -d1 --latency '{url}' > {}", report.display());
     let wrk = ["--ring-size", "64MiB", "--", "sh", "-c", &script].map(str::to_owned);
     let client = Agent::start("exec", &wrk).ended();
+    // When it has ended all of its calls have returned, and were seen.
+    drop(server);
     let server = agent.stop();
     let text = fs::read_to_string(&report).unwrap();
     let word = |line: &str, at: usize| {
@@ -183,7 +185,7 @@ fn nginx_https_has_what_wrk_counts_and_is_no_slower() {
         return;
     }
     let certificate = new_certificate();
-    wrk_agrees(&Nginx::of_the_plan(Some(certificate.path())));
+    wrk_agrees(Nginx::of_the_plan(Some(certificate.path())));
 }
 
 #[test]
@@ -192,7 +194,7 @@ fn python_ssl_has_what_wrk_counts_and_is_no_slower() {
         return;
     }
     let certificate = new_certificate();
-    wrk_agrees(&Server::start(Ecosystem::Python, Some(certificate.path())));
+    wrk_agrees(Server::start(Ecosystem::Python, Some(certificate.path())));
 }
 
 /// Everything is attached when it says so: node's executable takes longest to be read.

@@ -5,10 +5,12 @@ mod checks;
 mod demo;
 mod dist;
 mod prebuilt;
+mod report;
 mod rust_src;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ enum Task {
     Build(checks::BuildOptions),
     /// Set up, then run every test: without privileges, in the kernel, end to end
     Test(test::Options),
+    /// Run tests on other kernels, in QEMU; status 125 if that is not possible
+    Vm(vm::Options),
     /// Set up, build, and watch two small services with the agent
     Demo(demo::Options),
     /// Rebuild the committed kernel objects and their manifest
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Task::Setup(options) => setup::run(&options),
         Task::Build(options) => checks::build(&options),
         Task::Test(options) => test::run(&options),
+        Task::Vm(options) => vm::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Prebuilt => prebuilt::write(),
         Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),
@@ -59,6 +64,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if error.is::<vm::Infrastructure>() {
+                return ExitCode::from(vm::INFRASTRUCTURE_FAILED);
+            }
             ExitCode::FAILURE
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     apt::{self, Need},
     rust_src,
     shell::{self, cargo},
+    vm,
 };
 
 const BPF_LINKER_VERSION: &str = "0.10.4";
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// Also install the programs that the tests run: servers, clients, language runtimes
     #[arg(long)]
     tests: bool,
+    /// Also install what `cargo xtask vm` boots kernels with
+    #[arg(long)]
+    vm: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -31,6 +35,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     kernel_side()?;
     if options.tests {
         test_programs()?;
+    }
+    if options.vm {
+        vm::install()?;
     }
     println!("setup: done");
     Ok(())

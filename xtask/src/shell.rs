@@ -115,7 +115,7 @@ impl Root {
 }
 
 /// The owner of `/proc/self` is the effective user.
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|metadata| metadata.uid() == 0)
 }
 

@@ -8,14 +8,15 @@
 use std::{
     fmt, fs,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     prebuilt::{self, Outcome},
+    report::{Report, summarise},
     setup,
     shell::{self, Root, cargo, line, target_dir, workspace},
 };
@@ -48,7 +49,7 @@ enum Ring {
 const RINGS: [Ring; 3] = [Ring::Host, Ring::Kernel, Ring::EndToEnd];
 
 /// The `ebpf` crate compiles for another target only.
-const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
+pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let rings: Vec<Ring> =
@@ -174,66 +175,6 @@ fn as_root(cargo: &mut Command, root: Root) {
     }
 }
 
-/// What one ring, or one check, came to.
-#[derive(Debug, Default)]
-struct Report {
-    passed: usize,
-    failed: usize,
-    ignored: usize,
-    skipped: Vec<String>,
-    failure: Option<String>,
-    took: Duration,
-}
-
-impl Report {
-    fn failed(error: anyhow::Error) -> Self {
-        Self { failure: Some(format!("{error:#}")), ..Self::default() }
-    }
-
-    /// Tests that looked at something: a skipped one counts as passed in Cargo's summary.
-    fn ran(&self) -> usize {
-        (self.passed + self.failed).saturating_sub(self.skipped.len())
-    }
-
-    /// Takes up one line of `cargo test`'s output.
-    fn read(&mut self, line: &str) {
-        if let Some(reason) = line.strip_prefix("skipped: ") {
-            self.skipped.push(reason.to_owned());
-        } else if let Some(result) = line.strip_prefix("test result: ") {
-            let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
-            for part in counts.split("; ") {
-                let Some((number, what)) = part.split_once(' ') else { continue };
-                let number = number.parse().unwrap_or(0);
-                match what {
-                    "passed" => self.passed += number,
-                    "failed" => self.failed += number,
-                    "ignored" => self.ignored += number,
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, status: ExitStatus) {
-        if self.failed > 0 {
-            self.failure = Some(format!("{} failed", self.failed));
-        } else if !status.success() {
-            self.failure = Some(format!("cargo test ended with {status}"));
-        }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let passed = self.passed.saturating_sub(self.skipped.len());
-        write!(f, "{passed} passed, {} failed, {} skipped", self.failed, self.skipped.len())?;
-        if self.ignored > 0 {
-            write!(f, ", {} ignored", self.ignored)?;
-        }
-        write!(f, " in {:.1} s", self.took.as_secs_f64())
-    }
-}
-
 /// Runs `cargo test`, passing its output on while reading the counts from it.
 fn tee(command: &mut Command) -> Result<Report> {
     eprintln!("$ {}", line(command));
@@ -252,29 +193,6 @@ fn tee(command: &mut Command) -> Result<Report> {
     Ok(report)
 }
 
-fn summarise(reports: &[(String, Report)]) -> Result<()> {
-    println!("\n== summary ==");
-    for (name, report) in reports {
-        let verdict = if report.failure.is_some() { "FAILED" } else { "ok" };
-        println!("{name:<20} {verdict:<7} {report}");
-        for reason in &report.skipped {
-            println!("{:<20} skipped: {reason}", "");
-        }
-        if let Some(failure) = &report.failure {
-            println!("{:<20} {failure}", "");
-        }
-    }
-    let failed: Vec<&str> = reports
-        .iter()
-        .filter(|(_, report)| report.failure.is_some())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    Ok(())
-}
-
 impl fmt::Display for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -282,27 +200,5 @@ impl fmt::Display for Ring {
             Self::Kernel => "kernel",
             Self::EndToEnd => "end to end",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adds_up_the_closing_lines_of_several_programs() {
-        let mut report = Report::default();
-        report.read("test result: ok. 9 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
-        report.read("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured");
-        assert_eq!((report.passed, report.failed, report.ignored), (11, 3, 1));
-    }
-
-    #[test]
-    fn counts_a_skipped_test_as_one_that_did_not_run() {
-        let mut report = Report::default();
-        report.read("skipped: no fexit on this kernel");
-        report.read("test result: ok. 1 passed; 0 failed; 0 ignored");
-        assert_eq!(report.ran(), 0);
-        assert_eq!(report.skipped, ["no fexit on this kernel"]);
     }
 }

@@ -45,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { doors: Door::ALL.to_vec(), ring_bytes: 8 << 20, max_connections: 16384 }
+        Self { doors: Door::ALL.to_vec(), ring_bytes: 4 << 20, max_connections: 16384 }
     }
 }
 

@@ -4,6 +4,7 @@
 mod btf;
 mod doors;
 mod load;
+mod process;
 mod ring;
 mod shared;
 mod uprobe;
@@ -12,17 +13,8 @@ mod usage;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
 pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
 pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};
-
-/// Gives what loading took back to the system: parsing the kernel's type information and verifier
-/// logs leave some 20 MB in the allocator, which the agent does not need again.
-pub fn give_back_memory() {
-    // SAFETY: a call without preconditions.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -192,7 +192,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queue: Size::mib(16), connections: 16_384, ring: Size::mib(8) }
+        Self { queue: Size::mib(16), connections: 16_384, ring: Size::mib(4) }
     }
 }
 

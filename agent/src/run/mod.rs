@@ -199,7 +199,7 @@ impl Agent {
             parts.selection
         );
         for refusal in programs.refusals() {
-            tracing::info!(door = refusal.door.as_str(), error = %short(&refusal.error), "not available");
+            tracing::debug!(door = refusal.door.as_str(), error = %short(&refusal.error), "refused");
         }
         let handle = worker::spawn(programs, parts, exporter.clone())?;
         if let Some(server) = listener {

@@ -27,7 +27,7 @@ use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
+    bpf::{self, ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
@@ -152,6 +152,9 @@ pub(super) fn spawn(
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            if let Err(error) = bpf::hurry_this_thread() {
+                tracing::debug!(%error, "the worker has no priority");
+            }
             let watch = Watch { targets, tls };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
@@ -295,7 +298,8 @@ impl Worker {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
                         if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
-                            // Its program starts once this is settled.
+                            // Not the command yet, but what will become it once this is settled.
+                            self.watch.targets.set(tgid, SELECTED | INHERIT);
                             self.watch.apply(change, News::Started);
                         }
                     }
@@ -489,12 +493,15 @@ impl Watch {
     fn apply(&self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
-                tracing::info!(
-                    pid = target.tgid,
-                    exe = %target.exe.display(),
-                    service = target.resource.service_name(),
-                    "process selected"
-                );
+                // A shell that is started may become twenty programs before the one that is meant.
+                let inherited = self.targets.get(target.tgid) != 0;
+                let exe = target.exe.display();
+                let service = target.resource.service_name();
+                if inherited {
+                    tracing::debug!(pid = target.tgid, %exe, service, "process inherited");
+                } else {
+                    tracing::info!(pid = target.tgid, %exe, service, "process selected");
+                }
                 if !self.targets.set(target.tgid, SELECTED | INHERIT) {
                     tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
                 }

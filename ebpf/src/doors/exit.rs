@@ -8,7 +8,7 @@ use aya_ebpf::{
 
 use super::registers::Registers;
 use crate::{
-    emit, kernel,
+    emit,
     maps::selection,
     syscall::{self, Call},
 };
@@ -41,14 +41,8 @@ pub fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let result: i64 = ctx.arg(1);
-    if let Some(regs) = kernel::read::<Registers>(ctx.arg(0), Registers::OFFSET as u32) {
-        // SAFETY: `regs` is a whole value on the stack.
-        unsafe {
-            if let Some(nr) = Registers::nr(&regs) {
-                let args = Registers::args(&regs);
-                syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
-            }
-        }
+    if let Some((nr, args)) = Registers::read(ctx.arg(0)) {
+        syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
     }
     0
 }

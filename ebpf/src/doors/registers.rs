@@ -1,6 +1,8 @@
 //! The registers of user space at a system call, `struct pt_regs` of this architecture. The kernel
 //! keeps the argument registers as they were, so a call's end shows its arguments too.
 
+use crate::kernel;
+
 /// The part of `struct pt_regs` from `r10` to `cs` (offset 56 to 144).
 #[cfg(bpf_target_arch = "x86_64")]
 #[repr(C)]
@@ -38,7 +40,19 @@ impl Registers {
         // SAFETY: the caller vouches for `this`.
         unsafe { [(*this).di, (*this).si, (*this).dx, (*this).r10] }
     }
+
+    /// Number and arguments of the call whose registers are at `address`, read by a helper.
+    #[inline(always)]
+    pub fn read(address: u64) -> Option<(u64, [u64; 4])> {
+        let regs: Self = kernel::read(address, Self::OFFSET as u32)?;
+        // SAFETY: a whole value on the stack.
+        unsafe { Some((Self::nr(&regs)?, Self::args(&regs))) }
+    }
 }
+
+/// In `pstate`: a 32-bit program.
+#[cfg(bpf_target_arch = "aarch64")]
+const PSR_MODE32_BIT: u64 = 0x10;
 
 /// `struct pt_regs` as far as `syscallno`.
 #[cfg(bpf_target_arch = "aarch64")]
@@ -62,7 +76,6 @@ impl Registers {
     /// The call's number; `None` for a 32-bit call, whose numbers mean other calls.
     #[inline(always)]
     pub unsafe fn nr(this: *const Self) -> Option<u64> {
-        const PSR_MODE32_BIT: u64 = 0x10;
         // SAFETY: the caller vouches for `this`.
         unsafe {
             if (*this).pstate & PSR_MODE32_BIT == 0 { Some((*this).syscallno as u64) } else { None }
@@ -74,5 +87,15 @@ impl Registers {
     pub unsafe fn args(this: *const Self) -> [u64; 4] {
         // SAFETY: the caller vouches for `this`.
         unsafe { [(*this).orig_x0, (*this).regs[1], (*this).regs[2], (*this).regs[3]] }
+    }
+
+    /// Number and arguments of the call whose registers are at `address`, read by a helper: only
+    /// those, for all registers would be half of the stack.
+    #[inline(always)]
+    pub fn read(address: u64) -> Option<(u64, [u64; 4])> {
+        let [_, _, pstate, x0, nr]: [u64; 5] =
+            kernel::read(address, core::mem::offset_of!(Self, sp) as u32)?;
+        let [x1, x2, x3]: [u64; 3] = kernel::read(address, 8)?;
+        (pstate & PSR_MODE32_BIT == 0).then_some((nr as u32 as i32 as u64, [x0, x1, x2, x3]))
     }
 }

@@ -22,8 +22,8 @@ use crate::{
 pub(super) enum Noticed {
     /// By the next record of the same direction.
     Directly,
-    /// By a record of the opposite direction, which comes after the hole.
-    FromOpposite,
+    /// By a record of the opposite direction, which comes after the hole and may follow one itself.
+    FromOpposite { behind_hole: bool },
     /// By the end of the connection.
     AtClose,
 }
@@ -101,7 +101,9 @@ impl Connection {
         if self.carries_requests(fragment.direction) {
             cx.lost(0, Lost::Gap);
             self.uncounted += 1;
-            self.raise_barrier(Lost::Gap);
+            if self.pipelines {
+                self.raise_barrier(Lost::Gap);
+            }
         } else if self.uncounted > 0 {
             self.uncounted -= 1;
         } else {
@@ -134,6 +136,8 @@ impl Connection {
         cx: &mut Cx<'_, S>,
     ) {
         let is_request = self.carries_requests(direction);
+        let answer_begins = noticed == (Noticed::FromOpposite { behind_hole: false })
+            && half_of(&self.halves, fragment.direction).state == State::Start;
         let half = half_mut(&mut self.halves, direction);
         let len = to - half.pos;
         half.pos = to;
@@ -151,7 +155,7 @@ impl Connection {
                     half.state = State::Chunked(chunked);
                     return self.gap_in_content(direction, len);
                 }
-                if same_turn && !self.pipelines {
+                if (same_turn || is_request && answer_begins) && !self.pipelines {
                     half.enter(State::Blind);
                     return self.gap_in_content(direction, len);
                 }
@@ -172,7 +176,8 @@ impl Connection {
         let opposite = direction.flip();
         if noticed == Noticed::Directly && fragment.other_pos > half_of(&self.halves, opposite).pos
         {
-            self.gap(opposite, fragment.other_pos, fragment, Noticed::FromOpposite, cx);
+            let noticed = Noticed::FromOpposite { behind_hole: true };
+            self.gap(opposite, fragment.other_pos, fragment, noticed, cx);
         }
         match self.mode {
             Mode::Http { requests } if requests == direction => {
@@ -184,7 +189,7 @@ impl Connection {
                 cx.recycle(std::mem::take(&mut half.head));
                 let turned = noticed == Noticed::Directly && fragment.other_pos > half.other_pos;
                 let beyond = match noticed {
-                    Noticed::FromOpposite => fragment.pos,
+                    Noticed::FromOpposite { .. } => fragment.pos,
                     _ if turned => half.other_pos,
                     _ => fragment.other_pos,
                 };
@@ -223,7 +228,7 @@ impl Connection {
         half.owner = 0;
         let quiet = self.open.iter().all(Pending::is_unrequested);
         let beyond = match noticed {
-            Noticed::FromOpposite => fragment.pos,
+            Noticed::FromOpposite { .. } => fragment.pos,
             // Responses were moved since all was answered, so this may be the next turn's beginning.
             _ if quiet && fragment.other_pos > self.settled_pos => self.settled_pos,
             _ => fragment.other_pos,
@@ -233,8 +238,13 @@ impl Connection {
             cx.lost(0, Lost::Gap);
             self.uncounted += 1;
         }
-        if !quiet || self.pipelines {
+        if self.pipelines || (!quiet && noticed != (Noticed::FromOpposite { behind_hole: true })) {
+            // Requests came while others were not answered.
             self.raise_barrier(Lost::Gap);
+        } else if !quiet {
+            // On a connection that takes turns, what was open was answered in the response's hole.
+            self.lose_open(Lost::Gap, cx);
+            self.uncounted = 0;
         }
     }
 
@@ -254,7 +264,7 @@ impl Connection {
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
         let beyond = match noticed {
-            Noticed::FromOpposite => fragment.pos,
+            Noticed::FromOpposite { .. } => fragment.pos,
             Noticed::Directly | Noticed::AtClose => fragment.other_pos,
         };
         half.enter(State::Skip { until_other_beyond: Some(beyond) });
