@@ -78,6 +78,15 @@ impl Running {
         writeln!(stdin, "{line}").expect("the program reads");
     }
 
+    /// Writes `text` to its standard input, which the caller has piped, and closes that.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn give(&mut self, text: &str) {
+        let mut stdin = self.child.stdin.take().expect("piped");
+        stdin.write_all(text.as_bytes()).expect("the program reads");
+    }
+
     /// The rest of its standard output, when it has ended well.
     ///
     /// # Panics

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -13,13 +12,10 @@ use remora_tests::{
     agent::Agent,
     nginx::Nginx,
     process::until,
+    programs::target,
     skip,
     spans::{CLIENT, SERVER, Span},
 };
-
-fn target(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("targets").join(name)
-}
 
 /// How often each line occurs.
 fn tally<T: Ord>(lines: impl Iterator<Item = T>) -> BTreeMap<T, usize> {

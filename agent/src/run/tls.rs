@@ -23,6 +23,8 @@ pub(super) enum News {
     /// Moves ciphertext outside of probed calls.
     SpeaksTls(u32),
     Gone(u32),
+    /// Answer when all news before this is dealt with.
+    Settle(mpsc::Sender<()>),
 }
 
 /// Selected processes that speak TLS which is not seen, with the libraries that may be why.
@@ -96,6 +98,7 @@ impl Attacher {
                     self.blind.edit(|blind| blind.remove(&tgid));
                     self.sources.process_gone(tgid);
                 }
+                Ok(News::Settle(done)) => _ = done.send(()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -59,7 +59,7 @@ pub(super) enum Order {
     Scan,
     /// Select this process: the child of `exec`.
     Adopt(u32),
-    /// Answer when every order before this one is done.
+    /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
@@ -298,12 +298,12 @@ impl Worker {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
                         if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
-                            // Not the command yet, but what will become it.
+                            // Not the command yet, but what will become it once this is settled.
                             self.watch.targets.set(tgid, SELECTED | INHERIT);
-                            self.watch.apply(change, News::Selected);
+                            self.watch.apply(change, News::Started);
                         }
                     }
-                    Order::Settle(done) => _ = done.send(()),
+                    Order::Settle(done) => self.watch.settle(done),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
                         _ = answer.send(self.stop());
@@ -478,6 +478,15 @@ impl Watch {
     fn tell(&self, news: News) {
         if let Some(tls) = &self.tls {
             tls.tell(news);
+        }
+    }
+
+    /// Answers when everything that was told is done.
+    fn settle(&self, done: mpsc::Sender<()>) {
+        match &self.tls {
+            Some(tls) => tls.tell(News::Settle(done)),
+            // Who asked may have gone.
+            None => _ = done.send(()),
         }
     }
 
