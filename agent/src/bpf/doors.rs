@@ -3,7 +3,7 @@
 use aya::{
     Btf, Ebpf,
     maps::ProgramArray,
-    programs::{BtfTracePoint, FExit, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, FExit, ProgramError, ProgramFd, RawTracePoint, TracePoint},
 };
 
 /// How finished system calls are seen; see `ebpf/src/doors/`.
@@ -35,15 +35,19 @@ impl Door {
     }
 }
 
+/// One of each kind that `ebpf/src/doors/fexit.rs` keeps apart.
+const FILE_CALL: &str = "close";
+const SOCKET_CALL: &str = "connect";
+
 /// The system calls that are hooked, as the kernel's entry functions and tracepoints name them.
 const CALLS: [&str; 17] = [
-    "close",
+    FILE_CALL,
+    SOCKET_CALL,
     "read",
     "write",
     "readv",
     "writev",
     "sendfile64",
-    "connect",
     "accept",
     "sendto",
     "recvfrom",
@@ -69,21 +73,24 @@ pub(super) fn open(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), Program
 
 /// Loads and attaches as little as tells whether the door opens.
 pub(super) fn knock(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), ProgramError> {
-    enter(ebpf, door, btf, &CALLS[..1])
+    enter(ebpf, door, btf, &CALLS[..2])
 }
 
 fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), ProgramError> {
     match door {
         Door::Fexit => {
-            // All of them jump to one, which is loaded for any of their functions: the types are the same.
-            let finished: &mut FExit = program(ebpf, "fexit_finished");
-            finished.load(&format!("{ENTRY_PREFIX}{}", calls[0]), btf)?;
-            let finished = finished.fd()?.try_clone()?;
-            let slots = ebpf.map_mut("FEXIT_FINISHED").expect("a map of our object");
-            ProgramArray::try_from(slots)?.set(0, &finished, 0)?;
+            let finished = load_fexit(ebpf, "file_finished", FILE_CALL, btf)?;
+            for call in calls {
+                load_fexit(ebpf, call, call, btf)?;
+            }
+            fill(ebpf, "FEXIT_FILES", &finished)?;
+            // Where both kinds of calls are functions of one type, one program is enough.
+            if fill(ebpf, "FEXIT_SOCKETS", &finished).is_err() {
+                let finished = load_fexit(ebpf, "socket_finished", SOCKET_CALL, btf)?;
+                fill(ebpf, "FEXIT_SOCKETS", &finished)?;
+            }
             for call in calls {
                 let program: &mut FExit = program(ebpf, &format!("fexit_{call}"));
-                program.load(&format!("{ENTRY_PREFIX}{call}"), btf)?;
                 program.attach()?;
             }
         }
@@ -108,6 +115,24 @@ fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), P
         }
     }
     Ok(())
+}
+
+/// Loads `fexit_NAME` for the entry function of `call`.
+fn load_fexit(
+    ebpf: &mut Ebpf,
+    name: &str,
+    call: &str,
+    btf: &Btf,
+) -> Result<ProgramFd, ProgramError> {
+    let program: &mut FExit = program(ebpf, &format!("fexit_{name}"));
+    program.load(&format!("{ENTRY_PREFIX}{call}"), btf)?;
+    Ok(program.fd()?.try_clone()?)
+}
+
+/// Makes `finished` the program that those with the map `name` jump to.
+fn fill(ebpf: &mut Ebpf, name: &str, finished: &ProgramFd) -> Result<(), ProgramError> {
+    let slots = ebpf.map_mut(name).expect("a map of our object");
+    Ok(ProgramArray::try_from(slots)?.set(0, finished, 0)?)
 }
 
 /// A program of our own object, which has it under this name and type.

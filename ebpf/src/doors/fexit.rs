@@ -2,7 +2,9 @@
 //! take a `struct pt_regs *` and return the call's result. Other calls are not touched.
 //!
 //! Those programs only look whether the process is selected. All that follows is in one more, which
-//! they jump to: the kernel verifies a program whole, and would go through it once for each call.
+//! they jump to: the kernel verifies a program whole, and would go through it once for each call. It
+//! lets a program jump only to one for functions of its own type (6.12.y), and there may be two types:
+//! calls that a kernel can be built without name their argument differently.
 
 use aya_ebpf::{
     macros::{fexit, map},
@@ -17,14 +19,28 @@ use crate::{
     syscall::{self, Call},
 };
 
-/// [`fexit_finished`], put there by the agent.
+/// [`fexit_file_finished`], put there by the agent.
 #[map]
-static FEXIT_FINISHED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static FEXIT_FILES: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Never attached: the way of all the others on. They share its context, for their functions are of
-/// one type.
+/// [`fexit_socket_finished`], or the other one where the kernel takes it.
+#[map]
+static FEXIT_SOCKETS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Never attached: the way of all the others on.
 #[fexit]
-pub fn fexit_finished(ctx: FExitContext) -> i32 {
+pub fn fexit_file_finished(ctx: FExitContext) -> i32 {
+    finished(&ctx)
+}
+
+/// The same for functions of the other type.
+#[fexit]
+pub fn fexit_socket_finished(ctx: FExitContext) -> i32 {
+    finished(&ctx)
+}
+
+#[inline(always)]
+fn finished(ctx: &FExitContext) -> i32 {
     let (tgid, tid) = emit::current();
     let regs: *const u8 = ctx.arg(0);
     // The word behind the arguments is the result; `ctx.ret()` would need a helper of 5.17.
@@ -41,33 +57,39 @@ pub fn fexit_finished(ctx: FExitContext) -> i32 {
 }
 
 #[inline(always)]
-fn finished(ctx: &FExitContext) -> i32 {
+fn jump(ctx: &FExitContext, to: &ProgramArray) -> i32 {
     if selection(emit::current().0) != 0 {
         // SAFETY: nothing here waits to be dropped. Returns only where it fails, and it does not: the
         // slot is filled before anything is attached.
-        unsafe { FEXIT_FINISHED.tail_call(ctx, 0) };
+        unsafe { to.tail_call(ctx, 0) };
     }
     0
 }
 
 macro_rules! doors {
-    ($($name:ident)*) => {
+    ($to:ident: $($name:ident)*) => {
         $(
             #[fexit]
             pub fn $name(ctx: FExitContext) -> i32 {
-                finished(&ctx)
+                jump(&ctx, &$to)
             }
         )*
     };
 }
 
 doors! {
+    FEXIT_FILES:
     fexit_read
     fexit_write
     fexit_close
     fexit_readv
     fexit_writev
     fexit_sendfile64
+    fexit_splice
+}
+
+doors! {
+    FEXIT_SOCKETS:
     fexit_connect
     fexit_accept
     fexit_sendto
@@ -75,7 +97,6 @@ doors! {
     fexit_sendmsg
     fexit_recvmsg
     fexit_shutdown
-    fexit_splice
     fexit_accept4
     fexit_recvmmsg
     fexit_sendmmsg
