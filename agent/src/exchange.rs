@@ -83,6 +83,10 @@ pub struct Marks {
     pub response_head_cut: bool,
     /// Where the content ended was inferred from what followed (or from time), not from its framing.
     pub end_inferred: bool,
+    /// The request's content was counted with framing that was not captured.
+    pub request_size_estimated: bool,
+    /// The response's content was counted with framing that was not captured.
+    pub response_size_estimated: bool,
     /// Records of this connection were lost during the exchange.
     pub gap: bool,
 }

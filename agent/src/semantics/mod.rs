@@ -87,6 +87,8 @@ impl Span {
             ("remora.request.head.cut", marks.request_head_cut),
             ("remora.response.head.cut", marks.response_head_cut),
             ("remora.end.inferred", marks.end_inferred),
+            ("remora.request.body.size.estimated", marks.request_size_estimated),
+            ("remora.response.body.size.estimated", marks.response_size_estimated),
             ("remora.gap", marks.gap),
         ] {
             if set {

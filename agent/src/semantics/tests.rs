@@ -408,6 +408,8 @@ fn marks_are_shown_only_when_set() {
             request_head_cut: true,
             response_head_cut: true,
             end_inferred: true,
+            request_size_estimated: true,
+            response_size_estimated: true,
             gap: true,
         };
     });

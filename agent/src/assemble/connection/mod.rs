@@ -348,19 +348,24 @@ impl Connection {
     /// `len` bytes of content were moved.
     fn content(&mut self, fragment: &Fragment, len: u64) {
         let is_request = self.carries_requests(fragment.direction);
-        let owner = half_of(&self.halves, fragment.direction).owner;
+        let half = half_of(&self.halves, fragment.direction);
+        let (owner, blind) = (half.owner, half.state == State::Blind);
         let Some(pending) = find(&mut self.open, owner) else { return };
+        let marks = &mut pending.marks;
         // Behind a cut head the rest of the head cannot be told from content: neither is counted.
-        let (content_len, end_ns, cut) = if is_request {
+        let (content_len, end_ns, cut, estimated) = if is_request {
             let content_len = &mut pending.http.request_content_len;
-            (content_len, &mut pending.request_end_ns, pending.marks.request_head_cut)
+            let estimated = &mut marks.request_size_estimated;
+            (content_len, &mut pending.request_end_ns, marks.request_head_cut, estimated)
         } else {
             let content_len = &mut pending.http.response_content_len;
-            (content_len, &mut pending.end_ns, pending.marks.response_head_cut)
+            let estimated = &mut marks.response_size_estimated;
+            (content_len, &mut pending.end_ns, marks.response_head_cut, estimated)
         };
         *end_ns = fragment.mono_ns;
         if !cut {
             *content_len = content_len.saturating_add(len);
+            *estimated |= blind && len > 0;
         }
     }
 
