@@ -12,7 +12,7 @@ Examples:
   Watch every nginx on this host and whatever listens on 8080 or 8443:
     remora run --exe nginx --port 8080,8443
   Send spans and metrics to a collector:
-    remora run --exe '/srv/**' --otlp-endpoint http://localhost:4317
+    remora run --exe '/srv/*' --otlp-endpoint http://localhost:4317
   What does this host allow, and why not?
     remora doctor";
 
@@ -141,7 +141,7 @@ pub struct SelectionArgs {
     /// Processes by id, separated by commas.
     #[arg(long, value_name = "PID")]
     pub pid: Vec<String>,
-    /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/**`).
+    /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/*`).
     #[arg(long, value_name = "GLOB")]
     pub exe: Vec<String>,
     /// Processes that listen on one of these TCP ports: `80,8000-8099`.
@@ -211,7 +211,7 @@ pub struct KernelArgs {
     /// that works].
     #[arg(long, value_name = "DOOR")]
     pub door: Option<String>,
-    /// Ring buffer between kernel and agent, a power of two [default: 8MiB].
+    /// Ring buffer between kernel and agent, a power of two [default: 4MiB].
     #[arg(long, value_name = "SIZE")]
     pub ring_size: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! Per-CPU counters the kernel programs keep, indexed by [`Counter`]. "Nothing is lost silently":
 //! every path on which a program gives up on a byte or a record adds to one of these. What the ring
-//! carries is counted by its reader.
+//! carries is counted by its reader. Two more tell how full the connection map is, which the kernel
+//! itself does not say.
 
 /// Index into the `COUNTERS` per-CPU array.
 #[repr(u32)]
@@ -18,14 +19,18 @@ pub enum Counter {
     TlsUnlinked = 4,
     /// Scatter-gather calls with more pieces than are walked; the rest was counted, not copied.
     PiecesCut = 5,
+    /// Entries made in the connection map; not a drop.
+    ConnectionsAdded = 6,
+    /// Entries removed from the connection map; not a drop.
+    ConnectionsRemoved = 7,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 8;
 
-    /// All counters in index order.
-    pub const ALL: [Self; Self::COUNT as usize] = [
+    /// Those that count what was given up, in index order.
+    pub const DROPS: [Self; 6] = [
         Self::RingFull,
         Self::ConnectionsFull,
         Self::Unreadable,
@@ -44,6 +49,8 @@ impl Counter {
             Self::EntriesFull => "entries_full",
             Self::TlsUnlinked => "tls_unlinked",
             Self::PiecesCut => "pieces_cut",
+            Self::ConnectionsAdded => "connections_added",
+            Self::ConnectionsRemoved => "connections_removed",
         }
     }
 }

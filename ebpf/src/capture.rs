@@ -97,12 +97,16 @@ struct Piece {
     flags: u32,
     /// Bytes of the call before this piece.
     skip: u32,
+    /// Bytes of the call, at most `i32::MAX`.
+    fragment: u32,
     total_len: u32,
     /// Bytes to copy, at most the sample's room.
     want: u32,
     action: Action,
     /// Non-zero once the head in progress was seen to end.
     ended: u32,
+    /// Makes the size a multiple of eight.
+    reserved: u32,
 }
 
 /// What is done with the bytes of a call.
@@ -215,6 +219,7 @@ fn plan<const SOURCE: u8>(
     } else {
         Action::CopyHead
     };
+    let fragment = moved.len.min(i32::MAX as u64) as u32;
     Some(Piece {
         conn_id: connection.id,
         pos,
@@ -222,10 +227,12 @@ fn plan<const SOURCE: u8>(
         now: emit::now(),
         flags: if nowhere { data_flag::IN_KERNEL } else { 0 },
         skip: 0,
-        total_len: moved.len.min(i32::MAX as u64) as u32,
+        fragment,
+        total_len: fragment,
         want: 0,
         action,
         ended: 0,
+        reserved: 0,
     })
 }
 
@@ -264,43 +271,46 @@ fn head<const SOURCE: u8>(
     connection: &mut Connection,
     side: usize,
 ) {
-    let all = piece.action == Action::CopyAll;
-    let fragment = piece.total_len;
-    let window = WINDOW as u32;
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
-    piece.want = fragment.min(window);
-    piece.total_len = if fragment > window { window } else { fragment };
+    piece.want = piece.fragment.min(WINDOW as u32);
+    piece.total_len = piece.want;
+    // VERIFIER: before each copy, so that the ways that lead there are one.
+    launder(piece);
     copy_first::<SOURCE>(moved, piece);
     launder(piece);
     connection.copied[side] += piece.want;
     connection.head_done[side] = piece.ended as u8;
-    let mut sent = piece.total_len;
     // VERIFIER: four pieces of the largest class are a whole head.
     let mut pieces = 0;
-    while pieces < 4 && sent < fragment && (all || piece.ended == 0) {
+    while pieces < 4 && next(piece) && (piece.action == Action::CopyAll || piece.ended == 0) {
         if connection.copied[side] >= HEAD_LIMIT {
             connection.head_done[side] = 1;
             break;
         }
-        let left = fragment - sent;
-        piece.pos += u64::from(piece.total_len);
-        piece.skip = sent;
-        piece.flags = data_flag::CONTINUED;
-        piece.want = left.min(CLASS_HUGE as u32);
+        piece.want = piece.total_len.min(CLASS_HUGE as u32);
         piece.total_len = piece.want;
         launder(piece);
         copy_more::<SOURCE>(moved, piece);
+        launder(piece);
         connection.copied[side] += piece.want;
-        sent += piece.want;
         pieces += 1;
     }
-    if sent < fragment {
-        piece.pos += u64::from(piece.total_len);
-        piece.skip = sent;
-        piece.flags = data_flag::CONTINUED;
-        piece.total_len = fragment - sent;
+    if pieces == 4 {
+        next(piece);
+    }
+    if piece.total_len > 0 {
         bare::<SOURCE>(moved, piece);
     }
+}
+
+/// Goes on behind `piece`, to all the rest of the call; `false` if that is nothing.
+#[inline(always)]
+fn next(piece: &mut Piece) -> bool {
+    piece.pos += u64::from(piece.total_len);
+    piece.skip += piece.total_len;
+    piece.total_len = piece.fragment.saturating_sub(piece.skip);
+    piece.flags = data_flag::CONTINUED;
+    piece.total_len > 0
 }
 
 /// Copies at most [`WINDOW`] bytes; sets whether the head ended in them and what follows is not
@@ -344,7 +354,10 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         let data = &raw mut (*sample).data;
         (data, &raw mut (*data).head_len, &raw mut (*sample).slack)
     };
-    let want = bounded::<MOST>(&raw const piece.want);
+    // VERIFIER: first, so that nothing of it is remembered in the states that follow.
+    // SAFETY: within the reserved sample.
+    unsafe { header::<SOURCE>(data, moved, piece, piece.flags) };
+    let Some(want) = at_most::<MOST>(&raw const piece.want) else { return entry.discard(0) };
     let copied = if ROOM == MOST {
         let base = if layout::<SOURCE>(moved) == Layout::Pieces {
             read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
@@ -359,37 +372,40 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
     // with what it implies for the value.
     // SAFETY: within the reserved sample.
     unsafe { head_len.write_volatile(copied) };
-    let mut flags = piece.flags;
-    if bounded::<MOST>(head_len) < bounded::<MOST>(&raw const piece.want) {
-        flags |= data_flag::UNREADABLE;
+    let Some(copied) = at_most::<MOST>(head_len) else { return entry.discard(0) };
+    // SAFETY: a member of a live struct. VERIFIER: read anew, so that `copied` learns nothing from it.
+    if copied < unsafe { (&raw const piece.want).read_volatile() } {
+        // SAFETY: within the reserved sample.
+        unsafe { (*data).flags |= data_flag::UNREADABLE };
         maps::count(Counter::Unreadable);
     }
     let mut ended = false;
     if look {
-        let end = scan::blank_line::<MOST>(content, bounded::<MOST>(head_len) as usize);
+        let end = scan::blank_line::<MOST>(content, copied as usize);
         // SAFETY: within the reserved sample.
         let end = unsafe { forget(slack, end as u64) } as usize;
         // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
         let next = end & (MOST - 1);
         ended = end != 0;
-        if ended && next != 0 && next + 8 <= bounded::<MOST>(head_len) as usize {
+        // SAFETY: within the reserved sample.
+        let copied = unsafe { head_len.read_volatile() } as usize;
+        if ended && next != 0 && next + 8 <= copied {
             // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
             let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
             ended = !scan::begins_message(first);
         }
     }
-    // SAFETY: within the reserved sample.
-    unsafe { header::<SOURCE>(data, moved, piece, flags) };
     emit::submit(entry);
     piece.ended = u32::from(ended);
 }
 
-/// A length at `word`, at most `MOST`. VERIFIER: it knows only that bound of it.
+/// A length at `word`, which is at most `MOST`. VERIFIER: it knows that bound afterwards and nothing
+/// else; a value that were larger ends the program instead of being followed with another length.
 #[inline(always)]
-fn bounded<const MOST: usize>(word: *const u32) -> u32 {
+fn at_most<const MOST: usize>(word: *const u32) -> Option<u32> {
     // SAFETY: called with members of live structs.
     let value = unsafe { word.read_volatile() };
-    if value > MOST as u32 { MOST as u32 } else { value }
+    if value > MOST as u32 { None } else { Some(value) }
 }
 
 /// A record without content.
@@ -457,7 +473,7 @@ fn gather<const MOST: usize>(
     let mut at = 0;
     while at < PIECES {
         // SAFETY: the caller's slack.
-        done = unsafe { forget(slack, done) };
+        (done, skip) = unsafe { (forget(slack, done), forget(slack, skip)) };
         if done >= u64::from(want) || at as u32 >= moved.count {
             break;
         }
@@ -473,9 +489,11 @@ fn gather<const MOST: usize>(
         if len > left {
             len = left;
         }
+        // SAFETY: the caller's slack.
+        let len = unsafe { forget(slack, len) };
         // VERIFIER: place and length are each at most `MOST`, the room is twice that.
         if len > MOST as u64 {
-            len = MOST as u64;
+            break;
         }
         let place = done as usize & (MOST - 1);
         let source = base.wrapping_add(before) as *const _;

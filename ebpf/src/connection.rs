@@ -116,6 +116,7 @@ fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
         maps::count(Counter::ConnectionsFull);
         return;
     }
+    maps::count(Counter::ConnectionsAdded);
     if kernel::read::<u16>(socket.sk, offset!(sock_family)) == Some(family::UNIX) {
         // A full table only means that the agent sees this socket's end later, by idleness.
         let _ = UNIX_FDS.insert(unix_key(tgid, fd), socket.sk, 0);
@@ -143,7 +144,9 @@ pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value, still in the map.
         unsafe { close(&*connection, cause, errno) };
-        let _ = CONNECTIONS.remove(sk);
+        if CONNECTIONS.remove(sk).is_ok() {
+            maps::count(Counter::ConnectionsRemoved);
+        }
     }
 }
 
@@ -199,7 +202,10 @@ pub fn open(connection: &mut Connection, sk: u64) {
     let open = entry.as_mut_ptr();
     // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
     unsafe {
-        core::ptr::write_bytes(open.cast::<u64>(), 0, size_of::<Open>() / 8);
+        for word in 0..size_of::<Open>() / 8 {
+            // Volatile, or it became a call that fills byte by byte.
+            open.cast::<u64>().add(word).write_volatile(0);
+        }
         (*open).kind = Kind::Open as u8;
         (*open).role = role;
         (*open).flags = if joined { open_flag::JOINED } else { 0 };

@@ -4,10 +4,11 @@ use std::{
     fs,
     os::unix::net::UnixDatagram,
     path::PathBuf,
-    process::{Command, Stdio},
-    time::Duration,
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -36,11 +37,17 @@ pub fn binary() -> PathBuf {
 pub struct Agent {
     process: Running,
     folder: TempDir,
+    /// From its start until it said that it is ready.
+    pub ready_after: Duration,
 }
 
 /// What an agent has left.
 pub struct Done {
+    pub status: ExitStatus,
     pub spans: Vec<Span>,
+    /// Lines of metrics, as the file holds them.
+    pub metrics: Vec<Value>,
+    pub stdout: String,
     /// What it said on standard error, the books at the end.
     pub log: String,
 }
@@ -52,14 +59,53 @@ impl Done {
     /// If there is none.
     #[must_use]
     pub fn requests(&self) -> [u64; 4] {
-        let line = self.log.lines().find(|line| line.starts_with("remora: requests ")).unwrap();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |word: &str| {
-            let at = words.iter().position(|w| *w == word).unwrap();
-            words[at + 1].parse().unwrap()
-        };
-        [after("requests"), after("spans"), after("sampled_out"), after("lost")]
+        books(&self.log, "requests ", ["requests", "spans", "sampled_out", "lost"])
     }
+
+    /// How many requests were lost for this reason.
+    ///
+    /// # Panics
+    /// If there are no books.
+    #[must_use]
+    pub fn lost(&self, reason: &str) -> u64 {
+        let line = self.log.lines().find(|line| line.starts_with("remora: requests ")).unwrap();
+        let count = line.split([' ', '=']).skip_while(|&word| word != reason).nth(1);
+        count.map_or(0, |count| count.parse().expect("a number"))
+    }
+
+    /// The line of the books about spans that went to `otlp` or `file`: `(accepted, exported, dropped)`.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn exported_to(&self, destination: &str) -> [u64; 3] {
+        let start = format!("traces to {destination}: ");
+        books(&self.log, &start, ["accepted", "exported", "dropped"])
+    }
+}
+
+/// The numbers behind `words` in the line of the books that starts so.
+fn books<const N: usize>(log: &str, start: &str, words: [&str; N]) -> [u64; N] {
+    let start = format!("remora: {start}");
+    let line = log.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{log}"));
+    let said: Vec<&str> = line.split_whitespace().collect();
+    words.map(|word| {
+        let at = said.iter().position(|&said| said == word).expect("a word of the books");
+        said[at + 1].parse().expect("a number")
+    })
+}
+
+/// The binary with its variables as a test wants them: none of the caller's.
+#[must_use]
+pub fn command() -> Command {
+    let mut remora = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with("OTEL_") || name.starts_with("REMORA_") || name == "RUST_LOG" {
+            remora.env_remove(name);
+        }
+    }
+    remora
 }
 
 impl Agent {
@@ -74,33 +120,46 @@ impl Agent {
         Self::start("run", &all)
     }
 
-    /// Any command with outputs added; returns when it is attached.
+    /// Any command, with spans in a file; returns when it is attached.
     ///
     /// # Panics
     /// If it does not get that far.
     #[must_use]
-    pub fn start(command: &str, arguments: &[String]) -> Self {
+    pub fn start(name: &str, arguments: &[String]) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let mut remora = command();
+        remora.arg(name).arg("--otlp-file").arg(folder.path().join("spans")).args(arguments);
+        Self::launch(&mut remora, folder)
+    }
+
+    /// A command with just these arguments; returns when it is attached.
+    ///
+    /// # Panics
+    /// If it does not get that far.
+    #[must_use]
+    pub fn bare(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        Self::launch(command().args(arguments), folder)
+    }
+
+    fn launch(remora: &mut Command, folder: TempDir) -> Self {
         let socket = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(patience())).expect("a time-out");
-        let log = fs::File::create(folder.path().join("log")).expect("a file");
-        let mut remora = Command::new(binary());
-        remora.arg(command).arg("--otlp-file").arg(folder.path().join("spans"));
-        remora.args(["--print", "none"]).args(arguments);
-        remora.env("NOTIFY_SOCKET", folder.path().join("notify")).stderr(Stdio::from(log));
-        for variable in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "RUST_LOG"] {
-            remora.env_remove(variable);
-        }
-        let process = Running::start(&mut remora);
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
+        let file = |name| Stdio::from(fs::File::create(folder.path().join(name)).expect("a file"));
+        remora.env("NOTIFY_SOCKET", folder.path().join("notify"));
+        let start = Instant::now();
+        let process = Running::start_unread(remora.stdout(file("stdout")).stderr(file("log")));
+        let mut agent = Self { process, folder, ready_after: Duration::ZERO };
         let mut message = [0; 1024];
-        match socket.recv(&mut message) {
-            Ok(len) if message[..len].starts_with(b"READY=1") => {}
-            other => panic!(
-                "not ready: {other:?}\n{}",
-                fs::read_to_string(folder.path().join("log")).unwrap_or_default()
-            ),
+        loop {
+            match socket.recv(&mut message) {
+                Ok(len) if message[..len].starts_with(b"READY=1") => break,
+                Err(_) if start.elapsed() < patience() && !agent.process.has_ended() => {}
+                other => panic!("not ready: {other:?}\n{}", agent.log()),
+            }
         }
-        Self { process, folder }
+        agent.ready_after = start.elapsed();
+        agent
     }
 
     #[must_use]
@@ -108,26 +167,71 @@ impl Agent {
         self.process.pid()
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Its standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.read("stdout")
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.read("log")
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn signal(&self, signal: i32) {
+        self.process.signal(signal);
+    }
+
+    /// Ends it as Ctrl-C does. What its targets did last is seen for certain only if they have ended:
+    /// a peer may have a thread's bytes before the thread's call returns, which is when it is seen.
     #[must_use]
     pub fn stop(self) -> Done {
-        // What the traced threads did last is in the ring by now: programs run in their calls.
+        // Long enough for a thread whose answer is there to return from its call, nearly always.
         std::thread::sleep(Duration::from_millis(50));
         self.process.signal(libc::SIGINT);
         self.ended()
     }
 
-    /// Waits until it ends by itself.
+    /// As [`Agent::stop`], without reading the spans: `spans` of the result is empty, the number of
+    /// spans in the file comes with it. For files of hundreds of megabytes.
     ///
     /// # Panics
     /// If it fails.
     #[must_use]
-    pub fn ended(mut self) -> Done {
+    pub fn stop_and_count(mut self) -> (Done, u64) {
+        self.process.signal(libc::SIGINT);
         let status = self.process.wait();
-        let log = fs::read_to_string(self.folder.path().join("log")).expect("a log");
+        let log = self.log();
         assert!(status.success(), "{status}\n{log}");
-        let spans = spans::read(&self.folder.path().join("spans"));
-        Done { spans, log }
+        let file = self.folder.path().join("spans");
+        let (count, metrics) = spans::count(&file);
+        (Done { status, spans: Vec::new(), metrics, stdout: self.stdout(), log }, count)
+    }
+
+    /// Waits until it ends by itself, well.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    pub fn ended(self) -> Done {
+        let done = self.ended_anyhow();
+        assert!(done.status.success(), "{}\n{}", done.status, done.log);
+        done
+    }
+
+    /// Waits until it ends by itself.
+    #[must_use]
+    pub fn ended_anyhow(mut self) -> Done {
+        let status = self.process.wait();
+        let file = self.folder.path().join("spans");
+        let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
+        Done { status, spans, metrics, stdout: self.stdout(), log: self.log() }
     }
 
     /// Ends it without a chance to clean up.

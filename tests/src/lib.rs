@@ -1,7 +1,21 @@
 //! Harness of the end-to-end tests: starts the agent and real programs, reads the spans, compares
 //! them with an oracle. Whatever a test starts it ends, by pid, also when it fails.
+//!
+//! Load and outages last some seconds. Where the variable `REMORA_TEST_LONG` is set they last 30.
 
+pub mod address;
 pub mod agent;
+pub mod backend;
+pub mod client;
+pub mod collector;
+pub mod conversation;
+pub mod curl;
+pub mod kernel_objects;
+pub mod nginx;
+pub mod oracle;
+pub mod plan;
 pub mod process;
+pub mod programs;
 pub mod skip;
 pub mod spans;
+pub mod wrk;

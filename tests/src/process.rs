@@ -27,6 +27,8 @@ pub fn patient(native: Duration) -> Duration {
 pub struct Running {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
+    /// Its number may be another's by now.
+    reaped: bool,
 }
 
 impl Running {
@@ -36,12 +38,19 @@ impl Running {
     /// If it cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self::start_unread(command.stdout(Stdio::piped()))
+    }
+
+    /// Starts `command` with its standard output where the caller wants it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_unread(command: &mut Command) -> Self {
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdout = child.stdout.take().map(BufReader::new);
-        Self { child, stdout }
+        Self { child, stdout, reaped: false }
     }
 
     #[must_use]
@@ -69,6 +78,15 @@ impl Running {
         writeln!(stdin, "{line}").expect("the program reads");
     }
 
+    /// Writes `text` to its standard input, which the caller has piped, and closes that.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn give(&mut self, text: &str) {
+        let mut stdin = self.child.stdin.take().expect("piped");
+        stdin.write_all(text.as_bytes()).expect("the program reads");
+    }
+
     /// The rest of its standard output, when it has ended well.
     ///
     /// # Panics
@@ -81,10 +99,21 @@ impl Running {
         text
     }
 
-    /// Sends a signal.
+    /// Sends a signal, if it was not seen to end.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: no memory is involved; the child is not reaped yet, so the pid is its own.
-        unsafe { libc::kill(self.child.id() as i32, signal) };
+        if !self.reaped {
+            // SAFETY: no memory is involved; the child is not reaped yet, so the pid is its own.
+            unsafe { libc::kill(self.child.id() as i32, signal) };
+        }
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// Never: it is a child of ours.
+    pub fn has_ended(&mut self) -> bool {
+        self.reaped = self.child.try_wait().expect("a child of ours").is_some();
+        self.reaped
     }
 
     /// Waits for its end.
@@ -97,6 +126,7 @@ impl Running {
             status = self.child.try_wait().expect("a child of ours");
             status.is_some()
         });
+        self.reaped = true;
         status.expect("just seen")
     }
 }
@@ -119,6 +149,13 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < patience(), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// How long something lasts that takes its time: `short` in a usual run, `long` where the variable
+/// `REMORA_TEST_LONG` is set.
+#[must_use]
+pub fn lasting(short: Duration, long: Duration) -> Duration {
+    if std::env::var_os("REMORA_TEST_LONG").is_some() { long } else { short }
 }
 
 /// A port that is free now.

@@ -1,6 +1,11 @@
 //! Reads OTLP/JSON lines back into something tests can compare.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -62,7 +67,15 @@ impl Span {
 /// If a line is not what the format demands.
 #[must_use]
 pub fn read(file: &Path) -> Vec<Span> {
-    let text = fs::read_to_string(file).unwrap_or_default();
+    parse(&fs::read_to_string(file).unwrap_or_default())
+}
+
+/// Every span of these lines, in their order.
+///
+/// # Panics
+/// If a line is not what the format demands.
+#[must_use]
+pub fn parse(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     for line in text.lines() {
         let request: Value = serde_json::from_str(line).expect("a JSON object a line");
@@ -85,6 +98,62 @@ pub fn read(file: &Path) -> Vec<Span> {
         }
     }
     spans
+}
+
+/// Lines of metrics.
+///
+/// # Panics
+/// If a line is not what the format demands.
+#[must_use]
+pub fn metrics(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines = text.lines().filter(|line| line.starts_with(METRICS));
+    lines.map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+const METRICS: &str = r#"{"resourceMetrics""#;
+
+/// How many spans there are in a file that is too long to be read as [`read`] does, and its metrics.
+///
+/// # Panics
+/// If the file cannot be read.
+#[must_use]
+pub fn count(file: &Path) -> (u64, Vec<Value>) {
+    // Only spans have a kind; in a value the quote would be escaped.
+    const KIND: &[u8] = br#","kind":"#;
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(file).expect("a file"));
+    let (mut line, mut count, mut metrics) = (Vec::new(), 0, Vec::new());
+    while reader.read_until(b'\n', &mut line).expect("readable") > 0 {
+        if line.starts_with(METRICS.as_bytes()) {
+            metrics.push(serde_json::from_slice(&line).expect("a JSON object a line"));
+        } else {
+            count += memchr::memmem::find_iter(&line, KIND).count() as u64;
+        }
+        line.clear();
+    }
+    (count, metrics)
+}
+
+/// How many measurements the histogram `name` has in the last collection that holds it; cumulative.
+#[must_use]
+pub fn measurements(metrics: &[Value], name: &str) -> u64 {
+    let counts = |request: &Value| {
+        let mut counts = None;
+        for group in array(request, "resourceMetrics") {
+            for metric in array(group, "scopeMetrics").flat_map(|scope| array(scope, "metrics")) {
+                if metric["name"] == name {
+                    let points = ["histogram", "exponentialHistogram"]
+                        .map(|kind| array(&metric[kind], "dataPoints"));
+                    for point in points.into_iter().flatten() {
+                        let count: u64 = string(point, "count").parse().expect("a number");
+                        *counts.get_or_insert(0) += count;
+                    }
+                }
+            }
+        }
+        counts
+    };
+    metrics.iter().rev().find_map(counts).unwrap_or(0)
 }
 
 fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

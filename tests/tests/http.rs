@@ -2,83 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use remora_tests::{
     agent::Agent,
-    process::{Running, children, free_port, listening, output, until},
+    nginx::Nginx,
+    process::until,
+    programs::target,
     skip,
     spans::{CLIENT, SERVER, Span},
 };
-use tempfile::TempDir;
-
-fn target(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("targets").join(name)
-}
-
-/// nginx in a folder of its own: one worker, an access log with sizes.
-struct Nginx {
-    process: Running,
-    port: u16,
-    folder: TempDir,
-}
-
-impl Nginx {
-    fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let port = free_port();
-        let root = folder.path().display();
-        fs::write(folder.path().join("big"), vec![b'b'; 20_000]).unwrap();
-        let config = format!(
-            "worker_processes 1; daemon off; pid {root}/pid; error_log {root}/error.log;
-             events {{ worker_connections 512; }}
-             http {{
-               log_format oracle '$request_method $uri $status $content_length $body_bytes_sent';
-               access_log {root}/access.log oracle;
-               keepalive_requests 1000000000; large_client_header_buffers 8 16k;
-               client_body_temp_path {root}/body;
-               server {{
-                 listen 127.0.0.1:{port};
-                 location /small {{ return 200 'hello'; }}
-                 location /nothing {{ return 204; }}
-                 location /quiet {{ access_log off; return 200 'hello'; }}
-                 location /big {{ root {root}; }}
-               }}
-             }}"
-        );
-        fs::write(folder.path().join("nginx.conf"), config).unwrap();
-        let conf = folder.path().join("nginx.conf");
-        let process = Running::start(Command::new("nginx").arg("-c").arg(conf));
-        listening(port);
-        until("the worker", || !children(process.pid()).unwrap().is_empty());
-        Self { process, port, folder }
-    }
-
-    fn pids(&self) -> Vec<u32> {
-        let mut pids = children(self.process.pid()).unwrap();
-        pids.push(self.process.pid());
-        pids
-    }
-
-    fn log(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // The master takes its worker along, if it is asked and not killed.
-        self.process.signal(libc::SIGTERM);
-        self.process.wait();
-    }
-}
 
 /// How often each line occurs.
 fn tally<T: Ord>(lines: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
@@ -98,7 +35,7 @@ fn nginx_and_a_python_client_agree_with_access_log_and_stopwatch() {
     }
     let nginx = Nginx::start();
     let mut client = Command::new("python3");
-    client.arg(target("client.py")).arg(nginx.port.to_string()).stdin(Stdio::piped());
+    client.arg(target("client.py")).arg(nginx.port().to_string()).stdin(Stdio::piped());
     let mut python = client.stdout(Stdio::piped()).spawn().unwrap();
     let mut pids = nginx.pids();
     pids.push(python.id());
@@ -150,45 +87,6 @@ fn nginx_and_a_python_client_agree_with_access_log_and_stopwatch() {
     assert_eq!((requests, exported, lost), (120, 120, 0), "{}", done.log);
 }
 
-#[test]
-fn client_spans_of_a_threaded_service_lie_under_their_own_server_span() {
-    if skip::without_root() || skip::without(&["python3"]) {
-        return;
-    }
-    let mut chain = Command::new("python3");
-    let mut chain = Running::start(chain.arg(target("chain.py")).stdin(Stdio::piped()));
-    let port: u16 = chain.line().parse().unwrap();
-    let agent = Agent::on(&[chain.pid()], &[]);
-    let threads: Vec<_> = (0..16)
-        .map(|thread| {
-            std::thread::spawn(move || {
-                for order in 0..5 {
-                    get(port, &format!("/order/{thread}x{order}"));
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
-    let done = agent.stop();
-    let servers: BTreeMap<&str, &Span> =
-        of_kind(&done.spans, SERVER).map(|span| (&*span.span_id, span)).collect();
-    let mut under = 0;
-    for span in of_kind(&done.spans, CLIENT) {
-        let parent = span.parent.as_deref().unwrap_or_else(|| panic!("no parent: {span:?}"));
-        let parent = servers[parent];
-        let order = |span: &Span| {
-            let line = span.line();
-            let path = line.split(' ').nth(1).unwrap().to_owned();
-            path.rsplit(['/', '-']).next().unwrap().to_owned()
-        };
-        assert_eq!(order(span), order(parent));
-        assert_eq!(span.trace_id, parent.trace_id);
-        under += 1;
-    }
-    assert_eq!(under, 16 * 5 * 2, "{}", done.log);
-    assert_eq!(done.requests(), [16 * 5 * 5, 16 * 5 * 5, 0, 0], "{}", done.log);
-}
-
 /// A request by hand; returns the whole answer.
 fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -199,60 +97,12 @@ fn get(port: u16, path: &str) -> String {
 }
 
 #[test]
-fn every_request_that_wrk_counts_is_in_the_books() {
-    if skip::without_root() || skip::without(&["nginx", "wrk"]) {
-        return;
-    }
-    let nginx = Nginx::start();
-    // An agent that is not built for release and has two cores with nginx, wrk and whoever else may
-    // fall behind; the ring takes it. The default size is for releases.
-    let agent = Agent::on(&nginx.pids(), &["--ring-size", "128MiB"]);
-    let seconds = std::env::var("REMORA_WRK_SECONDS").unwrap_or_else(|_| "3".into());
-    let url = format!("http://127.0.0.1:{}/quiet", nginx.port);
-    let text = output(Command::new("wrk").args(["-t1", "-c64", "-d", &seconds, &url]));
-    let counted: u64 = text
-        .lines()
-        .find(|line| line.contains("requests in"))
-        .and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap();
-    let done = agent.stop();
-    let [requests, exported, _, lost] = done.requests();
-    // wrk does not count what it has sent and does not wait for any more.
-    assert!((counted..=counted + 64).contains(&requests), "{counted} and\n{}", done.log);
-    assert_eq!((exported, lost), (requests, 0), "{}", done.log);
-    assert_eq!(done.spans.len() as u64, exported);
-}
-
-#[test]
-fn a_killed_agent_leaves_nothing_behind_and_its_target_serves_on() {
-    if skip::without_root() || skip::without(&["nginx", "wrk"]) {
-        return;
-    }
-    let programs = || -> Vec<u32> {
-        aya::programs::loaded_programs().filter_map(|p| p.ok()).map(|p| p.id()).collect()
-    };
-    let before = programs();
-    let new = |ids: Vec<u32>| ids.into_iter().filter(|id| !before.contains(id)).collect::<Vec<_>>();
-    let nginx = Nginx::start();
-    let url = format!("http://127.0.0.1:{}/quiet", nginx.port);
-    let agent = Agent::on(&nginx.pids(), &[]);
-    let ours = new(programs());
-    assert!(!ours.is_empty());
-    let wrk = Running::start(Command::new("wrk").args(["-t1", "-c16", "-d3", &url]));
-    std::thread::sleep(Duration::from_millis(1000));
-    agent.kill();
-    let text = wrk.finish();
-    assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
-    until("the kernel to free the programs", || programs().iter().all(|id| !ours.contains(id)));
-}
-
-#[test]
 fn exec_misses_nothing_of_a_command_and_ends_as_it_ends() {
     if skip::without_root() || skip::without(&["nginx", "curl", "sh"]) {
         return;
     }
     let nginx = Nginx::start();
-    let url = format!("http://127.0.0.1:{}/small", nginx.port);
+    let url = nginx.url("/small");
     let script = format!("curl -s {url} && curl -s {url}; curl -s {url}");
     let arguments = ["--service-name", "visitor", "--", "sh", "-c", &script].map(str::to_owned);
     let done = Agent::start("exec", &arguments).ended();
@@ -267,7 +117,7 @@ fn a_connection_that_was_open_before_is_joined() {
         return;
     }
     let nginx = Nginx::start();
-    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).unwrap();
     let mut ask = |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
@@ -292,7 +142,7 @@ fn pipelined_split_and_continued_requests_are_told_apart() {
     }
     let nginx = Nginx::start();
     let agent = Agent::on(&nginx.pids(), &[]);
-    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).unwrap();
     stream.set_nodelay(true).unwrap();
     // Twenty at once.
     let burst: String =
@@ -344,8 +194,8 @@ fn an_unselected_process_has_no_spans() {
     }
     let (selected, other) = (Nginx::start(), Nginx::start());
     let agent = Agent::on(&selected.pids(), &[]);
-    get(other.port, "/small/other");
-    get(selected.port, "/small/selected");
+    get(other.port(), "/small/other");
+    get(selected.port(), "/small/selected");
     let done = agent.stop();
     let lines: Vec<String> = done.spans.iter().map(Span::line).collect();
     assert_eq!(lines, ["GET /small/selected 200"], "{}", done.log);

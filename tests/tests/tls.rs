@@ -1,31 +1,15 @@
 //! HTTPS of programs nobody changed: plaintext comes from their OpenSSL, ciphertext is not copied.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
 use remora_tests::{
     agent::Agent,
     process::{Running, free_port, listening, output},
+    programs::{certificate, target},
     skip,
     spans::{CLIENT, SERVER, Span},
 };
 use tempfile::TempDir;
-
-fn target(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("targets").join(name)
-}
-
-/// A certificate for this test alone: `cert.pem`, `key.pem`.
-fn certificate(folder: &Path) {
-    let file = |name: &str| folder.join(name).into_os_string();
-    output(
-        Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=t"])
-            .args(["-keyout".into(), file("key.pem"), "-out".into(), file("cert.pem")]),
-    );
-}
 
 fn curl(url: &str, count: usize) -> Vec<String> {
     let urls = vec![url; count];

@@ -65,7 +65,7 @@ impl Lab {
         let mut programs = Programs::attach(&options).unwrap();
         let (targets, control, _verdicts) = programs.shared().unwrap();
         let reader = programs.reader().unwrap();
-        let tls = Some(TlsSources::new(&programs).unwrap());
+        let tls = Some(TlsSources::new(&mut programs).unwrap());
         Self { tls, programs, targets, control, reader, seen: Seen::default() }
     }
 

@@ -95,7 +95,7 @@ impl TlsSources {
     /// # Errors
     /// [`UprobeError::Unsupported`]: this kernel has no such probes and the feature is off; any other
     /// should not happen. Plaintext of sockets is seen in both cases.
-    pub fn new(programs: &Programs) -> Result<Self, UprobeError> {
+    pub fn new(programs: &mut Programs) -> Result<Self, UprobeError> {
         Ok(Self {
             uprobes: programs.uprobes()?,
             files: HashMap::new(),

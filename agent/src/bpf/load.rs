@@ -18,6 +18,7 @@ use super::{
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
     uprobe::{UprobeError, Uprobes},
+    usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
 
 /// The kernel object, built from `ebpf/` by the build script.
@@ -44,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { doors: Door::ALL.to_vec(), ring_bytes: 8 << 20, max_connections: 16384 }
+        Self { doors: Door::ALL.to_vec(), ring_bytes: 4 << 20, max_connections: 16384 }
     }
 }
 
@@ -107,6 +108,9 @@ pub struct Programs {
     counters: PerCpuArray<MapData, u64>,
     /// All maps by name, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
+    /// Programs that were loaded later, by name.
+    probes: Vec<(&'static str, OwnedFd)>,
+    max_connections: u32,
 }
 
 impl Programs {
@@ -133,7 +137,15 @@ impl Programs {
                 map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
             let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
                 .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
-            return Ok(Self { ebpf, door, refusals: refused, counters, maps });
+            return Ok(Self {
+                ebpf,
+                door,
+                refusals: refused,
+                counters,
+                maps,
+                probes: Vec::new(),
+                max_connections: options.max_connections,
+            });
         }
         Err(LoadError::NoDoor(refused))
     }
@@ -181,20 +193,55 @@ impl Programs {
     ///
     /// # Errors
     /// [`UprobeError::Unsupported`] if the kernel has no such probes, else what it refused.
-    pub fn uprobes(&self) -> Result<Uprobes, UprobeError> {
-        Uprobes::load(OBJECT, &self.maps)
+    pub fn uprobes(&mut self) -> Result<Uprobes, UprobeError> {
+        let uprobes = Uprobes::load(OBJECT, &self.maps)?;
+        self.probes = uprobes.programs().map_err(UprobeError::Unsupported)?;
+        Ok(uprobes)
     }
 
     /// What the kernel side gave up on so far.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn drops(&self) -> Result<[(Counter, u64); Counter::COUNT as usize], MapError> {
-        let mut drops = Counter::ALL.map(|counter| (counter, 0));
+    pub fn drops(&self) -> Result<[(Counter, u64); Counter::DROPS.len()], MapError> {
+        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
         for (counter, total) in &mut drops {
-            *total = self.counters.get(&(*counter as u32), 0)?.iter().sum();
+            *total = self.count(*counter)?;
         }
         Ok(drops)
+    }
+
+    fn count(&self, counter: Counter) -> Result<u64, MapError> {
+        Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    }
+
+    /// What maps and programs use.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn usage(&self) -> io::Result<KernelUsage> {
+        let held = || {
+            let added = self.count(Counter::ConnectionsAdded)?;
+            Ok::<_, MapError>(added.saturating_sub(self.count(Counter::ConnectionsRemoved)?))
+        };
+        let map = |(name, fd): &(String, OwnedFd)| {
+            let fill = match name.as_str() {
+                "CONNECTIONS" => {
+                    Some((held().map_err(io::Error::other)?, u64::from(self.max_connections)))
+                }
+                _ => None,
+            };
+            Ok(MapUsage { name: name.clone(), bytes: usage::map_bytes(fd.as_fd())?, fill })
+        };
+        let probes = self.probes.iter().map(|(name, fd)| usage::program(name, fd.as_fd()));
+        let loaded = self.ebpf.programs().filter_map(|(name, program)| {
+            let fd = program.fd().ok()?; // only the chosen door's programs are loaded
+            Some(usage::program(name, fd.as_fd()))
+        });
+        let mut programs: Vec<ProgramUsage> = loaded.chain(probes).collect::<io::Result<_>>()?;
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        let maps = self.maps.iter().map(map).collect::<io::Result<_>>()?;
+        Ok(KernelUsage { maps, programs })
     }
 }
 

@@ -4,13 +4,17 @@
 mod btf;
 mod doors;
 mod load;
+mod process;
 mod ring;
 mod shared;
 mod uprobe;
+mod usage;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
 pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
+pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};

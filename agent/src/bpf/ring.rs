@@ -3,14 +3,14 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
 
-use super::shared::ControlWords;
+use super::shared::{ControlWords, RingPositions};
 
 /// How long records may wait in the ring while there is traffic.
 pub const PERIOD: Duration = Duration::from_millis(10);
@@ -50,6 +50,9 @@ pub struct Reader {
     epoll: OwnedFd,
     waker: Waker,
     last_record: Instant,
+    positions: RingPositions,
+    /// Most bytes that waited at once, since somebody asked.
+    peak: u64,
 }
 
 impl Reader {
@@ -76,7 +79,10 @@ impl Reader {
                 return Err(io::Error::last_os_error());
             }
         }
-        Ok(Self { ring, epoll, waker, last_record: Instant::now() })
+        // SAFETY: `ring` is open and lives through the call.
+        let fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
+        let positions = RingPositions::new(fd)?;
+        Ok(Self { ring, epoll, waker, last_record: Instant::now(), positions, peak: 0 })
     }
 
     /// A handle that ends waits.
@@ -87,6 +93,7 @@ impl Reader {
 
     /// Hands every record that is in the ring now to `take`, at most `most`; returns how many.
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
+        self.peak = self.peak.max(self.positions.waiting());
         let mut count = 0;
         while count < most
             && let Some(item) = self.ring.next()
@@ -98,6 +105,11 @@ impl Reader {
             self.last_record = Instant::now();
         }
         count
+    }
+
+    /// Most bytes that waited in the ring at once since this was last asked.
+    pub fn take_peak(&mut self) -> u64 {
+        std::mem::take(&mut self.peak)
     }
 
     /// Waits until there may be records again, somebody woke us, or a period passed.

@@ -10,7 +10,7 @@ use std::{
 
 use remora_common::control::{Control, VERDICT_SLOTS, verdict, verdict_slot};
 
-/// A mapping of a `BPF_F_MMAPABLE` array's values.
+/// A mapping of a `BPF_F_MMAPABLE` array's values, or of a ring's positions.
 #[derive(Debug)]
 struct Mapping {
     start: NonNull<u8>,
@@ -24,15 +24,19 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        Self::at(map, 0, len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    fn at(map: BorrowedFd<'_>, offset: usize, len: usize, protection: i32) -> io::Result<Self> {
         // SAFETY: a fresh mapping of a descriptor that is open for the call.
         let start = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len,
-                libc::PROT_READ | libc::PROT_WRITE,
+                protection,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
-                0,
+                offset as libc::off_t,
             )
         };
         if start == libc::MAP_FAILED {
@@ -128,5 +132,36 @@ impl Verdicts {
         // SAFETY: a slot is below `VERDICT_SLOTS`, so within the mapping, and aligned to 8.
         let word = unsafe { self.0.start.cast::<AtomicU64>().add(slot).as_ref() };
         word.store(verdict(conn_id, mode), Ordering::Release);
+    }
+}
+
+/// How far a ring's producers and its consumer are, to tell how full it is.
+#[derive(Debug)]
+pub(super) struct RingPositions {
+    consumer: Mapping,
+    producer: Mapping,
+}
+
+impl RingPositions {
+    /// A ring's first page is the consumer's, its second the producers' (kernel/bpf/ringbuf.c).
+    pub(super) fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
+        // SAFETY: a plain question.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
+        Ok(Self {
+            consumer: Mapping::at(map, 0, page, libc::PROT_READ)?,
+            producer: Mapping::at(map, page, page, libc::PROT_READ)?,
+        })
+    }
+
+    /// Bytes that wait to be read.
+    pub(super) fn waiting(&self) -> u64 {
+        let position = |mapping: &Mapping| {
+            // SAFETY: the page begins with the position, an aligned word that the kernel side
+            // (kernel or consumer) stores whole.
+            unsafe { mapping.start.cast::<AtomicU64>().as_ref() }.load(Ordering::Relaxed)
+        };
+        let consumed = position(&self.consumer);
+        position(&self.producer).saturating_sub(consumed)
     }
 }

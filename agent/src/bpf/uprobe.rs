@@ -150,6 +150,11 @@ impl Uprobes {
         }
     }
 
+    /// Descriptors of the programs by name.
+    pub(super) fn programs(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+        self.programs.iter().map(|(probe, fd)| Ok((probe.name(), fd.try_clone()?))).collect()
+    }
+
     /// How points are attached.
     #[must_use]
     pub fn kind(&self) -> LinkKind {

@@ -88,6 +88,7 @@ pub(super) fn apply(draft: &mut Draft, path: &str, text: &str) {
 
     let mut kernel = root.section("kernel", &mut reader);
     kernel.set("door", &mut config.kernel.door, &mut reader);
+    kernel.set("run_time", &mut config.kernel.run_time, &mut reader);
     kernel.finish(&mut reader);
 
     if let Some(node) = root.take("resource") {

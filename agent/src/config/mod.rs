@@ -192,7 +192,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { queue: Size::mib(16), connections: 16_384, ring: Size::mib(8) }
+        Self { queue: Size::mib(16), connections: 16_384, ring: Size::mib(4) }
     }
 }
 
@@ -301,11 +301,14 @@ keywords! {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kernel {
     pub door: Door,
+    /// Have the kernel measure the programs' run time, for the agent's own metrics. It then does so
+    /// for every BPF program of the host.
+    pub run_time: bool,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { door: Door::Auto }
+        Self { door: Door::Auto, run_time: false }
     }
 }
 

@@ -192,6 +192,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOff);
     assert_eq!(config.traces, Traces { sampler: Sampler::ParentBasedTraceIdRatio, ratio: 0.25 });
     assert_eq!(config.kernel.door, Door::Tracepoint);
+    assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
     assert_eq!(config.log_level, Some("debug".parse().unwrap()));
 }
@@ -237,7 +238,7 @@ metrics:
   max_series: 100
   idle: 1m
 traces: {sampler: parentbased_traceidratio, ratio: 0.25}
-kernel: {door: tracepoint}
+kernel: {door: tracepoint, run_time: true}
 resource: {deployment.environment.name: test}
 log_level: debug
 ";

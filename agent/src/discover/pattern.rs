@@ -7,8 +7,8 @@ use globset::{GlobBuilder, GlobMatcher};
 /// Longest command name the kernel keeps (`TASK_COMM_LEN` less its terminator).
 const COMM_LEN: usize = 15;
 
-/// A glob: `*` and `?` stay within one path component, `**` crosses them, `{a,b}` and `[a-z]` as
-/// usual. Compared by its text.
+/// A glob: `*` and `?` stand for `/`, too, so that `*/nginx` is any executable of that name; `{a,b}`
+/// and `[a-z]` as usual. Compared by its text.
 #[derive(Clone)]
 pub struct Pattern {
     text: Box<str>,
@@ -66,7 +66,7 @@ impl FromStr for Pattern {
             return Err(error("it is empty".into()));
         }
         let glob = GlobBuilder::new(text)
-            .literal_separator(true)
+            .literal_separator(false)
             .build()
             .map_err(|e| error(e.kind().to_string()))?;
         Ok(Self { text: text.into(), matcher: glob.compile_matcher() })
@@ -102,9 +102,10 @@ mod tests {
             ("python3*", "/usr/bin/python3.11", true),
             ("nginx", "/usr/sbin/nginx-debug", false),
             ("/usr/*/nginx", "/usr/sbin/nginx", true),
-            ("/usr/*", "/usr/sbin/nginx", false),
-            ("/usr/**", "/usr/sbin/nginx", true),
-            ("**/target/{debug,release}/*", "/home/me/shop/target/release/shop", true),
+            ("/usr/*", "/usr/sbin/nginx", true),
+            ("*/nginx", "/usr/sbin/nginx", true),
+            ("*/nginx", "/usr/sbin/nginx-debug", false),
+            ("*/target/{debug,release}/*", "/home/me/shop/target/release/shop", true),
             ("sbin/nginx", "/usr/sbin/nginx", false),
         ];
         for (pattern, exe, expected) in rows {

@@ -14,12 +14,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use object::ReadCache;
 use procfs::{
     ProcResult,
     process::{MMapPath, Process},
 };
 
 use super::sockets::pid;
+use crate::attach::openssl;
 
 /// An implementation of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,13 +70,15 @@ pub struct TlsStack {
 }
 
 const SUPPORTED: &str = "read through its SSL_read and SSL_write";
-const STATIC: &str = "linked into the executable; only libssl.so.3 and libssl.so.1.1 are read";
+const EXPORTED: &str = "linked into the executable, which exports SSL_read and SSL_write";
+const STATIC: &str = "linked into the executable, which does not export SSL_read and SSL_write";
 const NOT_READ: &str = "this library is not read";
 
 /// Looks into processes; remembers what it found out about each executable file.
 #[derive(Debug, Default)]
 pub struct TlsScanner {
-    executables: HashMap<FileId, Vec<TlsKind>>,
+    /// Kinds, and whether their plaintext is seen.
+    executables: HashMap<FileId, Vec<(TlsKind, bool)>>,
 }
 
 /// A file as long as it is not rewritten.
@@ -98,12 +102,13 @@ impl TlsScanner {
         let process = Process::new(pid(tgid))?;
         let exe = process.exe()?;
         let mut found: BTreeMap<(TlsKind, PathBuf), TlsStack> = BTreeMap::new();
-        for kind in self.in_executable(tgid) {
+        for (kind, supported) in self.in_executable(tgid) {
             let reason = match kind {
                 TlsKind::GoCryptoTls | TlsKind::Rustls => NOT_READ,
+                _ if supported => EXPORTED,
                 _ => STATIC,
             };
-            let stack = TlsStack { kind, path: exe.clone(), supported: false, reason };
+            let stack = TlsStack { kind, path: exe.clone(), supported, reason };
             found.insert((kind, exe.clone()), stack);
         }
         for map in process.maps()? {
@@ -125,7 +130,7 @@ impl TlsScanner {
         Ok(stacks)
     }
 
-    fn in_executable(&mut self, tgid: u32) -> Vec<TlsKind> {
+    fn in_executable(&mut self, tgid: u32) -> Vec<(TlsKind, bool)> {
         let Ok(file) = File::open(format!("/proc/{tgid}/exe")) else { return Vec::new() };
         let Ok(metadata) = file.metadata() else { return Vec::new() };
         let id = FileId {
@@ -141,6 +146,8 @@ impl TlsScanner {
             tracing::debug!(pid = tgid, %error, "executable not understood");
             Vec::new()
         });
+        let seen = |kind| kind == TlsKind::OpenSsl && openssl::plan(&ReadCache::new(&file)).is_ok();
+        let kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, seen(kind))).collect();
         if self.executables.len() >= MAX_FILES {
             self.executables.clear();
         }
@@ -270,17 +277,19 @@ mod tests {
     }
 
     #[test]
-    fn node_with_its_own_openssl_is_a_blind_spot() {
+    fn node_is_seen_through_if_it_exports_its_openssl() {
         let program = "console.log('ready'); process.stdin.resume()";
         let Some(node) = Ready::start("node", &["-e", program]) else { return };
         let mut scanner = TlsScanner::default();
-        let spots = scanner.blind_spots(node.0.id()).unwrap();
-        if spots.is_empty() && scanner.stacks(node.0.id()).unwrap().iter().any(|s| s.supported) {
-            return eprintln!("skipped: this node uses the system's OpenSSL");
-        }
-        let found: Vec<_> = spots.iter().map(|spot| (spot.kind, spot.reason)).collect();
-        assert_eq!(found, [(TlsKind::OpenSsl, STATIC)]);
-        assert_eq!(scanner.blind_spots(node.0.id()).unwrap(), spots, "from memory");
+        let stacks = scanner.stacks(node.0.id()).unwrap();
+        let exe = File::open(format!("/proc/{}/exe", node.0.id())).unwrap();
+        let own = openssl::plan(&ReadCache::new(&exe)).is_ok();
+        let found: Vec<_> = stacks.iter().map(|stack| (stack.kind, stack.reason)).collect();
+        // Distributions build node with the system's libssl.so.
+        let expected = if own { EXPORTED } else { SUPPORTED };
+        assert_eq!(found, [(TlsKind::OpenSsl, expected)], "{stacks:?}");
+        assert_eq!(scanner.blind_spots(node.0.id()).unwrap(), []);
+        assert_eq!(scanner.stacks(node.0.id()).unwrap(), stacks, "from memory");
     }
 
     #[test]

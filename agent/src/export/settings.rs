@@ -13,6 +13,10 @@ pub use crate::config::{Compression, Protocol};
 /// more by default. The margin is for their own framing.
 pub const MAX_REQUEST_BYTES: usize = (4 << 20) - (64 << 10);
 
+/// A queue has room for as many requests at least: one that is longer than its queue would never leave,
+/// and few long ones would leave a full queue mostly empty each time the oldest goes.
+const REQUESTS_PER_QUEUE: usize = 8;
+
 /// Where one signal goes and how.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
@@ -36,7 +40,7 @@ pub struct BatchSettings {
     pub max_batch_items: u64,
     /// Whether a backlog may go out in requests of more than `max_batch_items`.
     pub merge_backlog: bool,
-    /// See [`MAX_REQUEST_BYTES`].
+    /// See [`MAX_REQUEST_BYTES`]; less where the queue is small.
     pub max_request_bytes: usize,
 }
 
@@ -97,6 +101,7 @@ impl Settings {
             None => Ok(None),
         };
         let output = &config.output;
+        let queue_bytes = usize::try_from(config.limits.queue.0).unwrap_or(usize::MAX);
         Ok(Self {
             traces: signal(Signal::Traces, &output.otlp.traces)?,
             metrics: signal(Signal::Metrics, &output.otlp.metrics)?,
@@ -108,12 +113,9 @@ impl Settings {
                 schedule_delay: output.batch.delay,
                 max_batch_items: output.batch.max_spans.into(),
                 merge_backlog: output.batch.max_spans == Batch::default().max_spans,
-                max_request_bytes: MAX_REQUEST_BYTES,
+                max_request_bytes: MAX_REQUEST_BYTES.min(queue_bytes / REQUESTS_PER_QUEUE),
             },
-            queue: QueueSettings {
-                max_bytes: usize::try_from(config.limits.queue.0).unwrap_or(usize::MAX),
-                max_spans: None,
-            },
+            queue: QueueSettings { max_bytes: queue_bytes, max_spans: None },
             retry: RetrySettings {
                 initial: Duration::from_millis(500),
                 max: Duration::from_secs(15),

@@ -32,7 +32,7 @@ use self::{
     worker::{Handle, Order},
 };
 use crate::{
-    bpf::{LoadError, Programs},
+    bpf::{self, LoadError, Programs},
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
@@ -199,7 +199,7 @@ impl Agent {
             parts.selection
         );
         for refusal in programs.refusals() {
-            tracing::info!(door = refusal.door.as_str(), error = %short(&refusal.error), "not available");
+            tracing::debug!(door = refusal.door.as_str(), error = %short(&refusal.error), "refused");
         }
         let handle = worker::spawn(programs, parts, exporter.clone())?;
         if let Some(server) = listener {
@@ -213,6 +213,7 @@ impl Agent {
     fn ready(&self) {
         self.handle.settle();
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
+        bpf::give_back_memory();
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "cannot notify the service manager");
         }

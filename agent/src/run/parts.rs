@@ -17,6 +17,7 @@ use crate::{
 /// What the stages are built from.
 pub(super) struct Parts {
     pub(super) kernel: bpf::Options,
+    pub(super) measure_run_time: bool,
     pub(super) assemble: assemble::Limits,
     pub(super) sampler: Sampler,
     pub(super) routes: route::Config,
@@ -68,6 +69,7 @@ impl Parts {
                 ring_bytes,
                 max_connections: config.limits.connections,
             },
+            measure_run_time: config.kernel.run_time,
             assemble: assemble::Limits {
                 max_connections: config.limits.connections as usize,
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),

@@ -1,11 +1,12 @@
 //! The agent's own metrics, under its own resource: the books, the queues, and what it costs.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::worker::Books;
 use crate::{
     accounting::Lost,
     attribute::Value,
+    bpf::KernelUsage,
     discover::Host,
     export::{
         metrics_data::{
@@ -20,6 +21,19 @@ use crate::{
 pub(super) struct Telemetry {
     resource: Arc<Resource>,
     start_unix_ns: u64,
+}
+
+/// What is looked at besides the books.
+pub(super) struct Observed<'a> {
+    pub(super) lanes: &'a [LaneStats],
+    /// Selected processes, and connections that are followed.
+    pub(super) processes: usize,
+    pub(super) connections: usize,
+    pub(super) kernel: KernelUsage,
+    /// Most bytes that waited in the ring since the last time.
+    pub(super) ring_peak: u64,
+    /// Processes by TLS library that is not seen.
+    pub(super) blind_spots: BTreeMap<&'static str, u64>,
 }
 
 /// One value with its attributes.
@@ -45,24 +59,19 @@ impl Telemetry {
         &self,
         now_unix_ns: u64,
         books: &Books,
-        lanes: &[LaneStats],
-        processes: usize,
-        connections: usize,
+        observed: &Observed<'_>,
     ) -> MetricBatch {
+        let Observed { lanes, processes, connections, kernel, ring_peak, blind_spots } = observed;
         let stats = &books.assembled;
         let sum = |name, unit, description, rows: Vec<Row>| {
             self.sum(now_unix_ns, name, unit, description, rows)
         };
-        let gauge = |name: &'static str,
-                     unit: &'static str,
-                     description: &'static str,
-                     rows: Vec<Row>| Metric {
-            name: Cow::Borrowed(name),
-            unit: Cow::Borrowed(unit),
-            description: Cow::Borrowed(description),
-            data: Data::Gauge { points: points(rows, 0, now_unix_ns) },
-        };
-        let reason = |name: &str, count: u64| (vec![("reason", Value::from(name))], int(count));
+        let gauge =
+            |name: &'static str, unit: &'static str, description: &'static str, rows: Vec<Row>| {
+                let data = Data::Gauge { points: points(rows, 0, now_unix_ns) };
+                metric(name, unit, description, data)
+            };
+        let reason = |name: &str, count: u64| labelled("reason", name, int(count));
         let plain = |count: u64| vec![(vec![], int(count))];
         let lane_rows = |value: fn(&LaneStats) -> u64| -> Vec<Row> {
             lanes.iter().map(|lane| (lane_attributes(lane), int(value(lane)))).collect()
@@ -153,14 +162,27 @@ impl Telemetry {
                 "Encoded bytes that wait",
                 lane_rows(|lane| lane.queued_bytes as u64),
             ),
-            gauge("remora.processes", "{process}", "Selected processes", plain(processes as u64)),
+            gauge("remora.processes", "{process}", "Selected processes", plain(*processes as u64)),
             gauge(
                 "remora.connections",
                 "{connection}",
                 "Connections followed",
-                plain(connections as u64),
+                plain(*connections as u64),
+            ),
+            gauge(
+                "remora.tls.blind_spots",
+                "{process}",
+                "Selected processes whose TLS is not seen",
+                blind_spots.iter().map(|(name, n)| labelled("library", name, int(*n))).collect(),
+            ),
+            gauge(
+                "remora.kernel.ring.peak",
+                "By",
+                "Most bytes that waited in the ring at once since the last collection",
+                plain(*ring_peak),
             ),
         ];
+        metrics.extend(self.kernel(now_unix_ns, kernel));
         if let Ok(usage) = procfs::process::Process::myself().and_then(|process| process.stat()) {
             let ticks = procfs::ticks_per_second() as f64;
             let seconds = |ticks_used: u64| Number::Double(ticks_used as f64 / ticks);
@@ -180,6 +202,54 @@ impl Telemetry {
         MetricBatch { resource: Arc::clone(&self.resource), metrics }
     }
 
+    /// Memory and fill of the maps; runs and run time of the programs, where the kernel measures them.
+    fn kernel(&self, now_unix_ns: u64, kernel: &KernelUsage) -> [Metric; 5] {
+        let KernelUsage { maps, programs } = kernel;
+        let gauge = |name, unit, description, rows| {
+            let data = Data::Gauge { points: points(rows, 0, now_unix_ns) };
+            metric(name, unit, description, data)
+        };
+        let map = |name: &str, value| labelled("map", name, value);
+        let filled = maps.iter().filter_map(|map| Some((map.name.as_str(), map.fill?)));
+        let measured = || programs.iter().filter(|program| program.runs > 0);
+        [
+            gauge(
+                "remora.kernel.map.memory",
+                "By",
+                "Memory of the maps",
+                maps.iter().map(|m| map(&m.name, int(m.bytes))).collect(),
+            ),
+            gauge(
+                "remora.kernel.map.entries",
+                "{entry}",
+                "Entries in use",
+                filled.clone().map(|(name, (used, _))| map(name, int(used))).collect(),
+            ),
+            gauge(
+                "remora.kernel.map.max_entries",
+                "{entry}",
+                "Entries that there can be",
+                filled.map(|(name, (_, most))| map(name, int(most))).collect(),
+            ),
+            self.sum(
+                now_unix_ns,
+                "remora.kernel.program.runs",
+                "{run}",
+                "Runs of the programs, while the kernel measures them",
+                measured().map(|p| labelled("program", &p.name, int(p.runs))).collect(),
+            ),
+            self.sum(
+                now_unix_ns,
+                "remora.kernel.program.run_time",
+                "s",
+                "Time that those runs took",
+                measured()
+                    .map(|p| labelled("program", &p.name, Number::Double(p.run_time.as_secs_f64())))
+                    .collect(),
+            ),
+        ]
+    }
+
     fn sum(
         &self,
         now_unix_ns: u64,
@@ -190,9 +260,17 @@ impl Telemetry {
     ) -> Metric {
         let points = points(rows, self.start_unix_ns, now_unix_ns);
         let data = Data::Sum { points, temporality: Temporality::Cumulative, monotonic: true };
-        let (name, unit) = (Cow::Borrowed(name), Cow::Borrowed(unit));
-        Metric { name, unit, description: Cow::Borrowed(description), data }
+        metric(name, unit, description, data)
     }
+}
+
+fn metric(name: &'static str, unit: &'static str, description: &'static str, data: Data) -> Metric {
+    let (name, unit) = (Cow::Borrowed(name), Cow::Borrowed(unit));
+    Metric { name, unit, description: Cow::Borrowed(description), data }
+}
+
+fn labelled(key: &'static str, value: &str, number: Number) -> Row {
+    (vec![(key, Value::from(value))], number)
 }
 
 fn points(rows: Vec<Row>, start_unix_ns: u64, time_unix_ns: u64) -> Vec<NumberPoint> {

@@ -2,9 +2,12 @@
 //! code takes milliseconds that the worker does not have.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap},
     io,
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -20,21 +23,47 @@ pub(super) enum News {
     /// Moves ciphertext outside of probed calls.
     SpeaksTls(u32),
     Gone(u32),
+    /// Answer when all news before this is dealt with.
+    Settle(mpsc::Sender<()>),
+}
+
+/// Selected processes that speak TLS which is not seen, with the libraries that may be why.
+#[derive(Clone, Debug, Default)]
+struct BlindSpots(Arc<Mutex<HashMap<u32, Vec<&'static str>>>>);
+
+impl BlindSpots {
+    fn edit<R>(&self, edit: impl FnOnce(&mut HashMap<u32, Vec<&'static str>>) -> R) -> R {
+        // No edit leaves the map half done.
+        edit(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The thread, if there is TLS to be seen on this kernel.
 pub(super) struct TlsThread {
     news: mpsc::Sender<News>,
     thread: JoinHandle<()>,
+    blind: BlindSpots,
 }
 
 impl TlsThread {
     pub(super) fn spawn(sources: TlsSources) -> io::Result<Self> {
         let (news, inbox) = mpsc::channel();
-        let thread = thread::Builder::new()
-            .name("remora-tls".into())
-            .spawn(move || Attacher { sources, blind: HashSet::new() }.run(&inbox))?;
-        Ok(Self { news, thread })
+        let blind = BlindSpots::default();
+        let attacher = Attacher { sources, blind: blind.clone() };
+        let thread =
+            thread::Builder::new().name("remora-tls".into()).spawn(move || attacher.run(&inbox))?;
+        Ok(Self { news, thread, blind })
+    }
+
+    /// How many selected processes speak TLS that is not seen, by library.
+    pub(super) fn blind_spots(&self) -> BTreeMap<&'static str, u64> {
+        self.blind.edit(|blind| {
+            let mut processes = BTreeMap::new();
+            for library in blind.values().flatten() {
+                *processes.entry(*library).or_insert(0) += 1;
+            }
+            processes
+        })
     }
 
     /// A thread that has panicked hears nothing; plaintext goes on being seen.
@@ -54,7 +83,7 @@ impl TlsThread {
 struct Attacher {
     sources: TlsSources,
     /// Processes whose blind spot was named.
-    blind: HashSet<u32>,
+    blind: BlindSpots,
 }
 
 impl Attacher {
@@ -66,9 +95,10 @@ impl Attacher {
                 Ok(News::Started(tgid)) => self.sources.process_started(tgid),
                 Ok(News::SpeaksTls(tgid)) => self.speaks_tls(tgid),
                 Ok(News::Gone(tgid)) => {
-                    self.blind.remove(&tgid);
+                    self.blind.edit(|blind| blind.remove(&tgid));
                     self.sources.process_gone(tgid);
                 }
+                Ok(News::Settle(done)) => _ = done.send(()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -79,7 +109,7 @@ impl Attacher {
     /// Ciphertext that no probe explains: the library is attached now, or named.
     fn speaks_tls(&mut self, tgid: u32) {
         self.sources.speaks_tls(tgid);
-        if self.sources.sees(tgid) || !self.blind.insert(tgid) {
+        if self.sources.sees(tgid) || self.blind.edit(|blind| blind.contains_key(&tgid)) {
             return;
         }
         let stacks = TlsScanner::default().blind_spots(tgid).unwrap_or_default();
@@ -92,5 +122,9 @@ impl Attacher {
             library = if names.is_empty() { "unknown".into() } else { names.join(", ") },
             "this process speaks TLS that is not seen: its requests over TLS have no spans"
         );
+        let mut kinds: Vec<&str> = stacks.iter().map(|stack| stack.kind.as_str()).collect();
+        kinds.dedup();
+        let kinds = if kinds.is_empty() { vec!["unknown"] } else { kinds };
+        self.blind.edit(|blind| blind.insert(tgid, kinds));
     }
 }

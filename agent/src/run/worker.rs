@@ -20,14 +20,14 @@ use tokio::sync::oneshot;
 use super::{
     RunError,
     parts::Parts,
-    telemetry::Telemetry,
+    telemetry::{Observed, Telemetry},
     tls::{News, TlsThread},
 };
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{ControlWords, Programs, Reader, Targets, Verdicts, Waker},
+    bpf::{self, ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
@@ -59,7 +59,7 @@ pub(super) enum Order {
     Scan,
     /// Select this process: the child of `exec`.
     Adopt(u32),
-    /// Answer when every order before this one is done.
+    /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
@@ -142,7 +142,7 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let start = |source| RunError::Start { what: "the worker thread".into(), source };
-    let tls = match TlsSources::new(&programs) {
+    let tls = match TlsSources::new(&mut programs) {
         Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
         Err(error) => {
             tracing::warn!(%error, "TLS is not seen");
@@ -152,6 +152,9 @@ pub(super) fn spawn(
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            if let Err(error) = bpf::hurry_this_thread() {
+                tracing::debug!(%error, "the worker has no priority");
+            }
             let watch = Watch { targets, tls };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
@@ -203,6 +206,8 @@ impl Resources for Table {
 
 struct Worker {
     programs: Option<Programs>,
+    /// While the programs' run time is measured.
+    _run_time: Option<RunTime>,
     reader: Reader,
     control: ControlWords,
     inbox: mpsc::Receiver<Order>,
@@ -250,8 +255,12 @@ impl Worker {
             let style = Style::detect(&stdout);
             SpanPrinter::new(stdout, style)
         });
+        let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
+            measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
+        });
         Self {
             programs: Some(programs),
+            _run_time: run_time,
             reader,
             control,
             inbox,
@@ -289,10 +298,12 @@ impl Worker {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
                         if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
-                            self.watch.apply(change, News::Selected);
+                            // Not the command yet, but what will become it once this is settled.
+                            self.watch.targets.set(tgid, SELECTED | INHERIT);
+                            self.watch.apply(change, News::Started);
                         }
                     }
-                    Order::Settle(done) => _ = done.send(()),
+                    Order::Settle(done) => self.watch.settle(done),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
                         _ = answer.send(self.stop());
@@ -329,7 +340,11 @@ impl Worker {
             self.watch.apply(change, News::Selected);
         }
         let selected = self.pipeline.resources.scanner.targets().len();
-        tracing::info!(processes = selected, "running processes looked at");
+        if selected == 0 {
+            tracing::info!("no running process is selected; waiting for one that starts");
+        } else {
+            tracing::info!(processes = selected, "running processes selected");
+        }
     }
 
     /// What time brings.
@@ -376,8 +391,19 @@ impl Worker {
         self.close_books();
         let processes = self.pipeline.resources.scanner.targets().len();
         let connections = self.assembler.connections();
-        let lanes = self.pipeline.output.exporter.stats();
-        self.telemetry.collect(now_unix_ns, &self.books, &lanes, processes, connections)
+        let kernel = self.programs.as_ref().and_then(|programs| {
+            let told = programs.usage();
+            told.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell")).ok()
+        });
+        let observed = Observed {
+            lanes: &self.pipeline.output.exporter.stats(),
+            processes,
+            connections,
+            kernel: kernel.unwrap_or_default(),
+            ring_peak: self.reader.take_peak(),
+            blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+        };
+        self.telemetry.collect(now_unix_ns, &self.books, &observed)
     }
 
     fn close_books(&mut self) {
@@ -455,15 +481,27 @@ impl Watch {
         }
     }
 
+    /// Answers when everything that was told is done.
+    fn settle(&self, done: mpsc::Sender<()>) {
+        match &self.tls {
+            Some(tls) => tls.tell(News::Settle(done)),
+            // Who asked may have gone.
+            None => _ = done.send(()),
+        }
+    }
+
     fn apply(&self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
-                tracing::info!(
-                    pid = target.tgid,
-                    exe = %target.exe.display(),
-                    service = target.resource.service_name(),
-                    "process selected"
-                );
+                // A shell that is started may become twenty programs before the one that is meant.
+                let inherited = self.targets.get(target.tgid) != 0;
+                let exe = target.exe.display();
+                let service = target.resource.service_name();
+                if inherited {
+                    tracing::debug!(pid = target.tgid, %exe, service, "process inherited");
+                } else {
+                    tracing::info!(pid = target.tgid, %exe, service, "process selected");
+                }
                 if !self.targets.set(target.tgid, SELECTED | INHERIT) {
                     tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
                 }

@@ -178,7 +178,9 @@ impl Connection {
         if half_of(&self.halves, direction).is_between_messages()
             && header.other_pos > half_of(&self.halves, opposite).pos
         {
-            self.gap(opposite, header.other_pos, &fragment, Noticed::FromOpposite, cx);
+            let behind_hole = header.pos > half_of(&self.halves, direction).pos;
+            let noticed = Noticed::FromOpposite { behind_hole };
+            self.gap(opposite, header.other_pos, &fragment, noticed, cx);
         }
         if header.pos > half_of(&self.halves, direction).pos {
             self.gap(direction, header.pos, &fragment, Noticed::Directly, cx);

@@ -22,8 +22,8 @@ use crate::{
 pub(super) enum Noticed {
     /// By the next record of the same direction.
     Directly,
-    /// By a record of the opposite direction, which comes after the hole.
-    FromOpposite,
+    /// By a record of the opposite direction, which comes after the hole and may follow one itself.
+    FromOpposite { behind_hole: bool },
     /// By the end of the connection.
     AtClose,
 }
@@ -51,6 +51,9 @@ impl Connection {
                         half_mut(&mut self.halves, fragment.direction).enter(State::Start);
                     }
                     (true, false) => self.out_of_turn(fragment, cx),
+                    (false, true) if self.may_begin_head(fragment, bytes) => {
+                        half_mut(&mut self.halves, fragment.direction).enter(State::Start);
+                    }
                     (false, true) => self.reject_turn(bytes, fragment, cx),
                     (false, false) => {}
                 }
@@ -78,12 +81,29 @@ impl Connection {
         }
     }
 
+    /// Whether the first bytes of a turn, too few to look like a head, may be the beginning of one, on a
+    /// connection of which nothing is known yet.
+    fn may_begin_head(&self, fragment: &Fragment, bytes: &[u8]) -> bool {
+        let half = half_of(&self.halves, fragment.direction);
+        let first = fragment.pos == 0 && fragment.other_pos == 0;
+        let begins_turn = fragment.other_pos > half.other_pos || first;
+        let unknown = matches!(self.mode, Mode::Unknown { .. });
+        // `GET / HTTP/1.0` is whole; text that is no head seldom begins with three capitals.
+        let short = bytes.len() < 16 && bytes.iter().take(3).all(u8::is_ascii_uppercase);
+        unknown
+            && begins_turn
+            && short
+            && matches!(self.parse(fragment.direction, bytes), Parse::NeedMore)
+    }
+
     /// A message begins after a hole, in the same turn as the hole: what was before it is unknown.
     pub(super) fn out_of_turn<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
         if self.carries_requests(fragment.direction) {
             cx.lost(0, Lost::Gap);
             self.uncounted += 1;
-            self.raise_barrier(Lost::Gap);
+            if self.pipelines {
+                self.raise_barrier(Lost::Gap);
+            }
         } else if self.uncounted > 0 {
             self.uncounted -= 1;
         } else {
@@ -116,6 +136,8 @@ impl Connection {
         cx: &mut Cx<'_, S>,
     ) {
         let is_request = self.carries_requests(direction);
+        let answer_begins = noticed == (Noticed::FromOpposite { behind_hole: false })
+            && half_of(&self.halves, fragment.direction).state == State::Start;
         let half = half_mut(&mut self.halves, direction);
         let len = to - half.pos;
         half.pos = to;
@@ -133,7 +155,7 @@ impl Connection {
                     half.state = State::Chunked(chunked);
                     return self.gap_in_content(direction, len);
                 }
-                if same_turn && !self.pipelines {
+                if (same_turn || is_request && answer_begins) && !self.pipelines {
                     half.enter(State::Blind);
                     return self.gap_in_content(direction, len);
                 }
@@ -154,7 +176,8 @@ impl Connection {
         let opposite = direction.flip();
         if noticed == Noticed::Directly && fragment.other_pos > half_of(&self.halves, opposite).pos
         {
-            self.gap(opposite, fragment.other_pos, fragment, Noticed::FromOpposite, cx);
+            let noticed = Noticed::FromOpposite { behind_hole: true };
+            self.gap(opposite, fragment.other_pos, fragment, noticed, cx);
         }
         match self.mode {
             Mode::Http { requests } if requests == direction => {
@@ -166,7 +189,7 @@ impl Connection {
                 cx.recycle(std::mem::take(&mut half.head));
                 let turned = noticed == Noticed::Directly && fragment.other_pos > half.other_pos;
                 let beyond = match noticed {
-                    Noticed::FromOpposite => fragment.pos,
+                    Noticed::FromOpposite { .. } => fragment.pos,
                     _ if turned => half.other_pos,
                     _ => fragment.other_pos,
                 };
@@ -205,7 +228,7 @@ impl Connection {
         half.owner = 0;
         let quiet = self.open.iter().all(Pending::is_unrequested);
         let beyond = match noticed {
-            Noticed::FromOpposite => fragment.pos,
+            Noticed::FromOpposite { .. } => fragment.pos,
             // Responses were moved since all was answered, so this may be the next turn's beginning.
             _ if quiet && fragment.other_pos > self.settled_pos => self.settled_pos,
             _ => fragment.other_pos,
@@ -215,8 +238,13 @@ impl Connection {
             cx.lost(0, Lost::Gap);
             self.uncounted += 1;
         }
-        if !quiet || self.pipelines {
+        if self.pipelines || (!quiet && noticed != (Noticed::FromOpposite { behind_hole: true })) {
+            // Requests came while others were not answered.
             self.raise_barrier(Lost::Gap);
+        } else if !quiet {
+            // On a connection that takes turns, what was open was answered in the response's hole.
+            self.lose_open(Lost::Gap, cx);
+            self.uncounted = 0;
         }
     }
 
@@ -236,7 +264,7 @@ impl Connection {
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
         let beyond = match noticed {
-            Noticed::FromOpposite => fragment.pos,
+            Noticed::FromOpposite { .. } => fragment.pos,
             Noticed::Directly | Noticed::AtClose => fragment.other_pos,
         };
         half.enter(State::Skip { until_other_beyond: Some(beyond) });

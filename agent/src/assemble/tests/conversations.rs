@@ -145,16 +145,30 @@ fn has_no_content(turn: &Turn) -> bool {
     turn.method == "HEAD" || matches!(turn.status, 204 | 304)
 }
 
+/// Moves `bytes` in calls as long as `cuts` says. The first one of a message that follows another in
+/// the same turn is long enough to be recognised.
+fn in_pieces<'a>(
+    kernel: &mut Kernel,
+    direction: Direction,
+    bytes: &[u8],
+    cuts: &mut impl Iterator<Item = &'a usize>,
+    follows: bool,
+) {
+    let mut rest = bytes;
+    let mut least = if follows { 7 } else { 1 };
+    while !rest.is_empty() {
+        let len = rest.len().min(*cuts.next().unwrap()).max(rest.len().min(least));
+        kernel.moved(direction, &rest[..len]);
+        rest = &rest[len..];
+        least = 1;
+    }
+}
+
 /// Plays the batches through the kernel; calls are as long as `cuts` says, over and over.
 fn play(kernel: &mut Kernel, requests: Direction, batches: &[Batch], cuts: &[usize]) {
     let mut cuts = cuts.iter().cycle();
-    let mut send = |kernel: &mut Kernel, direction, bytes: &[u8]| {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let len = rest.len().min(*cuts.next().unwrap());
-            kernel.moved(direction, &rest[..len]);
-            rest = &rest[len..];
-        }
+    let mut send = |kernel: &mut Kernel, direction, bytes: &[u8], follows| {
+        in_pieces(kernel, direction, bytes, &mut cuts, follows);
     };
     let mut id = 0;
     for batch in batches {
@@ -163,13 +177,13 @@ fn play(kernel: &mut Kernel, requests: Direction, batches: &[Batch], cuts: &[usi
             kernel.capture = capture::ALL;
         }
         for (at, turn) in batch.iter().enumerate() {
-            send(kernel, requests, &request_bytes(turn, id + at));
+            send(kernel, requests, &request_bytes(turn, id + at), at > 0);
         }
         for (at, turn) in batch.iter().enumerate() {
             if turn.interim {
-                send(kernel, requests.flip(), INTERIM);
+                send(kernel, requests.flip(), INTERIM, at > 0);
             }
-            send(kernel, requests.flip(), &response_bytes(turn, id + at));
+            send(kernel, requests.flip(), &response_bytes(turn, id + at), at > 0 || turn.interim);
         }
         id += batch.len();
     }
@@ -288,12 +302,7 @@ proptest! {
                 (requests.flip(), interim.to_vec()),
                 (requests.flip(), response_bytes(&batch[0], id)),
             ] {
-                let mut rest = &bytes[..];
-                while !rest.is_empty() {
-                    let len = rest.len().min(*cuts.next().unwrap());
-                    at.moved(direction, &rest[..len]);
-                    rest = &rest[len..];
-                }
+                in_pieces(&mut at, direction, &bytes, &mut cuts, batch[0].interim);
             }
             kernel = at;
             expected.push((begin_ns, kernel.now_ns));
@@ -348,6 +357,39 @@ proptest! {
         for exchange in &out.finished {
             prop_assert!(exchange.failure.is_none() || !gone, "{:?} {:?}", ids(exchange), exchange.failure);
         }
+    }
+
+    #[test]
+    fn a_hole_costs_what_it_touches_and_its_neighbours(
+        requests in direction(),
+        turns in vec(small_turn(), 10..40),
+        holes in vec((any::<Index>(), 1_usize..8), 1..5),
+    ) {
+        let mut kernel = Kernel::opened(role(requests), 0);
+        let batches: Vec<Batch> = turns.iter().map(|turn| vec![turn.clone()]).collect();
+        play(&mut kernel, requests, &batches, &[2000]);
+        kernel.gone();
+        // Each message is one record here, between those of the connection itself.
+        prop_assert_eq!(kernel.records.len(), 2 * turns.len() + 2);
+        let mut dropped = vec![false; kernel.records.len()];
+        for (at, len) in &holes {
+            let at = 1 + at.index(kernel.records.len() - 2);
+            let end = (at + len).min(kernel.records.len() - 1);
+            dropped[at..end].fill(true);
+        }
+        let touched = (0..turns.len())
+            .filter(|turn| dropped[1 + 2 * turn] || dropped[2 + 2 * turn])
+            .count();
+        let mut at = 0;
+        kernel.records.retain(|_| { at += 1; !dropped[at - 1] });
+        let (out, _) = assemble(Limits::default(), &kernel.records);
+        let told: Vec<&Turn> = turns.iter().collect();
+        assert_no_wrong_pair(&out, &told);
+        let least = turns.len().saturating_sub(touched + 2 * holes.len());
+        prop_assert!(
+            out.finished.len() >= least,
+            "{} of {} told, {touched} touched by {} holes", out.finished.len(), turns.len(), holes.len()
+        );
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! The kernel side as reassembly may rely on it: which records calls on one connection yield, and
-//! which of their bytes are in them. This is the specification of the copy policy, in few words:
+//! which of their bytes are in them. A model of `ebpf/src/capture.rs`, which says why:
 //!
-//! - a *turn* is a run of bytes in one direction; its budget is 1 KiB, and a fragment that begins
-//!   like a message gets a new one;
-//! - while no blank line was seen since the budget was new, a head may be unfinished: copying goes on
-//!   in [`data_flag::CONTINUED`] pieces of up to 16 KiB, up to 64 KiB in all;
-//! - a fragment of up to 1 KiB is copied whole while any of the budget is left; of a longer one the
-//!   first part if the budget is new; else nothing. What is not copied is counted, and the fragment's last 8 bytes are kept;
-//! - [`capture::ALL`] copies up to 16 KiB of every fragment, [`capture::COUNT`] nothing.
+//! - a *turn* is a run of bytes in one direction; with it begins a head, and so does one in a fragment
+//!   that begins as a message does once the head before it has ended;
+//! - of a fragment in a head the first KiB is copied, and more of it in [`data_flag::CONTINUED`] pieces
+//!   of up to 16 KiB while that KiB has no blank line, up to 64 KiB for a head;
+//! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
+//! - [`capture::ALL`] copies up to 65 KiB of every fragment, [`capture::COUNT`] yields nothing.
 
 use remora_common::{
     capture,
@@ -19,8 +18,10 @@ use zerocopy::FromZeros;
 
 use crate::decode::{Data, Record};
 
-const TURN_BUDGET: usize = 1024;
-const MAX_HEAD: usize = 64 << 10;
+const WINDOW: usize = 1024;
+const HEAD_LIMIT: usize = 64 << 10;
+/// Pieces of a fragment behind its window.
+const PIECES: usize = 4;
 
 /// A record and its content.
 #[derive(Clone, Debug)]
@@ -63,10 +64,9 @@ pub(super) struct Kernel {
     conn_id: u64,
     pos: [u64; 2],
     turn: Option<Direction>,
-    budget: usize,
-    /// Bytes copied since the budget was new, while no blank line was among them.
-    head: Option<usize>,
-    last: [u8; 3],
+    /// By direction: bytes of the head in progress that were copied, and whether it has ended.
+    copied: [usize; 2],
+    head_done: [bool; 2],
 }
 
 impl Kernel {
@@ -79,9 +79,8 @@ impl Kernel {
             conn_id,
             pos: [0; 2],
             turn: None,
-            budget: 0,
-            head: None,
-            last: [0; 3],
+            copied: [0; 2],
+            head_done: [false; 2],
         }
     }
 
@@ -114,45 +113,45 @@ impl Kernel {
     /// A call moved `bytes`.
     pub(super) fn moved(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
         self.now_ns += 1000;
-        let fresh = self.turn != Some(direction) || begins_like_message(bytes);
-        self.turn = Some(direction);
-        if fresh {
-            (self.budget, self.head, self.last) = (TURN_BUDGET, Some(0), [0; 3]);
-        }
-        if self.capture == capture::ALL {
-            let copied = bytes.len().min(MAX_HEAD_LEN);
-            self.data(direction, bytes, copied, bytes.len() - copied, 0);
-            return self;
+        let side = direction as usize;
+        if self.turn != Some(direction) {
+            self.turn = Some(direction);
+            (self.copied[side], self.head_done[side]) = (0, false);
         }
         if self.capture == capture::COUNT {
-            self.data(direction, &[], 0, bytes.len(), 0);
+            self.pos[side] += bytes.len() as u64;
             return self;
         }
-        let mut at = 0;
-        let mut flags = 0;
-        loop {
-            let rest = &bytes[at..];
-            let first = at == 0;
-            let copied = match self.head {
-                Some(copied) if copied >= TURN_BUDGET => {
-                    rest.len().min(MAX_HEAD_LEN).min(MAX_HEAD - copied)
-                }
-                _ if self.budget > 0 && rest.len() <= TURN_BUDGET => rest.len(),
-                Some(_) if first => self.budget,
-                _ => 0,
-            };
-            self.budget -= self.budget.min(copied);
-            self.look_for_blank_line(&rest[..copied]);
-            let goes_on =
-                copied > 0 && copied < rest.len() && self.head.is_some_and(|n| n < MAX_HEAD);
-            let hole = if goes_on { 0 } else { rest.len() - copied };
-            self.data(direction, rest, copied, hole, flags);
-            if !goes_on {
-                return self;
-            }
-            at += copied;
-            flags = data_flag::CONTINUED;
+        if self.head_done[side] && begins_message(bytes) {
+            (self.copied[side], self.head_done[side]) = (0, false);
         }
+        let all = self.capture == capture::ALL;
+        if self.head_done[side] && !all {
+            self.data(direction, bytes, 0, bytes.len(), 0);
+            return self;
+        }
+        let mut sent = bytes.len().min(WINDOW);
+        let ended = ends_head(&bytes[..sent]);
+        self.data(direction, &bytes[..sent], sent, 0, 0);
+        self.copied[side] += sent;
+        self.head_done[side] = ended;
+        for _ in 0..PIECES {
+            if sent == bytes.len() || (ended && !all) {
+                break;
+            }
+            if self.copied[side] >= HEAD_LIMIT {
+                self.head_done[side] = true;
+                break;
+            }
+            let piece = &bytes[sent..bytes.len().min(sent + MAX_HEAD_LEN)];
+            self.data(direction, piece, piece.len(), 0, data_flag::CONTINUED);
+            self.copied[side] += piece.len();
+            sent += piece.len();
+        }
+        if sent < bytes.len() {
+            self.data(direction, bytes, 0, bytes.len() - sent, data_flag::CONTINUED);
+        }
+        self
     }
 
     /// `len` bytes moved inside the kernel.
@@ -190,7 +189,7 @@ impl Kernel {
     fn data(&mut self, direction: Direction, bytes: &[u8], copied: usize, hole: usize, flags: u32) {
         let mut tail = [0; 8];
         let mut flags = flags;
-        if hole > 0 && flags & data_flag::IN_KERNEL == 0 && bytes.len() == copied + hole {
+        if hole > 0 && flags & data_flag::IN_KERNEL == 0 {
             let len = bytes.len().min(8);
             tail[8 - len..].copy_from_slice(&bytes[bytes.len() - len..]);
             flags |= data_flag::TAIL;
@@ -216,32 +215,19 @@ impl Kernel {
         self.pos[direction as usize] += (copied + hole) as u64;
         self.records.push(Owned::Data(header, bytes[..copied].to_vec()));
     }
-
-    /// Counts what was copied of an unfinished head; a blank line ends it.
-    fn look_for_blank_line(&mut self, copied: &[u8]) {
-        let Some(before) = self.head else { return };
-        self.head = Some(before + copied.len());
-        for &byte in copied {
-            let [_, b, c] = self.last;
-            if byte == b'\n' && (c == b'\n' || (b == b'\n' && c == b'\r')) {
-                self.head = None;
-            }
-            self.last = [b, c, byte];
-        }
-    }
 }
 
-fn begins_like_message(bytes: &[u8]) -> bool {
-    const STARTS: [&[u8]; 9] = [
-        b"HTTP/1.",
-        b"GET ",
-        b"POST ",
-        b"PUT ",
-        b"HEAD ",
-        b"DELETE ",
-        b"PATCH ",
-        b"OPTIONS ",
-        b"CONNECT ",
-    ];
-    STARTS.iter().any(|start| bytes.starts_with(start))
+/// Whether a blank line is in `window` and no other message follows it there.
+fn ends_head(window: &[u8]) -> bool {
+    let newline = |at: usize| window.get(at) == Some(&b'\n');
+    let end = (0..window.len())
+        .find(|&at| newline(at) && (at >= 1 && newline(at - 1) || at >= 2 && newline(at - 2)));
+    let Some(end) = end else { return false };
+    let next = &window[end + 1..];
+    next.len() < 8 || !begins_message(next)
+}
+
+fn begins_message(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.")
+        || bytes.get(..3).is_some_and(|first| first.iter().all(u8::is_ascii_uppercase))
 }

@@ -464,6 +464,22 @@ fn a_connection_joined_in_mid_stream_begins_at_the_next_head() {
 }
 
 #[test]
+fn a_joined_connection_may_send_its_first_head_in_small_pieces() {
+    for joined_in in ["", "the end of a response"] {
+        let mut kernel = Kernel::opened(Role::Unknown, open_flag::JOINED);
+        kernel.tx(joined_in.as_bytes());
+        for byte in get("/a") {
+            kernel.rx(&[byte]);
+        }
+        for byte in answer(200, "a") {
+            kernel.tx(&[byte]);
+        }
+        kernel.rx(&get("/b")).tx(&answer(200, "b"));
+        assert_eq!(told(&all(&kernel)), [("/a", 200), ("/b", 200)], "{joined_in:?}");
+    }
+}
+
+#[test]
 fn a_connection_that_was_never_announced_is_told() {
     let mut kernel = Kernel::new(9);
     kernel.rx(GET).tx(OK_2);

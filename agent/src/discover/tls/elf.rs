@@ -39,7 +39,9 @@ pub(super) fn tls_in(file: &File) -> Result<Vec<TlsKind>, object::Error> {
 
     let defines_ssl_read = defines(file, &elf, &mut budget);
     let mut found = [false; 4];
-    for section in elf.sections().filter(|section| section.kind() == SectionKind::ReadOnlyData) {
+    // Where every constant in it may be merged, the linker marks .rodata as one of strings.
+    let constants = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
+    for section in elf.sections().filter(|section| constants(section.kind())) {
         // The second also finds BoringSSL's ssl_lib.cc.
         const NEEDLES: [&[u8]; 4] =
             [b"boringssl/", b"ssl/ssl_lib.c", b"/rustls-0.", b"/rustls/src/"];
@@ -175,6 +177,18 @@ mod tests {
     fn a_program_that_only_refers_to_libssl_defines_nothing() {
         let Some(openssl) = program("openssl") else { return };
         assert_eq!(tls_in(&File::open(openssl).unwrap()).unwrap(), []);
+    }
+
+    #[test]
+    fn rustls_is_found_in_constants_that_linkers_merge() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, object) = (folder.path().join("a.s"), folder.path().join("a.o"));
+        let constant =
+            "\t.section .rodata,\"aMS\",%progbits,1\n\t.asciz \"/rustls-0.23.46/src/a.rs\"\n";
+        std::fs::write(&source, constant).unwrap();
+        let cc = Command::new("cc").arg("-c").arg(source).arg("-o").arg(&object).status();
+        assert!(cc.unwrap().success());
+        assert_eq!(tls_in(&File::open(object).unwrap()).unwrap(), [TlsKind::Rustls]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     collector::{Answer, Collector, Script},
     *,
 };
-use crate::export::otlp::wire;
+use crate::{cli::OutputArgs, config::Size, export::otlp::wire};
 
 async fn start(grpc: bool, script: &Arc<Script>) -> Collector {
     if grpc {
@@ -30,6 +30,28 @@ async fn one_request(grpc: bool, script: &Arc<Script>, timeout: &str) -> LaneSta
     ]));
     spans(&exporter, 0..10);
     finish(exporter, PATIENCE).await
+}
+
+#[tokio::test]
+async fn a_small_queue_loses_nothing_while_the_collector_works() {
+    let script = Script::answering([]);
+    let collector = start(false, &script).await;
+    let mut config = Config::default();
+    config.limits.queue = Size::kib(64);
+    let endpoint = format!("http://{}", collector.addr);
+    let flags = Flags {
+        output: OutputArgs { otlp_endpoint: Some(endpoint), ..OutputArgs::default() },
+        ..Flags::default()
+    };
+    config.output = Config::load(&flags, |_| None, None).unwrap().config.output;
+    let exporter = spawn(&Settings::of(&config).unwrap());
+    // Within one schedule delay, more than the queue holds.
+    for number in 0..300 {
+        spans(&exporter, [number]);
+        until("room", || account(&exporter).queued_bytes == 0).await;
+    }
+    finish_clean(exporter, &script, 300).await;
+    collector.stop().await;
 }
 
 #[tokio::test]
