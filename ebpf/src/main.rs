@@ -13,6 +13,7 @@
 
 mod capture;
 mod connection;
+mod copy;
 mod doors;
 mod emit;
 mod kernel;
@@ -21,6 +22,7 @@ mod maps;
 mod openssl;
 mod scan;
 mod syscall;
+mod user;
 
 #[cfg(not(test))]
 #[panic_handler]

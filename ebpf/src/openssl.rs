@@ -20,10 +20,11 @@ use aya_ebpf::{
 use remora_common::{capture::CIPHERTEXT, counter::Counter, record::Direction};
 
 use crate::{
-    capture::{self, Layout, Moved, read_user},
+    capture::{self, Layout, Moved},
     connection::{self, Connection},
     emit, lifecycle,
     maps::{self, CONNECTIONS, selection},
+    user::{self, read_user},
 };
 
 /// A connection as it was when something was found out about it.
@@ -199,6 +200,10 @@ fn enter(ctx: &ProbeContext, tid: u32, direction: Direction, done: u64, handshak
 #[inline(always)]
 fn thread(tid: u32) -> Option<&'static mut Thread> {
     if TLS_THREADS.get_ptr_mut(tid).is_none() {
+        #[expect(
+            clippy::needless_borrows_for_generic_args,
+            reason = "the value would be on the stack"
+        )]
         let _ = TLS_THREADS.insert(tid, &IDLE, 0);
     }
     // SAFETY: a map value, preallocated; only this thread touches its own.
@@ -257,7 +262,7 @@ fn returned(thread: &mut Thread, result: i32, tgid: u32, tid: u32) {
         tgid,
         tid,
     };
-    capture::launder(&mut moved);
+    user::launder(&mut moved);
     capture::plaintext(&moved, connection, sk);
 }
 

@@ -7,9 +7,10 @@ use remora_common::{
 };
 
 use crate::{
-    capture::{self, Layout, Moved, read_user},
+    capture::{self, Layout, Moved},
     connection, kernel,
     maps::{self, CONNECTIONS},
+    user::{self, read_user},
 };
 
 /// System call numbers of this architecture.
@@ -170,7 +171,7 @@ pub fn finished(call: &Call) {
         tgid: call.tgid,
         tid: call.tid,
     };
-    capture::launder(&mut moved);
+    user::launder(&mut moved);
     capture::moved(&moved);
 }
 

@@ -14,7 +14,7 @@ fn server_and_client_agree(ecosystem: Ecosystem) {
     }
     // What the JVM does for the first time it does slowly, and its client hands everything from thread
     // to thread.
-    let plan = if ecosystem == Ecosystem::Java { plan(25, 4, 50) } else { plan(5, 5, 20) };
+    let plan = if ecosystem == Ecosystem::Java { plan(25, 5, 50) } else { plan(5, 5, 20) };
     let server = Server::start(ecosystem, None);
     let client = Client::Of(ecosystem);
     let both = Conversation::hold(server, client, Scheme::Http, plan);

@@ -12,6 +12,7 @@ mod parts;
 mod report;
 mod telemetry;
 mod tls;
+mod watch;
 mod worker;
 
 use std::{

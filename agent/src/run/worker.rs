@@ -12,7 +12,6 @@ use std::{
 
 use remora_common::{
     counter::Counter,
-    record::ProcessChange,
     target::{INHERIT, SELECTED},
 };
 use tokio::sync::oneshot;
@@ -22,19 +21,20 @@ use super::{
     parts::Parts,
     telemetry::{Observed, Telemetry},
     tls::{News, TlsThread},
+    watch::Watch,
 };
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{self, ControlWords, Programs, Reader, RunTime, Targets, Verdicts, Waker},
+    bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
         pipeline::{Counts, Output, Pipeline, Resources},
     },
     decode::Record,
-    discover::{Change, Scanner},
+    discover::Scanner,
     export::{
         Exporter,
         metrics_data::MetricBatch,
@@ -325,7 +325,8 @@ impl Worker {
             match Record::decode(sample) {
                 Ok(record) => {
                     assembler.record(&record, pipeline);
-                    processes(&record, pipeline, watch);
+                    let scanner = &mut pipeline.resources.scanner;
+                    watch.record(&record, scanner, &mut pipeline.correlator);
                 }
                 Err(error) => {
                     books.undecodable += 1;
@@ -436,82 +437,5 @@ impl Worker {
         }
         self.close_books();
         self.books
-    }
-}
-
-/// Keeps the table of processes in step.
-fn processes(record: &Record<'_>, pipeline: &mut Pipeline<Table, Outlet>, watch: &Watch) {
-    let scanner = &mut pipeline.resources.scanner;
-    let change = match record {
-        Record::Process { change: ProcessChange::Exec, process } => {
-            let change = scanner.on_exec(process.tgid);
-            pipeline.correlator.process_gone(process.tgid);
-            change
-        }
-        Record::Process { change: ProcessChange::Fork, process } => {
-            scanner.on_fork(process.parent_tgid, process.tgid)
-        }
-        Record::Process { change: ProcessChange::Exit, process } => {
-            pipeline.correlator.process_gone(process.tgid);
-            scanner.on_exit(process.tgid)
-        }
-        Record::Process { change: ProcessChange::SpeaksTls, process } => {
-            return watch.tell(News::SpeaksTls(process.tgid));
-        }
-        Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
-        _ => return,
-    };
-    let how = match record {
-        Record::Process { change: ProcessChange::Exec, .. } => News::Started,
-        _ => News::Selected,
-    };
-    watch.apply(change, how);
-}
-
-/// What has to hear of selected processes.
-struct Watch {
-    targets: Targets,
-    tls: Option<TlsThread>,
-}
-
-impl Watch {
-    fn tell(&self, news: News) {
-        if let Some(tls) = &self.tls {
-            tls.tell(news);
-        }
-    }
-
-    /// Answers when everything that was told is done.
-    fn settle(&self, done: mpsc::Sender<()>) {
-        match &self.tls {
-            Some(tls) => tls.tell(News::Settle(done)),
-            // Who asked may have gone.
-            None => _ = done.send(()),
-        }
-    }
-
-    fn apply(&self, change: Change, how: fn(u32) -> News) {
-        match change {
-            Change::Select(target) => {
-                // A shell that is started may become twenty programs before the one that is meant.
-                let inherited = self.targets.get(target.tgid) != 0;
-                let exe = target.exe.display();
-                let service = target.resource.service_name();
-                if inherited {
-                    tracing::debug!(pid = target.tgid, %exe, service, "process inherited");
-                } else {
-                    tracing::info!(pid = target.tgid, %exe, service, "process selected");
-                }
-                if !self.targets.set(target.tgid, SELECTED | INHERIT) {
-                    tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
-                }
-                self.tell(how(target.tgid));
-            }
-            Change::Deselect(tgid) => {
-                self.targets.set(tgid, 0);
-                self.tell(News::Gone(tgid));
-            }
-            Change::Keep => {}
-        }
     }
 }

@@ -11,4 +11,5 @@
 pub mod lockfile;
 pub mod manifest;
 pub mod object;
+mod strip;
 pub mod toolchain;

@@ -9,6 +9,7 @@
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::toolchain::Toolchain;
+use crate::{strip, toolchain::Toolchain};
 
 /// The crate of the kernel programs, and its binary's name.
 pub const PACKAGE: &str = "remora-ebpf";
@@ -55,7 +56,8 @@ const WRAPPER_WORKSPACE: &str = "REMORA_BPF_WORKSPACE";
 
 /// All that this file adds to the sources, as text: a change of it makes a committed object stale.
 pub(crate) fn recipe() -> String {
-    [&PROFILE[..], &RUSTFLAGS[..], &[TARGET, WORKSPACE, RUST_SRC, CRATES, GENERATED]]
+    // The last word stands for `strip.rs`.
+    [&PROFILE[..], &RUSTFLAGS[..], &[TARGET, WORKSPACE, RUST_SRC, CRATES, GENERATED, "stripped"]]
         .concat()
         .join("\n")
 }
@@ -78,7 +80,12 @@ pub fn build(
     if !output.status.success() {
         bail!("the kernel side does not build:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(target_dir.join(TARGET).join("release").join(BINARY))
+    let built = target_dir.join(TARGET).join("release").join(BINARY);
+    let stripped = built.with_extension("stripped");
+    let linked = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    fs::write(&stripped, strip::strip(&linked)?)
+        .with_context(|| format!("cannot write {}", stripped.display()))?;
+    Ok(stripped)
 }
 
 /// Runs clippy over the kernel programs, on this terminal. As for [`build`], the calling program

@@ -1,10 +1,13 @@
 //! What the tests of reassembly share: a sink that remembers, and the rules that hold for whatever
 //! was put in.
 
+use remora_common::record::Role;
+
 use super::*;
 use crate::exchange::{Detail, HttpExchange};
 
 mod conversations;
+mod disturbed;
 mod kernel;
 mod wire;
 
@@ -88,4 +91,51 @@ fn http(exchange: &Exchange) -> &HttpExchange {
     match &exchange.detail {
         Detail::Http(http) => http,
     }
+}
+
+const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const OK_2: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn server() -> Kernel {
+    Kernel::opened(Role::Server, 0)
+}
+
+fn client() -> Kernel {
+    Kernel::opened(Role::Client, 0)
+}
+
+fn get(target: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
+}
+
+fn answer(status: u16, content: &str) -> Vec<u8> {
+    let len = content.len();
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {len}\r\n\r\n{content}").into_bytes()
+}
+
+/// Everything is told and nothing lost.
+fn all(kernel: &Kernel) -> Vec<Exchange> {
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(out.lost, []);
+    out.finished
+}
+
+fn one(kernel: &Kernel) -> Exchange {
+    let mut exchanges = all(kernel);
+    assert_eq!(exchanges.len(), 1, "{exchanges:?}");
+    exchanges.remove(0)
+}
+
+fn clean(exchange: &Exchange) -> &HttpExchange {
+    assert_eq!((exchange.failure, exchange.marks), (None, Default::default()));
+    http(exchange)
+}
+
+fn told(exchanges: &[Exchange]) -> Vec<(&str, u16)> {
+    exchanges.iter().map(|exchange| (&*http(exchange).target, http(exchange).status)).collect()
+}
+
+fn lost(kernel: &Kernel) -> Vec<Lost> {
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    out.lost.iter().map(|lost| lost.1).collect()
 }

@@ -1,0 +1,297 @@
+//! What the end of a connection, lost records and limits cost: one test each.
+
+use remora_common::{
+    capture,
+    record::{CloseCause, Role, open_flag},
+};
+
+use super::*;
+use crate::exchange::Failure;
+
+#[test]
+fn the_end_of_the_connection_settles_what_is_open() {
+    let partial = &OK_2[..OK_2.len() - 1];
+    for (bytes, cause, errno, expected) in [
+        (&b""[..], CloseCause::LocalFin, 0, Failure::Closed),
+        (b"", CloseCause::Gone, 0, Failure::Closed),
+        (&OK_2[..5], CloseCause::LocalFin, 0, Failure::Closed),
+        (partial, CloseCause::LocalFin, 0, Failure::Closed),
+        (b"", CloseCause::Error, libc::ECONNRESET, Failure::Reset),
+        (partial, CloseCause::Error, libc::EPIPE, Failure::Reset),
+        (b"HTTP/1.1 200 OK\r\n\r\nabc", CloseCause::Error, libc::ECONNRESET, Failure::Reset),
+        (b"", CloseCause::Error, libc::ETIMEDOUT, Failure::TimedOut),
+        (b"", CloseCause::Error, libc::EHOSTUNREACH, Failure::Errno(libc::EHOSTUNREACH)),
+    ] {
+        let mut kernel = server();
+        kernel.rx(GET);
+        if !bytes.is_empty() {
+            kernel.tx(bytes);
+        }
+        kernel.close(cause, errno);
+        let end_ns = kernel.now_ns;
+        if cause != CloseCause::Gone {
+            kernel.gone();
+        }
+        let exchange = one(&kernel);
+        assert_eq!((exchange.failure, exchange.end_mono_ns), (Some(expected), end_ns));
+        let status = if bytes.len() > 10 { 200 } else { 0 };
+        assert_eq!(http(&exchange).status, status);
+    }
+}
+
+#[test]
+fn a_failed_write_does_not_hide_the_response() {
+    let mut kernel = client();
+    kernel.tx(b"PUT /big HTTP/1.1\r\nContent-Length: 100000\r\n\r\n").tx(&[b'x'; 5000]);
+    kernel.close(CloseCause::Error, libc::EPIPE).rx(&answer(413, "no"));
+    kernel.close(CloseCause::EndOfFile, 0).gone();
+    assert_eq!(clean(&one(&kernel)).status, 413);
+}
+
+#[test]
+fn a_half_closed_client_still_gets_its_response() {
+    let mut kernel = server();
+    kernel.rx(GET).close(CloseCause::EndOfFile, 0).tx(OK_2).close(CloseCause::LocalFin, 0).gone();
+    assert_eq!(clean(&one(&kernel)).status, 200);
+}
+
+#[test]
+fn gives_up_a_request_without_response_and_ignores_a_late_one() {
+    let limits = Limits::default();
+    let mut kernel = server();
+    kernel.rx(GET);
+    let mut assembler = Assembler::new(limits);
+    let mut out = Collector::default();
+    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    let late_ns = kernel.now_ns + limits.no_response_ns;
+    assembler.tick(late_ns, &mut out);
+    assert_eq!(out.finished[0].failure, Some(Failure::NoResponse));
+    kernel.now_ns = late_ns;
+    kernel.records.clear();
+    kernel.tx(OK_2).rx(&get("/b")).tx(&answer(404, "")).gone();
+    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    assert_eq!(told(&out.finished), [("/a", 0), ("/b", 404)]);
+    out.assert_settled(assembler.stats());
+}
+
+#[test]
+fn a_response_without_request_is_counted() {
+    let mut kernel = server();
+    kernel.tx(OK_2).rx(GET).tx(OK_2);
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!((out.finished.len(), out.lost), (1, vec![(0, Lost::NoRequest)]));
+}
+
+#[test]
+fn a_request_recorded_after_its_response_gets_it() {
+    // Another thread read the response before the writing call's return was recorded.
+    for request in [GET, b"HEAD /a HTTP/1.1\r\n\r\n"] {
+        let mut kernel = client();
+        kernel.tx(request).rx(&OK_2[..OK_2.len() - 2]);
+        if request == GET {
+            kernel.rx(b"ok");
+        }
+        kernel.records.swap(1, 2);
+        if let (Owned::Data(response, _), Owned::Data(request, _)) = {
+            let (a, b) = kernel.records.split_at_mut(2);
+            (&mut a[1], &mut b[0])
+        } {
+            response.other_pos = 0;
+            request.mono_ns = response.mono_ns + 100;
+        }
+        assert_eq!(clean(&one(&kernel)).status, 200);
+    }
+}
+
+#[test]
+fn a_connection_joined_in_mid_stream_begins_at_the_next_head() {
+    let mut kernel = Kernel::opened(Role::Unknown, open_flag::JOINED);
+    kernel.tx(b"rest of some content").rx(GET).tx(OK_2).rx(&get("/b")).tx(OK_2);
+    let exchanges = all(&kernel);
+    assert_eq!(told(&exchanges), [("/a", 200), ("/b", 200)]);
+    assert!(exchanges.iter().all(|exchange| exchange.marks.joined));
+}
+
+#[test]
+fn a_joined_connection_may_send_its_first_head_in_small_pieces() {
+    for joined_in in ["", "the end of a response"] {
+        let mut kernel = Kernel::opened(Role::Unknown, open_flag::JOINED);
+        kernel.tx(joined_in.as_bytes());
+        for byte in get("/a") {
+            kernel.rx(&[byte]);
+        }
+        for byte in answer(200, "a") {
+            kernel.tx(&[byte]);
+        }
+        kernel.rx(&get("/b")).tx(&answer(200, "b"));
+        assert_eq!(told(&all(&kernel)), [("/a", 200), ("/b", 200)], "{joined_in:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_was_never_announced_is_told() {
+    let mut kernel = Kernel::new(9);
+    kernel.rx(GET).tx(OK_2);
+    let exchange = one(&kernel);
+    assert!(exchange.marks.joined);
+    assert_eq!(exchange.connection.local, Endpoint::Unknown);
+}
+
+#[test]
+fn other_protocols_are_counted_only() {
+    for (first, second, mode) in [
+        (&b"*1\r\n$4\r\nPING\r\n"[..], &b"+PONG\r\n"[..], capture::COUNT),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", capture::COUNT),
+        (b"\x16\x03\x01\x02\0", b"\x16\x03\x03\0", capture::CIPHERTEXT),
+        (b"helo", b"220 mail\r\n", capture::COUNT),
+    ] {
+        let mut kernel = server();
+        for _ in 0..9 {
+            kernel.rx(first).tx(second);
+        }
+        let (out, stats) = assemble(Limits::default(), &kernel.records);
+        assert_eq!((out.finished.len(), out.lost.len()), (0, 0));
+        assert_eq!(out.captures, [(7, mode)], "{}", first.escape_ascii());
+        assert_eq!(stats.connections_other_protocol, 1);
+    }
+}
+
+#[test]
+fn plaintext_takes_the_place_of_ciphertext() {
+    let mut kernel = client();
+    kernel.tx(b"\x16\x03\x01\x02\0\x01").rx(b"\x16\x03\x03\0\x10\x02");
+    let mut plain = Kernel::new(7);
+    plain.source = Source::OpenSsl;
+    plain.now_ns = kernel.now_ns;
+    plain.tx(GET).rx(OK_2);
+    kernel.records.append(&mut plain.records);
+    let exchange = one(&kernel);
+    assert!(exchange.connection.is_tls());
+    assert!(matches!(exchange.connection.remote, Endpoint::Inet { port: 40_000, .. }));
+}
+
+#[test]
+fn a_hole_inside_content_costs_a_mark_and_a_hole_beyond_it_the_exchange() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n";
+    let mut kernel = server();
+    kernel.rx(GET).tx(head).tx(&[b'x'; 3000]).tx(&[b'x'; 3000]).tx(&[b'x'; 3000]);
+    kernel.rx(&get("/b")).tx(OK_2);
+    let mut dropped = kernel.records.clone();
+    dropped.remove(4);
+    let (out, stats) = assemble(Limits::default(), &dropped);
+    assert_eq!((told(&out.finished), stats.gap_bytes), (vec![("/a", 200), ("/b", 200)], 3000));
+    assert!(out.finished[0].marks.gap && !out.finished[1].marks.gap);
+    assert_eq!(http(&out.finished[0]).response_content_len, 9000);
+    dropped = kernel.records.clone();
+    dropped.remove(5);
+    let (out, _) = assemble(Limits::default(), &dropped);
+    assert_eq!(told(&out.finished), [("/b", 200)]);
+    assert_eq!(out.lost, [(1, Lost::Gap)]);
+}
+
+#[test]
+fn a_lost_record_costs_only_its_exchange() {
+    let mut kernel = server();
+    for n in 0..4 {
+        kernel.rx(&get(&format!("/{n}"))).tx(&answer(200 + n, "x"));
+    }
+    for at in 1..kernel.records.len() - 1 {
+        let mut records = kernel.records.clone();
+        records.remove(at);
+        let (out, _) = assemble(Limits::default(), &records);
+        assert_eq!((out.finished.len(), out.lost.len()), (3, 1), "{at}: {out:?}");
+        for (target, status) in told(&out.finished) {
+            assert_eq!(target, format!("/{}", status - 200));
+        }
+    }
+}
+
+#[test]
+fn a_pipelined_connection_that_lost_records_is_trusted_after_a_silence() {
+    let mut kernel = server();
+    for n in 0..3 {
+        kernel.rx(&get(&format!("/{n}")));
+    }
+    for n in 0..3 {
+        kernel.tx(&answer(200 + n, "x"));
+    }
+    kernel.rx(&get("/3")).tx(&answer(203, "x"));
+    kernel.now_ns += Limits::default().resync_idle_ns;
+    kernel.rx(&get("/4")).tx(&answer(204, ""));
+    kernel.records.remove(4);
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/4", 204)]);
+    assert_eq!(out.lost.len(), 4);
+}
+
+#[test]
+fn messages_behind_the_capture_of_a_burst_are_counted_as_lost() {
+    let mut kernel = server();
+    let requests: Vec<u8> = (0..40).flat_map(|n| get(&format!("/{n}"))).collect();
+    kernel.rx(&requests);
+    for n in 0..40 {
+        kernel.tx(&answer(400 + n, "x"));
+    }
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(out.finished.len() + out.lost.len(), 40);
+    assert!(out.finished.len() > 25);
+    assert!(out.lost.iter().all(|lost| lost.1 == Lost::PipelineCut));
+    assert_eq!(out.captures, [(7, capture::ALL)]);
+}
+
+#[test]
+fn limits_are_kept_and_counted() {
+    let mut kernel = server();
+    for n in 0..5 {
+        kernel.rx(&get(&format!("/{n}")));
+    }
+    for n in 0..5 {
+        kernel.tx(&answer(200 + n, "x"));
+    }
+    let limits = Limits { max_open_per_connection: 3, ..Limits::default() };
+    let (out, _) = assemble(limits, &kernel.records);
+    assert_eq!(told(&out.finished), [("/0", 200), ("/1", 201), ("/2", 202)]);
+    assert_eq!(out.lost, [(0, Lost::TooManyOpen), (0, Lost::TooManyOpen)]);
+    let limits = Limits { max_connections: 0, ..Limits::default() };
+    let (out, stats) = assemble(limits, &kernel.records);
+    assert_eq!(out.lost, [(0, Lost::ConnectionsFull); 5]);
+    assert_eq!(stats.records_refused, 11);
+}
+
+#[test]
+fn malformed_messages_are_counted_as_lost() {
+    let mut kernel = server();
+    kernel.rx(GET).tx(OK_2).rx(b"\0\0\0").tx(&answer(400, "")).gone();
+    assert_eq!(lost(&kernel), [Lost::Malformed]);
+    let mut kernel = server();
+    kernel.rx(GET).tx(OK_2).rx(GET).tx(b"ICY 200 OK\r\n\r\n").rx(GET).tx(OK_2).gone();
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!((out.finished.len(), out.lost.len()), (2, 1));
+}
+
+#[test]
+fn bytes_after_a_response_without_content_shift_no_pairs() {
+    let mut kernel = server();
+    kernel.rx(&[&b"HEAD /1 HTTP/1.1\r\n\r\n"[..], &get("/2"), &get("/3")].concat());
+    kernel.tx(&answer(201, "wrong")).tx(&answer(202, "")).tx(&answer(203, ""));
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/1", 201)]);
+    assert_eq!(out.lost.len(), 2);
+    let mut kernel = server();
+    kernel.rx(b"HEAD /1 HTTP/1.1\r\n\r\n").tx(&answer(201, "wrong")).rx(&get("/2"));
+    kernel.tx(&answer(202, "x"));
+    assert_eq!(told(&all(&kernel)), [("/1", 201), ("/2", 202)]);
+}
+
+#[test]
+fn an_idle_connection_is_forgotten() {
+    let limits = Limits::default();
+    let mut kernel = server();
+    kernel.rx(GET).tx(OK_2);
+    let mut assembler = Assembler::new(limits);
+    let mut out = Collector::default();
+    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    assert_eq!(assembler.connections(), 1);
+    assembler.tick(kernel.now_ns + limits.idle_ns, &mut out);
+    assert_eq!((assembler.connections(), assembler.stats().connections_evicted), (0, 1));
+}

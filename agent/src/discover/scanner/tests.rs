@@ -1,0 +1,233 @@
+use std::{
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use super::*;
+use crate::discover::{Criteria, Ports, Selector};
+
+/// A process that waits until it is dropped.
+struct Waiting(Child);
+
+impl Waiting {
+    fn new() -> Self {
+        let sleep = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let waiting = Self(sleep);
+        waiting.until_exec();
+        waiting
+    }
+
+    /// `spawn` returns when exec succeeded or, where vfork is not used, somewhat before.
+    fn until_exec(&self) {
+        let exe = format!("/proc/{}/exe", self.pid());
+        let own = std::env::current_exe().unwrap();
+        while std::fs::read_link(&exe).is_ok_and(|link| link == own) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn scanner(criteria: Criteria, exclude: Vec<Criteria>) -> Scanner {
+    let selector = Selector { name: Some("svc".into()), criteria, exclude: vec![] };
+    let selectors = Selectors::new(vec![selector], exclude, u32::MAX).unwrap();
+    Scanner::new(selectors, Arc::new(Host::default()))
+}
+
+fn by_pid(pid: u32) -> Criteria {
+    Criteria { pids: vec![pid], ..Criteria::default() }
+}
+
+fn by_comm(pattern: &str) -> Criteria {
+    Criteria { comm: vec![pattern.parse().unwrap()], ..Criteria::default() }
+}
+
+fn selected(change: &Change) -> Option<u32> {
+    match change {
+        Change::Select(target) => Some(target.tgid),
+        _ => None,
+    }
+}
+
+#[test]
+fn scan_finds_a_running_process_once() {
+    let child = Waiting::new();
+    let mut scanner = scanner(by_pid(child.pid()), vec![]);
+    let changes = scanner.scan();
+    assert_eq!(changes.iter().filter_map(selected).collect::<Vec<_>>(), [child.pid()]);
+    assert!(scanner.scan().is_empty());
+    let target = scanner.find(child.pid()).unwrap();
+    assert_eq!(target.resource.service_name(), "svc");
+    assert!(target.start_time > 0 && target.ns_pid > 0);
+}
+
+#[test]
+fn a_process_that_starts_later_is_found_by_its_exec() {
+    let mut scanner = scanner(by_comm("slee*"), vec![]);
+    let child = Waiting::new();
+    assert_eq!(selected(&scanner.on_exec(child.pid())), Some(child.pid()));
+    assert!(matches!(scanner.on_exit(child.pid()), Change::Deselect(_)));
+    assert!(matches!(scanner.on_exit(child.pid()), Change::Keep));
+    assert!(scanner.find(child.pid()).is_some(), "spans of its end still need its resource");
+    assert_eq!(scanner.targets().len(), 0);
+}
+
+#[test]
+fn an_inherited_child_stays_selected_after_exec_unless_excluded() {
+    let parent = Waiting::new();
+    let child = Waiting::new();
+    for (exclude, stays) in [(vec![], true), (vec![by_comm("sleep")], false)] {
+        let mut scanner = scanner(by_pid(parent.pid()), exclude);
+        scanner.adopt(parent.pid()).unwrap();
+        assert_eq!(selected(&scanner.on_fork(parent.pid(), child.pid())), Some(child.pid()));
+        let target = Arc::clone(scanner.find(child.pid()).unwrap());
+        let parent_resource = &scanner.find(parent.pid()).unwrap().resource;
+        assert_ne!(
+            target.resource.find("service.instance.id"),
+            parent_resource.find("service.instance.id")
+        );
+        let change = scanner.on_exec(child.pid());
+        assert_eq!(matches!(change, Change::Select(_)), stays);
+        assert_eq!(matches!(change, Change::Deselect(_)), !stays);
+    }
+}
+
+#[test]
+fn a_child_that_is_gone_already_still_has_a_resource() {
+    let parent = Waiting::new();
+    let mut scanner = scanner(by_pid(parent.pid()), vec![]);
+    scanner.adopt(parent.pid()).unwrap();
+    let gone = {
+        let child = Waiting::new();
+        child.pid()
+    };
+    assert_eq!(selected(&scanner.on_fork(parent.pid(), gone)), Some(gone));
+    let target = scanner.find(gone).unwrap();
+    assert_eq!((target.start_time, target.resource.service_name()), (0, "svc"));
+}
+
+#[test]
+fn a_child_of_an_unknown_parent_is_selected_by_its_own_facts_only() {
+    let child = Waiting::new();
+    let mut other = scanner(by_comm("other"), vec![]);
+    assert!(matches!(other.on_fork(u32::MAX, child.pid()), Change::Deselect(_)));
+    let mut sleep = scanner(by_comm("sleep"), vec![]);
+    assert_eq!(selected(&sleep.on_fork(u32::MAX, child.pid())), Some(child.pid()));
+}
+
+#[test]
+fn the_next_holder_of_a_named_pid_is_not_selected() {
+    let child = Waiting::new();
+    let mut scanner = scanner(by_pid(child.pid()), vec![]);
+    scanner.scan();
+    // As if the number had been given to a process that started at another time.
+    let mut earlier = Target::clone(scanner.find(child.pid()).unwrap());
+    earlier.start_time -= 1;
+    scanner.targets.insert(child.pid(), Arc::new(earlier));
+    assert!(matches!(scanner.on_exec(child.pid()), Change::Deselect(_)));
+    assert!(!scanner.names_pid(child.pid()));
+}
+
+#[test]
+fn a_named_pid_that_does_not_run_is_retired() {
+    let gone = {
+        let child = Waiting::new();
+        child.pid()
+    };
+    let mut scanner = scanner(by_pid(gone), vec![]);
+    assert!(scanner.names_pid(gone));
+    scanner.scan();
+    assert!(!scanner.names_pid(gone));
+}
+
+#[test]
+fn a_listening_port_selects_at_scan_and_when_announced() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let criteria = Criteria { ports: Ports::from(port), ..Criteria::default() };
+    let own = std::process::id();
+    let changes = scanner(criteria.clone(), vec![]).scan();
+    assert!(changes.iter().filter_map(selected).any(|tgid| tgid == own));
+    let mut scanner = scanner(criteria, vec![]);
+    assert!(matches!(scanner.on_listen(own, port.wrapping_add(1)), Change::Select(_)));
+    assert!(matches!(scanner.on_listen(own, port), Change::Keep), "it is selected already");
+}
+
+#[test]
+fn a_listening_port_in_another_network_namespace_is_found() {
+    const PORT: u16 = 8765;
+    let program = format!(
+        "import socket, sys; s = socket.create_server(('0.0.0.0', {PORT})); \
+         print('ready', flush=True); sys.stdin.read()"
+    );
+    let child = Command::new("unshare")
+        .args(["--net", "python3", "-c", &program])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else { return eprintln!("skipped: no unshare here") };
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child = Waiting(child);
+    if line != "ready\n" {
+        return eprintln!("skipped: no network namespace or no python3 here");
+    }
+    let criteria = Criteria { ports: Ports::from(PORT), ..Criteria::default() };
+    let changes = scanner(criteria, vec![]).scan();
+    assert!(changes.iter().filter_map(selected).any(|tgid| tgid == child.pid()));
+}
+
+#[test]
+fn scanning_survives_processes_that_come_and_go() {
+    let churn = std::thread::spawn(|| -> Vec<u32> {
+        let run = |_| {
+            let mut child = Command::new("true").spawn().unwrap();
+            child.wait().unwrap();
+            child.id()
+        };
+        (0..200).map(run).collect()
+    });
+    let mut scanner = scanner(by_comm("true"), vec![]);
+    while !churn.is_finished() {
+        for tgid in scanner.scan().iter().filter_map(selected) {
+            assert_eq!(scanner.find(tgid).unwrap().resource.service_name(), "svc");
+        }
+    }
+    let ended = churn.join().unwrap();
+    scanner.scan();
+    assert!(scanner.targets().all(|target| !ended.contains(&target.tgid)));
+}
+
+#[test]
+fn kernel_threads_and_vanished_processes_are_no_targets() {
+    const KTHREADD: u32 = 2;
+    let pids = vec![KTHREADD, u32::MAX];
+    let mut scanner = scanner(Criteria { pids, ..Criteria::default() }, vec![]);
+    let comm = std::fs::read_to_string("/proc/2/comm").unwrap_or_default();
+    if comm.trim() == "kthreadd" {
+        assert!(matches!(scanner.on_exec(KTHREADD), Change::Keep));
+    } else {
+        eprintln!("kernel threads skipped: process 2 here is {comm:?}");
+    }
+    assert!(matches!(scanner.on_exec(u32::MAX), Change::Keep));
+    assert!(scanner.adopt(u32::MAX).is_none());
+}
+
+#[test]
+fn a_replaced_executable_keeps_its_path() {
+    let path = without_deleted("/srv/shop (deleted)".into());
+    assert_eq!(path, Path::new("/srv/shop"));
+    assert_eq!(without_deleted("/srv/shop".into()), Path::new("/srv/shop"));
+}

@@ -1,0 +1,98 @@
+//! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
+//! and the thread that attaches to TLS libraries.
+
+use std::sync::mpsc;
+
+use remora_common::{
+    record::ProcessChange,
+    target::{INHERIT, SELECTED},
+};
+
+use super::tls::{News, TlsThread};
+use crate::{
+    bpf::Targets,
+    correlate::Correlator,
+    decode::Record,
+    discover::{Change, Scanner},
+};
+
+/// See the module.
+pub(super) struct Watch {
+    pub(super) targets: Targets,
+    pub(super) tls: Option<TlsThread>,
+}
+
+impl Watch {
+    /// Keeps the table of processes in step with what the kernel side tells of them.
+    pub(super) fn record(
+        &self,
+        record: &Record<'_>,
+        scanner: &mut Scanner,
+        correlator: &mut Correlator,
+    ) {
+        let change = match record {
+            Record::Process { change: ProcessChange::Exec, process } => {
+                let change = scanner.on_exec(process.tgid);
+                correlator.process_gone(process.tgid);
+                change
+            }
+            Record::Process { change: ProcessChange::Fork, process } => {
+                scanner.on_fork(process.parent_tgid, process.tgid)
+            }
+            Record::Process { change: ProcessChange::Exit, process } => {
+                correlator.process_gone(process.tgid);
+                scanner.on_exit(process.tgid)
+            }
+            Record::Process { change: ProcessChange::SpeaksTls, process } => {
+                return self.tell(News::SpeaksTls(process.tgid));
+            }
+            Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
+            _ => return,
+        };
+        let how = match record {
+            Record::Process { change: ProcessChange::Exec, .. } => News::Started,
+            _ => News::Selected,
+        };
+        self.apply(change, how);
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(tls) = &self.tls {
+            tls.tell(news);
+        }
+    }
+
+    /// Answers when everything that was told is done.
+    pub(super) fn settle(&self, done: mpsc::Sender<()>) {
+        match &self.tls {
+            Some(tls) => tls.tell(News::Settle(done)),
+            // Who asked may have gone.
+            None => _ = done.send(()),
+        }
+    }
+
+    pub(super) fn apply(&self, change: Change, how: fn(u32) -> News) {
+        match change {
+            Change::Select(target) => {
+                // A shell that is started may become twenty programs before the one that is meant.
+                let inherited = self.targets.get(target.tgid) != 0;
+                let exe = target.exe.display();
+                let service = target.resource.service_name();
+                if inherited {
+                    tracing::debug!(pid = target.tgid, %exe, service, "process inherited");
+                } else {
+                    tracing::info!(pid = target.tgid, %exe, service, "process selected");
+                }
+                if !self.targets.set(target.tgid, SELECTED | INHERIT) {
+                    tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
+                }
+                self.tell(how(target.tgid));
+            }
+            Change::Deselect(tgid) => {
+                self.targets.set(tgid, 0);
+                self.tell(News::Gone(tgid));
+            }
+            Change::Keep => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One record of a fragment's bytes: reserved in the ring, filled there, submitted.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::maps::ring_buf::RingBufEntry;
+use remora_common::{
+    counter::Counter,
+    record::{CLASS_HUGE, CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, data_flag},
+};
+
+use crate::{
+    capture::{Layout, Moved, layout},
+    emit, maps, scan,
+    user::{flat, forget, gather, last_bytes, read_user},
+};
+
+/// A sample with room for `N` bytes of content. The eight bytes more let the verifier accept an
+/// eight-byte access at any offset below `N`.
+#[repr(C)]
+struct Sample<const N: usize> {
+    data: Data,
+    content: [MaybeUninit<u8>; N],
+    slack: u64,
+}
+
+/// One record to be made of a [`Moved`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Piece {
+    pub conn_id: u64,
+    pub pos: u64,
+    /// Position of the opposite direction.
+    pub other_pos: u64,
+    pub now: u64,
+    pub flags: u32,
+    /// Bytes of the call before this piece.
+    pub skip: u32,
+    /// Bytes of the call, at most `i32::MAX`.
+    pub fragment: u32,
+    pub total_len: u32,
+    /// Bytes to copy, at most the sample's room.
+    pub want: u32,
+    pub action: Action,
+    /// Non-zero once the head in progress was seen to end.
+    pub ended: u32,
+    /// Makes the size a multiple of eight.
+    pub reserved: u32,
+}
+
+/// What is done with the bytes of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    /// A record without content.
+    Count = 0,
+    /// As far as the head in progress goes.
+    CopyHead = 1,
+    /// All of it.
+    CopyAll = 2,
+}
+
+/// Copies at most [`WINDOW`] bytes; sets whether the head ended in them and what follows is not
+/// another message.
+#[inline(never)]
+pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+        // Twice the room: the verifier bounds the place and the length of a piece apart.
+        copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+    } else if piece.want <= CLASS_SMALL as u32 {
+        copy::<SOURCE, CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
+    } else {
+        copy::<SOURCE, CLASS_MEDIUM, CLASS_MEDIUM>(moved, piece, true)
+    }
+}
+
+#[inline(never)]
+pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+        copy::<SOURCE, { CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
+    } else if piece.want <= CLASS_LARGE as u32 {
+        copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
+    } else {
+        copy::<SOURCE, CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
+    }
+}
+
+/// One record with content: `ROOM` bytes reserved, at most `MOST` copied.
+#[inline(always)]
+fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
+    moved: &Moved,
+    piece: &mut Piece,
+    look: bool,
+) {
+    let Some(mut entry): Option<RingBufEntry<Sample<ROOM>>> = emit::reserve() else { return };
+    let sample = entry.as_mut_ptr();
+    // SAFETY: within the reserved sample.
+    let content = unsafe { (&raw mut (*sample).content).cast::<u8>() };
+    // SAFETY: within the reserved sample, all of them.
+    let (data, head_len, slack) = unsafe {
+        let data = &raw mut (*sample).data;
+        (data, &raw mut (*data).head_len, &raw mut (*sample).slack)
+    };
+    // VERIFIER: first, so that nothing of it is remembered in the states that follow.
+    // SAFETY: within the reserved sample.
+    unsafe { header::<SOURCE>(data, moved, piece, piece.flags) };
+    let Some(want) = at_most::<MOST>(&raw const piece.want) else { return entry.discard(0) };
+    let copied = if ROOM == MOST {
+        let base = if layout::<SOURCE>(moved) == Layout::Pieces {
+            read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
+        } else {
+            moved.base
+        };
+        flat(content, base.wrapping_add(u64::from(piece.skip)), want)
+    } else {
+        gather::<MOST>(content, slack, moved, piece.skip, want)
+    };
+    // VERIFIER: written and read back at each place where ways join, or each would be followed apart
+    // with what it implies for the value.
+    // SAFETY: within the reserved sample.
+    unsafe { head_len.write_volatile(copied) };
+    let Some(copied) = at_most::<MOST>(head_len) else { return entry.discard(0) };
+    // SAFETY: a member of a live struct. VERIFIER: read anew, so that `copied` learns nothing from it.
+    if copied < unsafe { (&raw const piece.want).read_volatile() } {
+        // SAFETY: within the reserved sample.
+        unsafe { (*data).flags |= data_flag::UNREADABLE };
+        maps::count(Counter::Unreadable);
+    }
+    let mut ended = false;
+    if look {
+        let end = scan::blank_line::<MOST>(content, copied as usize);
+        // SAFETY: within the reserved sample.
+        let end = unsafe { forget(slack, end as u64) } as usize;
+        // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
+        let next = end & (MOST - 1);
+        ended = end != 0;
+        // SAFETY: within the reserved sample.
+        let copied = unsafe { head_len.read_volatile() } as usize;
+        if ended && next != 0 && next + 8 <= copied {
+            // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
+            let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
+            ended = !scan::begins_message(first);
+        }
+    }
+    emit::submit(entry);
+    piece.ended = u32::from(ended);
+}
+
+/// A length at `word`, which is at most `MOST`. VERIFIER: it knows that bound afterwards and nothing
+/// else; a value that were larger ends the program instead of being followed with another length.
+#[inline(always)]
+fn at_most<const MOST: usize>(word: *const u32) -> Option<u32> {
+    // SAFETY: called with members of live structs.
+    let value = unsafe { word.read_volatile() };
+    if value > MOST as u32 { None } else { Some(value) }
+}
+
+/// A record without content.
+#[inline(never)]
+pub fn bare<const SOURCE: u8>(moved: &Moved, piece: &Piece) {
+    let Some(mut entry): Option<RingBufEntry<Data>> = emit::reserve() else { return };
+    let data = entry.as_mut_ptr();
+    let tail =
+        if layout::<SOURCE>(moved) == Layout::Nowhere { None } else { last_bytes::<SOURCE>(moved) };
+    let flags = piece.flags | if tail.is_some() { data_flag::TAIL } else { 0 };
+    // SAFETY: `data` is the reserved record.
+    unsafe {
+        header::<SOURCE>(data, moved, piece, flags);
+        (*data).head_len = 0;
+        (*data).tail = tail.unwrap_or(0).to_le_bytes();
+    }
+    emit::submit(entry);
+}
+
+/// All but `head_len`.
+///
+/// # Safety
+/// `data` points to a whole record.
+#[inline(always)]
+unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece, flags: u32) {
+    // SAFETY: by this function's contract. Word by word: a struct would be built on the stack first.
+    unsafe {
+        (*data).kind = Kind::Data as u8;
+        (*data).direction = moved.direction as u8;
+        (*data).source = SOURCE;
+        (*data).reserved = 0;
+        (*data).flags = flags;
+        (*data).mono_ns = piece.now;
+        (*data).begin_ns = moved.begin_ns;
+        (*data).conn_id = piece.conn_id;
+        (*data).pos = piece.pos;
+        (*data).other_pos = piece.other_pos;
+        (*data).tgid = moved.tgid;
+        (*data).tid = moved.tid;
+        (*data).total_len = piece.total_len;
+        (*data).context = 0;
+        (*data).tail = [0; 8];
+    }
+}
