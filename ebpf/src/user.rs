@@ -58,7 +58,10 @@ pub fn gather<const MOST: usize>(
         if len > MOST as u64 {
             break;
         }
-        let place = done as usize & (MOST - 1);
+        // Forgotten for the compiler, which would leave out the mask: it knows `done < want`, but a
+        // kernel before 6.8 does not learn from comparing two unknown values.
+        // SAFETY: the caller's slack.
+        let place = unsafe { forget(slack, done) } as usize & (MOST - 1);
         let source = base.wrapping_add(before) as *const _;
         // SAFETY: `place + len <= 2 * MOST`, the room.
         if unsafe { bpf_probe_read_user(content.add(place).cast(), len as u32, source) } != 0 {

@@ -11,7 +11,7 @@ use std::{
 use remora_tests::{
     agent::Agent,
     nginx::Nginx,
-    process::until,
+    process::{patient, until},
     programs::target,
     skip,
     spans::{CLIENT, SERVER, Span},
@@ -76,7 +76,7 @@ fn nginx_and_a_python_client_agree_with_access_log_and_stopwatch() {
         let received = said["received"].as_i64().unwrap();
         assert_eq!(span.int("http.response.body.size").unwrap_or(0), received, "{span:?}");
         let own = said["ns"].as_u64().unwrap();
-        let tolerance = (own / 20).max(200_000);
+        let tolerance = (own / 20).max(patient(Duration::from_micros(200)).as_nanos() as u64);
         apart.push(own.abs_diff(span.duration_ns()).saturating_sub(tolerance));
     }
     // The interpreter may be put off between its stopwatch and the call; not most of the time.
