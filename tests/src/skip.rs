@@ -24,3 +24,9 @@ pub fn without(programs: &[&str]) -> bool {
     }
     missing.is_some()
 }
+
+/// Whether this machine is emulated (`cargo xtask vm` says so): its processors stand still at times.
+#[must_use]
+pub fn emulated() -> bool {
+    std::env::var_os("REMORA_TEST_GUEST").is_some()
+}

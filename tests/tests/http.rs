@@ -81,7 +81,8 @@ fn nginx_and_a_python_client_agree_with_access_log_and_stopwatch() {
     }
     // The interpreter may be put off between its stopwatch and the call; not most of the time.
     let off = apart.iter().filter(|&&apart| apart > 0).count();
-    assert!(off * 10 <= apart.len(), "{off} of {} durations are off: {apart:?}", apart.len());
+    let one_of = if skip::emulated() { 2 } else { 10 };
+    assert!(off * one_of <= apart.len(), "{off} of {} durations are off: {apart:?}", apart.len());
     // Both ends: the server's span lies within the client's time.
     let [requests, exported, _, lost] = done.requests();
     assert_eq!((requests, exported, lost), (120, 120, 0), "{}", done.log);
