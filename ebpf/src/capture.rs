@@ -145,16 +145,20 @@ fn plan<const SOURCE: u8>(
         }
     }
 
-    let first = first_bytes::<SOURCE>(moved);
-    if turn_begins && !lock_in(connection, first, moved.len) {
-        return None;
+    // What the first bytes are matters until a message was seen, and behind the head of one.
+    let behind_head = connection.head_done[side] != 0;
+    if behind_head || (turn_begins && connection.hit == 0) {
+        let first = first_bytes::<SOURCE>(moved);
+        if turn_begins && !lock_in(connection, first, moved.len) {
+            return None;
+        }
+        if behind_head && scan::begins_message(first) {
+            connection.head_done[side] = 0;
+            connection.copied[side] = 0;
+        }
     }
     if connection.opened == 0 {
         connection::open(connection, sk);
-    }
-    if connection.head_done[side] != 0 && scan::begins_message(first) {
-        connection.head_done[side] = 0;
-        connection.copied[side] = 0;
     }
     let nowhere = layout::<SOURCE>(moved) == Layout::Nowhere;
     let action = if nowhere {
@@ -183,15 +187,12 @@ fn plan<const SOURCE: u8>(
     })
 }
 
-/// Decides what kind of connection this is from the first bytes of its turns; `false`: not one that
-/// is copied.
+/// Decides what kind of connection this is from the first bytes of its turns, until one began as a
+/// message does; `false`: not one that is copied.
 #[inline(always)]
 fn lock_in(connection: &mut Connection, first: u64, len: u64) -> bool {
     if scan::begins_message(first) {
         connection.hit = 1;
-        return true;
-    }
-    if connection.hit != 0 {
         return true;
     }
     if scan::begins_tls(first) {

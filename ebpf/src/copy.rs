@@ -65,7 +65,11 @@ pub enum Action {
 pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
         // Twice the room: the verifier bounds the place and the length of a piece apart.
-        copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+        if piece.want <= CLASS_SMALL as u32 {
+            copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, true);
+        } else {
+            copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
+        }
     } else if piece.want <= CLASS_SMALL as u32 {
         copy::<SOURCE, CLASS_SMALL, CLASS_SMALL>(moved, piece, true)
     } else {
