@@ -21,11 +21,11 @@ pub(super) struct Parts {
     pub(super) assemble: assemble::Limits,
     pub(super) sampler: Sampler,
     pub(super) routes: route::Config,
-    /// For OTLP and files, and for readers that need totals (Prometheus, the table at the end).
+    /// For OTLP and files, for Prometheus, which needs totals, and for the table at the end.
     pub(super) otlp_metrics: Option<aggregate::Config>,
     pub(super) total_metrics: Option<aggregate::Config>,
+    pub(super) table_metrics: Option<aggregate::Config>,
     pub(super) metric_interval: std::time::Duration,
-    pub(super) prints: bool,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
     pub(super) outputs: String,
@@ -37,11 +37,8 @@ impl Parts {
         let metrics = &config.metrics;
         let output = &config.output;
         let total_metrics = aggregate::Config {
-            // The text that Prometheus reads has no exponential buckets; the table is finer with them.
-            histogram: match output.prometheus {
-                Some(_) => HistogramKind::explicit(),
-                None => HistogramKind::exponential(),
-            },
+            // The text that Prometheus reads has no exponential buckets.
+            histogram: HistogramKind::explicit(),
             temporality: Temporality::Cumulative,
             exemplars: match metrics.exemplars {
                 config::Exemplars::TraceBased => ExemplarFilter::TraceBased,
@@ -97,10 +94,12 @@ impl Parts {
             },
             otlp_metrics: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
                 .then_some(otlp_metrics),
-            total_metrics: (output.prometheus.is_some() || output.prints_spans())
-                .then_some(total_metrics),
+            table_metrics: output.prints_spans().then(|| aggregate::Config {
+                histogram: HistogramKind::exponential(),
+                ..total_metrics.clone()
+            }),
+            total_metrics: output.prometheus.is_some().then_some(total_metrics),
             metric_interval: metrics.interval,
-            prints: config.output.prints_spans(),
             selectors,
             host: Arc::new(Host::detect(&config.resource)),
             outputs: Outputs(config).to_string(),

@@ -220,10 +220,10 @@ struct Worker {
     next_metrics: Instant,
     last_tick_ns: u64,
     last_expire_ns: u64,
-    /// Positions of the aggregators for OTLP and with totals, where they are wanted.
+    /// Positions of the aggregators for OTLP, for Prometheus and for the table, where they are wanted.
     otlp: Option<usize>,
     totals: Option<usize>,
-    prints: bool,
+    table: Option<usize>,
 }
 
 impl Worker {
@@ -249,8 +249,9 @@ impl Worker {
             Some(aggregators.len() - 1)
         };
         let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
+        let table = add(parts.table_metrics);
         let unknown = Resource::new([("service.name".into(), "unknown_service".into())]);
-        let printer = parts.prints.then(|| {
+        let printer = table.is_some().then(|| {
             let stdout = io::stdout();
             let style = Style::detect(&stdout);
             SpanPrinter::new(stdout, style)
@@ -268,6 +269,7 @@ impl Worker {
             assembler: Assembler::new(parts.assemble),
             otlp,
             totals,
+            table,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
                 Correlator::new(parts.sampler, Limits::default()),
@@ -285,7 +287,6 @@ impl Worker {
             next_metrics: Instant::now() + parts.metric_interval,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
-            prints: parts.prints,
         }
     }
 
@@ -427,8 +428,9 @@ impl Worker {
         self.assembler.finish(mono_ns(), &mut self.pipeline);
         self.export_metrics();
         self.pipeline.output.print(SpanPrinter::finish);
-        if self.prints {
-            let batches = self.collect_totals();
+        if let Some(at) = self.table {
+            let now = self.now_unix_ns();
+            let batches = self.pipeline.aggregators[at].collect(now);
             let stdout = io::stdout();
             let table = RedTable::new(&batches, Style::detect(&stdout));
             if !table.is_empty() {
