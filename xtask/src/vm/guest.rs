@@ -22,6 +22,16 @@ pub(crate) const VIRTIOFSD: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexe
 /// A guest that has not said "up" by then will not.
 const BOOT: Duration = Duration::from_secs(60);
 
+/// How time passes in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// Two processors, the time outside.
+    Wall,
+    /// One processor, and time is its instructions, a nanosecond each.
+    #[expect(dead_code, reason = "soon")]
+    Instructions,
+}
+
 /// How a job ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -41,13 +51,14 @@ pub(crate) fn run(
     kernel: &Kernel,
     job: &str,
     trees: &[PathBuf],
+    clock: Clock,
     limit: Duration,
     line: &mut dyn FnMut(&str),
 ) -> Result<End> {
     let initramfs = initramfs::build(kernel, job)?;
     let mut failure = None;
     for _ in 0..2 {
-        match Guest::boot(kernel, &initramfs, trees) {
+        match Guest::boot(kernel, &initramfs, trees, clock) {
             Ok(guest) => return guest.attend(limit, line),
             Err(error) => {
                 eprintln!("warning: {}: {error:#}", kernel.release);
@@ -69,14 +80,14 @@ struct Guest {
 }
 
 impl Guest {
-    fn boot(kernel: &Kernel, initramfs: &[u8], trees: &[PathBuf]) -> Result<Self> {
+    fn boot(kernel: &Kernel, initramfs: &[u8], trees: &[PathBuf], clock: Clock) -> Result<Self> {
         let folder = Folder::new()?;
         let initramfs_file = folder.0.join("initramfs");
         fs::write(&initramfs_file, initramfs)?;
         let files = share(&folder.0)?;
         let output = lines(&folder.0.join("output"))?;
         let control = lines(&folder.0.join("control"))?;
-        let mut command = qemu(kernel, &folder.0, trees);
+        let mut command = qemu(kernel, &folder.0, trees, clock);
         let log = fs::File::create(folder.0.join("qemu.log"))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let mut qemu = Ended(child.context("cannot run qemu-system-x86_64")?);
@@ -154,7 +165,7 @@ fn share(folder: &Path) -> Result<Ended> {
     Ok(child)
 }
 
-fn qemu(kernel: &Kernel, folder: &Path, trees: &[PathBuf]) -> Command {
+fn qemu(kernel: &Kernel, folder: &Path, trees: &[PathBuf], clock: Clock) -> Command {
     let mut qemu = Command::new("qemu-system-x86_64");
     let trees: Vec<String> = trees.iter().map(|tree| tree.display().to_string()).collect();
     let append = format!(
@@ -165,7 +176,20 @@ fn qemu(kernel: &Kernel, folder: &Path, trees: &[PathBuf]) -> Command {
     let place = |name: &str| folder.join(name).display().to_string();
     // Two threads of emulation (the default from two processors on) crash guests of QEMU 7.2 when
     // code is patched that the other processor runs. KVM is never asked for.
-    qemu.args(["-accel", "tcg,thread=single", "-smp", "2"]);
+    qemu.args(["-accel", "tcg,thread=single"]);
+    match clock {
+        Clock::Wall => qemu.args(["-smp", "2"]),
+        Clock::Instructions => qemu.args([
+            "-smp",
+            "1",
+            "-icount",
+            "shift=0,sleep=off",
+            "-rtc",
+            "base=2026-01-01,clock=vm",
+            "-seed",
+            "1",
+        ]),
+    };
     qemu.args(["-M", "q35,memory-backend=mem", "-cpu", "max,la57=off", "-m", "2G"]);
     qemu.args(["-object", "memory-backend-memfd,id=mem,size=2G,share=on"]);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);

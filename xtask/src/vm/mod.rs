@@ -19,7 +19,7 @@ use std::{
 use anyhow::Result;
 
 use self::{
-    guest::{End, VIRTIOFSD},
+    guest::{Clock, End, VIRTIOFSD},
     kernels::{Kernel, Version},
 };
 use crate::{
@@ -129,7 +129,7 @@ fn guest_report(
         let _ = writeln!(std::io::stdout(), "{line}");
         report.read(line);
     };
-    let end = guest::run(kernel, job, trees, limit, &mut read);
+    let end = guest::run(kernel, job, trees, Clock::Wall, limit, &mut read);
     report.took = started.elapsed();
     let (failure, answered) = match end {
         Ok(End::Status(0)) if options.shell.is_none() && report.ran() == 0 => {
