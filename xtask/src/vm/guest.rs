@@ -28,7 +28,6 @@ pub(crate) enum Clock {
     /// Two processors, the time outside.
     Wall,
     /// One processor, and time is its instructions, a nanosecond each.
-    #[expect(dead_code, reason = "soon")]
     Instructions,
 }
 

@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Seconds until a guest is ended
     #[arg(long, default_value_t = 1800)]
     timeout: u64,
+    /// One processor whose clock counts instructions, a nanosecond each: costs that repeat
+    #[arg(long)]
+    icount: bool,
     /// Ask the archives for newer kernels, even if there are some in the cache
     #[arg(long)]
     update: bool,
@@ -129,7 +132,8 @@ fn guest_report(
         let _ = writeln!(std::io::stdout(), "{line}");
         report.read(line);
     };
-    let end = guest::run(kernel, job, trees, Clock::Wall, limit, &mut read);
+    let clock = if options.icount { Clock::Instructions } else { Clock::Wall };
+    let end = guest::run(kernel, job, trees, clock, limit, &mut read);
     report.took = started.elapsed();
     let (failure, answered) = match end {
         Ok(End::Status(0)) if options.shell.is_none() && report.ran() == 0 => {
