@@ -108,8 +108,8 @@ fn send<const SOURCE: u8>(
     connection: &mut Connection,
     side: usize,
 ) {
-    launder(piece);
     if piece.action == Action::Count {
+        launder(piece);
         bare::<SOURCE>(moved, piece);
     } else {
         head::<SOURCE>(moved, piece, connection, side);
