@@ -132,6 +132,29 @@ impl Agent {
         Self::launch(&mut remora, folder)
     }
 
+    /// [`Self::on`] as what `wrapper` makes of its caller: with fewer privileges.
+    ///
+    /// # Panics
+    /// If it does not get attached.
+    #[must_use]
+    pub fn under(wrapper: &[&str], pids: &[u32]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let plain = command();
+        let mut wrapped = Command::new(wrapper[0]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => wrapped.env(name, value),
+                None => wrapped.env_remove(name),
+            };
+        }
+        wrapped.args(&wrapper[1..]).arg(plain.get_program()).args(["run", "--otlp-file"]);
+        wrapped.arg(folder.path().join("spans"));
+        for pid in pids {
+            wrapped.args(["--pid", &pid.to_string()]);
+        }
+        Self::launch(&mut wrapped, folder)
+    }
+
     /// A command with just these arguments; returns when it is attached.
     ///
     /// # Panics
