@@ -167,7 +167,7 @@ fn the_sample_file_is_right() {
     let config = config(include_str!("../../../deploy/remora.yaml"));
     assert_eq!(config.selection.selectors[0].criteria.ports.to_string(), "80,443,8000-8999");
     assert_eq!(config.selection.exclude.len(), 1);
-    assert_eq!(config.output.otlp.traces.unwrap().url.as_str(), "http://127.0.0.1:4317/");
+    assert_eq!(config.output.otlp.traces.unwrap().url.as_str(), "http://127.0.0.1:4317");
 }
 
 #[test]
