@@ -33,6 +33,9 @@ pub struct ProgramUsage {
     /// (`kernel.bpf_stats_enabled`, or [`RunTime`]).
     pub runs: u64,
     pub run_time: Duration,
+    /// Runs that the kernel left out because the program ran on that CPU already: what they would have
+    /// seen was not seen. Since Linux 5.12.
+    pub missed: u64,
 }
 
 /// While it lives the kernel measures the run time of every BPF program of the host, at two looks at
@@ -40,6 +43,14 @@ pub struct ProgramUsage {
 #[derive(Debug)]
 pub struct RunTime {
     _stats: OwnedFd,
+}
+
+impl KernelUsage {
+    /// Runs of all programs that the kernel left out.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.programs.iter().map(|program| program.missed).sum()
+    }
 }
 
 impl RunTime {
@@ -79,5 +90,6 @@ pub(super) fn program(name: &str, fd: BorrowedFd<'_>) -> io::Result<ProgramUsage
         return Err(io::Error::last_os_error());
     }
     let run_time = Duration::from_nanos(info.run_time_ns);
-    Ok(ProgramUsage { name: name.to_owned(), runs: info.run_cnt, run_time })
+    let missed = info.recursion_misses;
+    Ok(ProgramUsage { name: name.to_owned(), runs: info.run_cnt, run_time, missed })
 }

@@ -40,7 +40,7 @@ impl fmt::Display for Report<'_> {
         if books.drops.iter().all(|(_, count)| *count == 0) {
             f.write_str(" 0")?;
         }
-        counts(f, books.drops.iter().map(|(counter, count)| (counter.as_str(), *count)))?;
+        counts(f, books.drops.iter().copied())?;
         let requests = &books.counts;
         write!(
             f,

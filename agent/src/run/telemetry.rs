@@ -29,7 +29,6 @@ pub(super) struct Observed<'a> {
     /// Selected processes, and connections that are followed.
     pub(super) processes: usize,
     pub(super) connections: usize,
-    pub(super) kernel: KernelUsage,
     /// Most bytes that waited in the ring since the last time.
     pub(super) ring_peak: u64,
     /// Processes by TLS library that is not seen.
@@ -61,7 +60,7 @@ impl Telemetry {
         books: &Books,
         observed: &Observed<'_>,
     ) -> MetricBatch {
-        let Observed { lanes, processes, connections, kernel, ring_peak, blind_spots } = observed;
+        let Observed { lanes, processes, connections, ring_peak, blind_spots } = observed;
         let stats = &books.assembled;
         let sum = |name, unit, description, rows: Vec<Row>| {
             self.sum(now_unix_ns, name, unit, description, rows)
@@ -98,11 +97,7 @@ impl Telemetry {
                 "remora.kernel.drops",
                 "{drop}",
                 "What the kernel side gave up on",
-                books
-                    .drops
-                    .iter()
-                    .map(|(counter, count)| reason(counter.as_str(), *count))
-                    .collect(),
+                books.drops.iter().map(|(name, count)| reason(name, *count)).collect(),
             ),
             sum("remora.traffic", "By", "Application bytes seen", plain(stats.bytes)),
             sum(
@@ -182,7 +177,7 @@ impl Telemetry {
                 plain(*ring_peak),
             ),
         ];
-        metrics.extend(self.kernel(now_unix_ns, kernel));
+        metrics.extend(self.kernel(now_unix_ns, &books.kernel));
         if let Ok(usage) = procfs::process::Process::myself().and_then(|process| process.stat()) {
             let ticks = procfs::ticks_per_second() as f64;
             let seconds = |ticks_used: u64| Number::Double(ticks_used as f64 / ticks);

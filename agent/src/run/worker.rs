@@ -10,10 +10,7 @@ use std::{
     time::Instant,
 };
 
-use remora_common::{
-    counter::Counter,
-    target::{INHERIT, SELECTED},
-};
+use remora_common::target::{INHERIT, SELECTED};
 use tokio::sync::oneshot;
 
 use super::{
@@ -27,7 +24,7 @@ use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler},
     attach::TlsSources,
-    bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts, Waker},
+    bpf::{self, ControlWords, KernelUsage, Programs, Reader, RunTime, Verdicts, Waker},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
@@ -75,7 +72,9 @@ pub(super) struct Books {
     pub(super) undecodable: u64,
     pub(super) assembled: assemble::Stats,
     pub(super) counts: Counts,
-    pub(super) drops: Vec<(Counter, u64)>,
+    /// What the kernel side gave up on, by reason.
+    pub(super) drops: Vec<(&'static str, u64)>,
+    pub(super) kernel: KernelUsage,
 }
 
 /// The worker as the rest of the agent sees it.
@@ -393,15 +392,10 @@ impl Worker {
         self.close_books();
         let processes = self.pipeline.resources.scanner.targets().len();
         let connections = self.assembler.connections();
-        let kernel = self.programs.as_ref().and_then(|programs| {
-            let told = programs.usage();
-            told.inspect_err(|error| tracing::debug!(%error, "the kernel does not tell")).ok()
-        });
         let observed = Observed {
             lanes: &self.pipeline.output.exporter.stats(),
             processes,
             connections,
-            kernel: kernel.unwrap_or_default(),
             ring_peak: self.reader.take_peak(),
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
         };
@@ -411,8 +405,17 @@ impl Worker {
     fn close_books(&mut self) {
         self.books.assembled = *self.assembler.stats();
         self.books.counts = self.pipeline.counts();
-        if let Some(Ok(drops)) = self.programs.as_ref().map(Programs::drops) {
-            self.books.drops = drops.to_vec();
+        let Some(programs) = &self.programs else { return };
+        match (programs.usage(), programs.drops()) {
+            (Ok(kernel), Ok(drops)) => {
+                let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
+                self.books.drops = counted.chain([("missed", kernel.missed())]).collect();
+                self.books.kernel = kernel;
+            }
+            (usage, drops) => {
+                let errors = (usage.err(), drops.err());
+                tracing::debug!(?errors, "the kernel does not tell what it gave up on");
+            }
         }
     }
 
