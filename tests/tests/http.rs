@@ -77,12 +77,15 @@ fn nginx_and_a_python_client_agree_with_access_log_and_stopwatch() {
         assert_eq!(span.int("http.response.body.size").unwrap_or(0), received, "{span:?}");
         let own = said["ns"].as_u64().unwrap();
         let tolerance = (own / 20).max(patient(Duration::from_micros(200)).as_nanos() as u64);
-        apart.push(own.abs_diff(span.duration_ns()).saturating_sub(tolerance));
+        let span_ns = span.duration_ns();
+        // An emulated interpreter is put off all the time: there the stopwatch is only a bound.
+        let apart_ns =
+            if skip::emulated() { span_ns.saturating_sub(own) } else { own.abs_diff(span_ns) };
+        apart.push(apart_ns.saturating_sub(tolerance));
     }
     // The interpreter may be put off between its stopwatch and the call; not most of the time.
     let off = apart.iter().filter(|&&apart| apart > 0).count();
-    let one_of = if skip::emulated() { 2 } else { 10 };
-    assert!(off * one_of <= apart.len(), "{off} of {} durations are off: {apart:?}", apart.len());
+    assert!(off * 10 <= apart.len(), "{off} of {} durations are off: {apart:?}", apart.len());
     // Both ends: the server's span lies within the client's time.
     let [requests, exported, _, lost] = done.requests();
     assert_eq!((requests, exported, lost), (120, 120, 0), "{}", done.log);
