@@ -28,16 +28,22 @@ fn client_needs(client: Client) -> &'static [&'static str] {
     }
 }
 
-/// A server with OpenSSL: both ends agree.
-fn both_ends_agree(ecosystem: Ecosystem, client: Client) {
+/// The plan over TLS, on which the client agrees; `None`: skipped.
+fn hold(ecosystem: Ecosystem, client: Client) -> Option<Conversation> {
     let needs = [ecosystem.needs(), client_needs(client), &["openssl"]].concat();
     if skip::without_root() || skip::without(&needs) {
-        return;
+        return None;
     }
     let certificate = new_certificate();
     let server = Server::start(ecosystem, Some(certificate.path()));
     let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
     both.client_agrees(&format!("{client:?} of {ecosystem:?}"));
+    Some(both)
+}
+
+/// A server with OpenSSL: both ends agree.
+fn both_ends_agree(ecosystem: Ecosystem, client: Client) {
+    let Some(both) = hold(ecosystem, client) else { return };
     both.server_agrees(&format!("{ecosystem:?}"));
     let all = 2 * both.planned();
     assert_eq!(both.done.requests(), [all, all, 0, 0], "{}", both.done.log);
@@ -45,14 +51,7 @@ fn both_ends_agree(ecosystem: Ecosystem, client: Client) {
 
 /// A server with another library: the client agrees, the server is named.
 fn client_agrees_and_server_is_named(ecosystem: Ecosystem, client: Client, library: &str) {
-    let needs = [ecosystem.needs(), client_needs(client), &["openssl"]].concat();
-    if skip::without_root() || skip::without(&needs) {
-        return;
-    }
-    let certificate = new_certificate();
-    let server = Server::start(ecosystem, Some(certificate.path()));
-    let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
-    both.client_agrees(&format!("{client:?} of {ecosystem:?}"));
+    let Some(both) = hold(ecosystem, client) else { return };
     let named = both.done.log.lines().any(|line| {
         line.contains("speaks TLS that is not seen")
             && line.contains(&format!("pid={} ", both.server_pids[0]))
