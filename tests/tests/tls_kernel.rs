@@ -389,6 +389,9 @@ fn nginx_is_read_in_its_workers() {
     assert_eq!(streams[0].text[0].matches("GET /a").count(), 3);
     assert_eq!(streams[0].text[1].matches("HTTP/1.1 200").count(), 3);
     assert!(!streams[0].joined);
+    // Killed, as it is when dropped, it would leave its worker behind.
+    nginx.signal(libc::SIGTERM);
+    lab.until("end of the worker", |lab| lab.seen.ended.contains(&worker));
 }
 
 #[test]
