@@ -292,6 +292,7 @@ keywords! {
         /// The cheapest that works here.
         Auto = "auto",
         Fexit = "fexit",
+        TypedTracepoint = "tp-btf",
         RawTracepoint = "raw-tp",
         Tracepoint = "tracepoint",
     }
