@@ -1,12 +1,14 @@
 //! The kernel programs by themselves: this test process is their target.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::{
         fd::AsRawFd,
         unix::net::{UnixListener, UnixStream},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -368,6 +370,56 @@ fn ciphertext_and_other_protocols_are_not_copied() {
     }
     let copied = lab.seen().data.len();
     assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
+}
+
+/// On a kernel that preempts itself a thread may be put off in the middle of a program, and the next one
+/// runs it on the same processor: nothing of the first may be left to the second.
+#[test]
+fn threads_that_are_put_off_in_a_program_are_kept_apart() {
+    if skip::without_root() {
+        return;
+    }
+    const PAIRS: usize = 8;
+    const ROUNDS: usize = 1000;
+    for door in doors() {
+        let mut lab = Lab::new(door);
+        let mut threads = Vec::new();
+        for number in 0..PAIRS {
+            let (mut client, mut server) = pair();
+            let request = format!("GET /n={number}; HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: n={number};\r\n\r\n");
+            let (sent, answered) = (request.len(), answer.len());
+            threads.push(std::thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    client.write_all(&request).unwrap();
+                    exactly(&mut client, answered);
+                }
+            }));
+            threads.push(std::thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    exactly(&mut server, sent);
+                    server.write_all(answer.as_bytes()).unwrap();
+                }
+            }));
+        }
+        let mut owners = HashMap::new();
+        loop {
+            let last = threads.iter().all(JoinHandle::is_finished);
+            for fragment in lab.seen().data {
+                let head = String::from_utf8_lossy(&fragment.head).into_owned();
+                let Some((_, rest)) = head.split_once("n=") else { continue };
+                let number = rest.split(';').next().unwrap_or_default().to_owned();
+                let owner = owners.entry(fragment.conn_id).or_insert_with(|| number.clone());
+                assert_eq!(*owner, number, "{door:?}: two connections in one");
+            }
+            if last {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(owners.len(), 2 * PAIRS, "{door:?}");
+    }
 }
 
 /// All programs in the kernel.
