@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use remora_common::{
     control::{Control, TARGETS_PER_CHUNK, VERDICT_SLOTS},
@@ -30,6 +30,10 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// Connections by `struct sock` address. Sized by the agent.
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(16384, 0);
+
+/// Connections whose end nothing tells of, by `struct sock` address: the least recently used go.
+#[map]
+pub static ENDLESS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(2048, 0);
 
 /// Unix sockets by `tgid << 32 | fd`, to see their close: nothing else in the kernel tells of it.
 #[map]
