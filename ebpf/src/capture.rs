@@ -82,7 +82,7 @@ pub fn moved(moved: &Moved) {
 /// The same for a socket that is at hand.
 #[inline(never)]
 pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
-    if let Some(connection) = connection::met(moved, sk, inode, inet != 0) {
+    if let Some(connection) = connection::met(moved, sk, inode, inet) {
         account(moved, connection, sk);
     }
 }

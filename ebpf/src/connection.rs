@@ -12,7 +12,7 @@ use crate::{
     capture::Moved,
     emit,
     kernel::{self, Socket},
-    maps::{self, CONNECTIONS, ENDLESS, UNIX_FDS},
+    maps::{self, CONNECTIONS, ENDLESS, ENDLESS_SLOTS, UNIX_FDS},
     offset,
 };
 
@@ -126,46 +126,77 @@ pub fn of(socket: &Socket, fd: u32, tgid: u32) -> Option<*mut Connection> {
 /// The state of the connection of the socket `sk` on which `moved` was moved; made now if this is its
 /// first time. `inet`: its end will be seen.
 #[inline(always)]
-pub fn met(moved: &Moved, sk: u64, inode: u64, inet: bool) -> Option<*mut Connection> {
-    if let Some(connection) = find(sk, inet) {
+pub fn met(moved: &Moved, sk: u64, inode: u64, inet: u64) -> Option<*mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; preallocated, so never unmapped.
         if unsafe { (*connection).inode } == inode {
             return Some(connection);
         }
+        forget(sk, CloseCause::Gone, 0);
     }
-    meet(moved, sk, inode, inet.into());
-    find(sk, inet)
-}
-
-#[inline(always)]
-fn find(sk: u64, inet: bool) -> Option<*mut Connection> {
-    if inet { CONNECTIONS.get_ptr_mut(sk) } else { ENDLESS.get_ptr_mut(sk) }
+    meet(moved, sk, inode, inet);
+    CONNECTIONS.get_ptr_mut(sk)
 }
 
 #[inline(never)]
 fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
-    if inet == 0 {
-        if let Some(old) = ENDLESS.get_ptr_mut(sk) {
-            // SAFETY: a map value, still in the map.
-            close(unsafe { &*old }, CloseCause::Gone, 0);
-        }
-        let role = unix_role(sk) as u8;
-        let new = Connection::new(inode, moved.tgid, role, joined::UNLESS_MESSAGE);
-        // LRU: an insert makes room.
-        let _ = ENDLESS.insert(sk, new, 0);
-        return;
-    }
-    forget(sk, CloseCause::Gone, 0);
-    // The other end may reset the connection between the work and this: it is forgotten by then.
-    if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
-        return;
-    }
-    let (role, joined) = tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES));
-    if CONNECTIONS.insert(sk, Connection::new(inode, moved.tgid, role, joined), 0).is_ok() {
-        maps::count(Counter::ConnectionsAdded);
+    let (role, joined) = if inet == 0 {
+        (unix_role(sk) as u8, joined::UNLESS_MESSAGE)
     } else {
+        // The other end may reset the connection between the work and this: it is forgotten by then.
+        if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
+            return;
+        }
+        tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES))
+    };
+    if CONNECTIONS.insert(sk, Connection::new(inode, moved.tgid, role, joined), 0).is_err() {
         maps::count(Counter::ConnectionsFull);
+        return;
     }
+    maps::count(Counter::ConnectionsAdded);
+    if inet == 0 {
+        make_room(sk);
+    }
+}
+
+/// Remembers a connection whose end nothing tells of in the next slot of [`ENDLESS`]. Of those that stand
+/// in the way the first that has ended gives its place; if none has, the last loses it.
+#[inline(never)]
+fn make_room(sk: u64) {
+    const TRIES: u32 = 4;
+    let Some(next) = ENDLESS.get_ptr_mut(0) else { return };
+    for tried in 1..=TRIES {
+        // SAFETY: a map value. Two at once may take one slot; then one of them is not remembered.
+        let at = unsafe {
+            *next += 1;
+            *next as u32 % (ENDLESS_SLOTS - 1) + 1
+        };
+        let Some(slot) = ENDLESS.get_ptr_mut(at) else { return };
+        // SAFETY: a map value.
+        let old = unsafe { *slot };
+        if old == 0 || old == sk || tried == TRIES || has_ended(old) {
+            if old != 0 && old != sk {
+                forget(old, CloseCause::Gone, 0);
+            }
+            // SAFETY: a map value.
+            unsafe { *slot = sk };
+            return;
+        }
+    }
+}
+
+/// Whether the socket that was at `sk` when its connection was met is no longer there.
+#[inline(always)]
+fn has_ended(sk: u64) -> bool {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return true };
+    let inode = || {
+        let socket = kernel::read::<u64>(sk, offset!(sock_socket))?;
+        let file = kernel::read::<u64>(socket, offset!(socket_file))?;
+        let inode = kernel::read::<u64>(file, offset!(file_inode))?;
+        kernel::read::<u64>(inode, offset!(inode_ino))
+    };
+    // SAFETY: a map value.
+    inode() != Some(unsafe { (*connection).inode })
 }
 
 /// Who opened a TCP connection, and whether bytes moved on it before `moved`: the kernel counts what it
@@ -215,10 +246,10 @@ fn unix_role(sk: u64) -> Role {
     }
 }
 
-/// Says of a known connection that something ended.
+/// Says of a connection, if it is known, that something ended.
 #[inline(never)]
-pub fn say(sk: u64, inet: bool, cause: CloseCause, errno: u32) {
-    if let Some(connection) = find(sk, inet) {
+pub fn say(sk: u64, cause: CloseCause, errno: u32) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; it is only read.
         close(unsafe { &*connection }, cause, errno);
     }

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use remora_common::{
     control::{Control, TARGETS_PER_CHUNK, VERDICT_SLOTS},
@@ -31,9 +31,11 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(16384, 0);
 
-/// Connections whose end nothing tells of, by `struct sock` address: the least recently used go.
+/// Connections in [`CONNECTIONS`] whose end nothing tells of, as `struct sock` addresses. The first slot
+/// counts them.
 #[map]
-pub static ENDLESS: LruHashMap<u64, Connection> = LruHashMap::with_max_entries(2048, 0);
+pub static ENDLESS: Array<u64> = Array::with_max_entries(ENDLESS_SLOTS, 0);
+pub const ENDLESS_SLOTS: u32 = 2048;
 
 /// Unix sockets by `tgid << 32 | fd`, to see their close: nothing else in the kernel tells of it.
 #[map]

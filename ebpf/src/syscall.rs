@@ -8,8 +8,7 @@ use remora_common::{
 
 use crate::{
     capture::{self, Layout, Moved},
-    connection, kernel,
-    maps::{self, CONNECTIONS},
+    connection, kernel, maps,
     user::{self, read_user},
 };
 
@@ -236,11 +235,8 @@ fn shut_down(call: &Call, fd: u32, how: u64) {
 /// Says of a known connection that something ended.
 #[inline(never)]
 fn report(fd: u32, cause: CloseCause, errno: u32) {
-    if let Some(socket) = kernel::socket_of(fd)
-        && let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sk)
-    {
-        // SAFETY: a map value; it is only read.
-        connection::close(unsafe { &*connection }, cause, errno);
+    if let Some(socket) = kernel::socket_of(fd) {
+        connection::say(socket.sk, cause, errno);
     }
 }
 

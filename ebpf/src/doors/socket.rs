@@ -6,7 +6,7 @@
 //! - accept and connect: a connection is met at its first bytes; what the kernel counted of it until then
 //!   tells who opened it and whether these are its first ([`connection::met`]).
 //! - `splice` from a socket: tcp(7) moves the bytes without a receive. They are a hole in its positions.
-//! - the close of a Unix socket: its state is in a table that forgets the least recently used.
+//! - the close of a Unix socket: whether one has ended is looked at when others need its place.
 
 use aya_ebpf::{
     helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
@@ -92,7 +92,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     let (fd, buffers) = asked::<DIRECTION>(flags);
     if result <= 0 {
         if let Some((cause, errno)) = syscall::stop(&buffers, result.into()) {
-            connection::say(sk as u64, inet, cause, errno);
+            connection::say(sk as u64, cause, errno);
         }
         return;
     }
