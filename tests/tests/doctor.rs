@@ -13,7 +13,8 @@ use remora_tests::{
 use serde_json::Value;
 
 /// What older kernels lack, and the first that has it.
-const NEWER: [(&str, (u32, u32)); 2] = [("missed runs", (5, 12)), ("TLS links", (6, 6))];
+const NEWER: [(&str, (u32, u32)); 3] =
+    [("missed runs", (5, 12)), ("door socket", (6, 3)), ("TLS links", (6, 6))];
 
 /// Capabilities of an agent that is not root; enough for everything from Linux 6.6 on.
 const FEW: &str = "--bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+net_admin";
@@ -84,7 +85,7 @@ fn start_names(shortfalls: &[Shortfall], done: &Done) {
     let line = done.log.lines().find(|line| line.contains("off or reduced here"));
     // Doors behind the one that opened are not tried.
     let tried = |name: &str| {
-        let order = ["door fexit", "door tp-btf", "door raw-tp", "door tracepoint"];
+        let order = ["door socket", "door fexit", "door tp-btf", "door raw-tp", "door tracepoint"];
         let place = |name: &str| order.iter().position(|door| *door == name);
         let used = order.iter().find(|door| {
             done.log.contains(&format!("door=\"{}\"", door.trim_start_matches("door ")))

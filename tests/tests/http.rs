@@ -48,6 +48,11 @@ fn agree_through(door: Door) {
 }
 
 #[test]
+fn the_same_is_seen_through_the_socket_layer() {
+    agree_through(Door::Socket);
+}
+
+#[test]
 fn the_same_is_seen_through_fexit() {
     agree_through(Door::Fexit);
 }

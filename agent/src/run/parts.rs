@@ -111,6 +111,7 @@ impl Parts {
 fn doors(door: config::Door) -> Vec<Door> {
     match door {
         config::Door::Auto => Door::ALL.to_vec(),
+        config::Door::Socket => vec![Door::Socket],
         config::Door::Fexit => vec![Door::Fexit],
         config::Door::TypedTracepoint => vec![Door::SysExitBtf],
         config::Door::RawTracepoint => vec![Door::SysExitRaw],

@@ -13,7 +13,7 @@ use super::program::{Notify, Program};
 use crate::shell::Scratch;
 
 /// The ways to see system calls, by their names on the command line.
-pub(crate) const DOORS: [&str; 4] = ["fexit", "tp-btf", "raw-tp", "tracepoint"];
+pub(crate) const DOORS: [&str; 5] = ["socket", "fexit", "tp-btf", "raw-tp", "tracepoint"];
 
 pub(crate) struct Agent {
     process: Program,

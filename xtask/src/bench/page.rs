@@ -53,7 +53,7 @@ const fn at_least(limit: f64) -> Option<Limit> {
 }
 
 /// The first that fits counts.
-const BUDGETS: [Budget; 24] = [
+const BUDGETS: [Budget; 27] = [
     budget("nginx", ["5 bytes: added", ""], at_most(2.0), ""),
     budget(
         "nginx",
@@ -64,7 +64,8 @@ const BUDGETS: [Budget; 24] = [
     budget("redis", ["added", ""], at_most(1.0), "18 us (reported by its users)"),
     budget("redis", ["throughput", ""], at_least(0.9), ""),
     budget("echo", ["throughput", ""], at_least(0.9), "0.25 (Go gRPC, reported by its users)"),
-    budget("neighbour", ["added", "fexit"], at_most(5.0), ""),
+    budget("neighbour", ["added", "socket"], at_most(5.0), ""),
+    budget("neighbour", ["not hooked: added", "fexit"], at_most(5.0), ""),
     budget("neighbour", ["added", ""], at_most(160.0), ""),
     budget("outputs", ["OTLP", "user and kernel"], None, ""),
     budget("outputs", ["OTLP", "user"], at_most(2.0), ""),
@@ -75,8 +76,10 @@ const BUDGETS: [Budget; 24] = [
     budget("life", ["start to first span", ""], at_most(300.0), ""),
     budget("life", ["SIGINT", ""], at_most(300.0), ""),
     budget("guest", ["no agent", ""], None, "40,644 (another client)"),
+    budget("guest", ["not selected, added", "socket"], at_most(300.0), "+39,493"),
     budget("guest", ["not selected, added", "fexit"], at_most(300.0), "+39,493"),
     budget("guest", ["not selected, added", ""], None, "+39,493"),
+    budget("guest", [": selected, added", "socket"], at_most(4000.0), "+50,156"),
     budget("guest", [": selected, added", "fexit"], at_most(4000.0), "+50,156"),
     budget("guest", [": selected, added", ""], None, "+50,156"),
     budget("guest", ["agent, traces and RED", ""], at_most(10_000.0), "109,260"),
