@@ -262,6 +262,9 @@ impl Assembler {
             }
             Entry::Vacant(entry) => {
                 cx.shared.stats.connections += 1;
+                let before = data.header.pos.saturating_add(data.header.other_pos);
+                cx.shared.stats.gaps += u64::from(before > 0);
+                cx.shared.stats.gap_bytes = cx.shared.stats.gap_bytes.saturating_add(before);
                 entry.insert(Box::new(unannounced(data))).data(data, cx);
             }
         }

@@ -105,7 +105,7 @@ pub struct Programs {
     ebpf: Ebpf,
     door: Door,
     refusals: Vec<Refusal>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: Counters,
     /// All maps by name, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
     /// Programs that were loaded later, by name.
@@ -141,7 +141,7 @@ impl Programs {
                 ebpf,
                 door,
                 refusals: refused,
-                counters,
+                counters: Counters(counters),
                 maps,
                 probes: Vec::new(),
                 max_connections: options.max_connections,
@@ -199,20 +199,24 @@ impl Programs {
         Ok(uprobes)
     }
 
-    /// What the kernel side gave up on so far.
+    /// What the kernel side counts.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Records lost so far for want of room in the ring.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn drops(&self) -> Result<[(Counter, u64); Counter::DROPS.len()], MapError> {
-        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
-        for (counter, total) in &mut drops {
-            *total = self.count(*counter)?;
-        }
-        Ok(drops)
+    pub fn ring_full(&self) -> Result<u64, MapError> {
+        self.counters.count(Counter::RingFull)
     }
 
-    fn count(&self, counter: Counter) -> Result<u64, MapError> {
-        Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    /// Detaches everything. What was counted until then can still be read.
+    #[must_use]
+    pub fn detach(self) -> Counters {
+        self.counters
     }
 
     /// What maps and programs use.
@@ -221,8 +225,9 @@ impl Programs {
     /// If the kernel does not tell.
     pub fn usage(&self) -> io::Result<KernelUsage> {
         let held = || {
-            let added = self.count(Counter::ConnectionsAdded)?;
-            Ok::<_, MapError>(added.saturating_sub(self.count(Counter::ConnectionsRemoved)?))
+            let added = self.counters.count(Counter::ConnectionsAdded)?;
+            let removed = self.counters.count(Counter::ConnectionsRemoved)?;
+            Ok::<_, MapError>(added.saturating_sub(removed))
         };
         let map = |(name, fd): &(String, OwnedFd)| {
             let fill = match name.as_str() {
@@ -242,6 +247,30 @@ impl Programs {
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         let maps = self.maps.iter().map(map).collect::<io::Result<_>>()?;
         Ok(KernelUsage { maps, programs })
+    }
+}
+
+/// What the kernel side counts; it outlives the programs.
+pub struct Counters(PerCpuArray<MapData, u64>);
+
+/// What the kernel side gave up on, by reason.
+pub type Drops = [(Counter, u64); Counter::DROPS.len()];
+
+impl Counters {
+    /// What the kernel side gave up on so far.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn drops(&self) -> Result<Drops, MapError> {
+        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
+        for (counter, total) in &mut drops {
+            *total = self.count(*counter)?;
+        }
+        Ok(drops)
+    }
+
+    fn count(&self, counter: Counter) -> Result<u64, MapError> {
+        Ok(self.0.get(&(counter as u32), 0)?.iter().sum())
     }
 }
 

@@ -12,7 +12,7 @@ mod usage;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use load::{Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors};
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};

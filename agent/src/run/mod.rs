@@ -91,7 +91,7 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
     let selectors =
         Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     agent.handle.order(Order::Scan);
     agent.ready();
@@ -104,6 +104,8 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
         }
     });
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,7 +122,7 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         std::process::id(),
     );
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
@@ -143,6 +145,8 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         }
     });
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(exit_code(status.map_err(start)?))
 }
 
@@ -159,6 +163,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
         .enable_all()
         .build()
         .map_err(|source| RunError::Start { what: "the export threads".into(), source })
+}
+
+/// Does not wait for threads in calls that do not return: writing to a pipe that nobody reads, asking a
+/// name server that does not answer. What they hold is in the books as dropped.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_background();
 }
 
 /// Everything that runs.

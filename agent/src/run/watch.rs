@@ -92,6 +92,8 @@ impl Watch {
                 self.targets.set(tgid, 0);
                 self.tell(News::Gone(tgid));
             }
+            // The kernel side knew first. Another selected process may have the number by now.
+            Change::Gone(tgid) => self.tell(News::Gone(tgid)),
             Change::Keep => {}
         }
     }

@@ -47,6 +47,8 @@ use crate::{
 const BATCH: usize = 4096;
 /// Time-outs and printing are looked at this often, nanoseconds.
 const TICK_NS: u64 = 10_000_000;
+/// At least so long between two scans for what lost records told, nanoseconds.
+const RESCAN_NS: u64 = 1_000_000_000;
 /// Correlation forgets this often.
 const EXPIRE_NS: u64 = 10_000_000_000;
 
@@ -75,6 +77,13 @@ pub(super) struct Books {
     /// What the kernel side gave up on, by reason.
     pub(super) drops: Vec<(&'static str, u64)>,
     pub(super) kernel: KernelUsage,
+}
+
+impl Books {
+    fn note_drops(&mut self, drops: bpf::Drops) {
+        let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
+        self.drops = counted.chain([("missed", self.kernel.missed())]).collect();
+    }
 }
 
 /// The worker as the rest of the agent sees it.
@@ -217,8 +226,13 @@ struct Worker {
     books: Books,
     metric_interval: std::time::Duration,
     next_metrics: Instant,
+    /// The newest record so far.
+    newest_ns: u64,
     last_tick_ns: u64,
     last_expire_ns: u64,
+    last_rescan_ns: u64,
+    /// Records, and of them those lost for want of room, at the last look.
+    looked_at: (u64, u64),
     /// Positions of the aggregators for OTLP, for Prometheus and for the table, where they are wanted.
     otlp: Option<usize>,
     totals: Option<usize>,
@@ -284,15 +298,18 @@ impl Worker {
             books: Books::default(),
             metric_interval: parts.metric_interval,
             next_metrics: Instant::now() + parts.metric_interval,
+            newest_ns: 0,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
+            last_rescan_ns: mono_ns(),
+            looked_at: (0, 0),
         }
     }
 
     fn run(mut self) {
         loop {
             let count = self.drain();
-            self.tick();
+            self.tick(count < BATCH);
             while let Ok(order) = self.inbox.try_recv() {
                 match order {
                     Order::Scan => self.scan(),
@@ -319,11 +336,12 @@ impl Worker {
 
     /// Runs the stages on what is in the ring; returns how many records that were.
     fn drain(&mut self) -> usize {
-        let Self { reader, assembler, pipeline, watch, books, .. } = self;
+        let Self { reader, assembler, pipeline, watch, books, newest_ns, .. } = self;
         reader.drain(BATCH, |sample| {
             books.records += 1;
             match Record::decode(sample) {
                 Ok(record) => {
+                    *newest_ns = record.mono_ns().max(*newest_ns);
                     assembler.record(&record, pipeline);
                     let scanner = &mut pipeline.resources.scanner;
                     watch.record(&record, scanner, &mut pipeline.correlator);
@@ -336,10 +354,17 @@ impl Worker {
         })
     }
 
-    fn scan(&mut self) {
-        for change in self.pipeline.resources.scanner.scan() {
-            self.watch.apply(change, News::Selected);
+    /// Looks at every process, as the kernel side has them now.
+    fn look_at_processes(&mut self) {
+        let Self { watch, pipeline, .. } = self;
+        let inherited = |tgid| watch.targets.get(tgid) != 0;
+        for change in pipeline.resources.scanner.scan(inherited) {
+            watch.apply(change, News::Selected);
         }
+    }
+
+    fn scan(&mut self) {
+        self.look_at_processes();
         let selected = self.pipeline.resources.scanner.targets().len();
         if selected == 0 {
             tracing::info!("no running process is selected; waiting for one that starts");
@@ -348,14 +373,30 @@ impl Worker {
         }
     }
 
-    /// What time brings.
-    fn tick(&mut self) {
+    /// Records were lost for want of room: some may have told of processes.
+    fn rescan(&mut self, now: u64) {
+        let (records, lost) = self.looked_at;
+        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
+            return;
+        }
+        self.last_rescan_ns = now;
+        let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::ring_full) else { return };
+        self.looked_at = (self.books.records, lost_now);
+        if lost_now != lost {
+            self.look_at_processes();
+        }
+    }
+
+    /// What time brings. Where more records wait in the ring, time has come no further than they have.
+    fn tick(&mut self, drained: bool) {
         let now = mono_ns();
         if now.saturating_sub(self.last_tick_ns) < TICK_NS {
             return;
         }
         self.last_tick_ns = now;
-        self.assembler.tick(now, &mut self.pipeline);
+        self.pipeline.clock.look();
+        self.assembler.tick(if drained { now } else { self.newest_ns }, &mut self.pipeline);
+        self.rescan(now);
         self.pipeline.output.print(|printer| printer.flush_due(now));
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
@@ -406,11 +447,10 @@ impl Worker {
         self.books.assembled = *self.assembler.stats();
         self.books.counts = self.pipeline.counts();
         let Some(programs) = &self.programs else { return };
-        match (programs.usage(), programs.drops()) {
+        match (programs.usage(), programs.counters().drops()) {
             (Ok(kernel), Ok(drops)) => {
-                let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
-                self.books.drops = counted.chain([("missed", kernel.missed())]).collect();
                 self.books.kernel = kernel;
+                self.books.note_drops(drops);
             }
             (usage, drops) => {
                 let errors = (usage.err(), drops.err());
@@ -425,9 +465,13 @@ impl Worker {
         if let Some(tls) = self.watch.tls.take() {
             tls.stop();
         }
-        self.close_books(); // the drop counters go with the programs
-        self.programs = None; // detaches
+        self.close_books(); // what programs say of themselves goes with them
+        let counters = self.programs.take().map(Programs::detach);
         while self.drain() > 0 {}
+        // Those that were lost meanwhile are among the lost.
+        if let Some(drops) = counters.and_then(|counters| counters.drops().ok()) {
+            self.books.note_drops(drops);
+        }
         self.assembler.finish(mono_ns(), &mut self.pipeline);
         self.export_metrics();
         self.pipeline.output.print(SpanPrinter::finish);
