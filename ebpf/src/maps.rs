@@ -31,7 +31,8 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(16384, 0);
 
-/// Unix sockets by `tgid << 32 | fd`, to see their close: nothing else in the kernel tells of it.
+/// Unix sockets by [`remora_common::connection::unix_key`], to see their close: nothing else in the kernel
+/// tells of it. Where it is the process that ends, the agent takes care of what is left.
 #[map]
 pub static UNIX_FDS: HashMap<u64, u64> = HashMap::with_max_entries(4096, 0);
 

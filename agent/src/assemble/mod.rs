@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::{HashMap, hash_map::Entry};
-use remora_common::record::{Direction, Open, Source, open_flag};
+use remora_common::record::{Close, CloseCause, Direction, Open, Source, open_flag};
 
 use crate::{
     accounting::Lost,
@@ -205,6 +205,16 @@ impl Assembler {
             Record::Process { .. } | Record::Listen(_) => {
                 self.shared.stats.records_elsewhere += 1;
             }
+        }
+    }
+
+    /// Takes the end of a connection that no record tells of.
+    pub fn gone(&mut self, close: &Close, out: &mut impl Sink) {
+        let cx = &mut Cx { shared: &mut self.shared, sink: out };
+        if let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id)
+            && entry.get_mut().close(CloseCause::Gone, close, cx)
+        {
+            entry.remove();
         }
     }
 

@@ -1,6 +1,7 @@
 //! From the embedded object to attached programs.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -10,11 +11,14 @@ use aya::{
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint},
 };
-use remora_common::{control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout};
+use remora_common::{
+    control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout, record::Close,
+};
 
 use super::{
     btf::{self, BtfError},
     doors::{self, Door},
+    orphans::Orphans,
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
     uprobe::{UprobeError, Uprobes},
@@ -111,6 +115,9 @@ pub struct Programs {
     /// Programs that were loaded later, by name.
     probes: Vec<(&'static str, OwnedFd)>,
     max_connections: u32,
+    orphans: Orphans,
+    /// Connections that were forgotten by [`Self::forget_orphans`].
+    orphaned: u64,
 }
 
 impl Programs {
@@ -137,6 +144,8 @@ impl Programs {
                 map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
             let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
                 .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
+            let orphans = Orphans::new(take(&mut ebpf, "CONNECTIONS"), take(&mut ebpf, "UNIX_FDS"))
+                .map_err(|error| LoadError::Map { name: "CONNECTIONS", error })?;
             return Ok(Self {
                 ebpf,
                 door,
@@ -145,6 +154,8 @@ impl Programs {
                 maps,
                 probes: Vec::new(),
                 max_connections: options.max_connections,
+                orphans,
+                orphaned: 0,
             });
         }
         Err(LoadError::NoDoor(refused))
@@ -213,6 +224,20 @@ impl Programs {
         self.counters.count(Counter::RingFull)
     }
 
+    /// [`Orphans::forget`]
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub fn forget_orphans(
+        &mut self,
+        ended: &HashSet<u32>,
+        mono_ns: u64,
+    ) -> Result<Vec<Close>, MapError> {
+        let closed = self.orphans.forget(ended, mono_ns)?;
+        self.orphaned += closed.len() as u64;
+        Ok(closed)
+    }
+
     /// Detaches everything. What was counted until then can still be read.
     #[must_use]
     pub fn detach(self) -> Counters {
@@ -227,7 +252,7 @@ impl Programs {
         let held = || {
             let added = self.counters.count(Counter::ConnectionsAdded)?;
             let removed = self.counters.count(Counter::ConnectionsRemoved)?;
-            Ok::<_, MapError>(added.saturating_sub(removed))
+            Ok::<_, MapError>(added.saturating_sub(removed + self.orphaned))
         };
         let map = |(name, fd): &(String, OwnedFd)| {
             let fill = match name.as_str() {

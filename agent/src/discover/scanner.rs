@@ -92,7 +92,13 @@ impl Scanner {
     /// only changes. Processes are selected by their own facts, or because the kernel side says that
     /// they have `inherited` the selection.
     pub fn scan(&mut self, inherited: impl Fn(u32) -> bool) -> Vec<Change> {
-        let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
+        let processes = match procfs::process::all_processes() {
+            Ok(processes) => processes,
+            Err(error) => {
+                tracing::error!(%error, "cannot look at the running processes");
+                return Vec::new();
+            }
+        };
         let mut changes = Vec::new();
         let mut listening = Listening::default();
         let members = self.cgroup_members();

@@ -7,6 +7,7 @@
 //! tokio         exporters, Prometheus endpoint
 //! ```
 
+mod descriptors;
 mod gate;
 mod parts;
 mod report;
@@ -60,6 +61,11 @@ pub enum RunError {
     },
     #[error("{0}")]
     Privileges(String),
+    #[error(
+        "the agent may open {most} files at once, expected at least {}: raise its RLIMIT_NOFILE",
+        descriptors::LEAST
+    )]
+    Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
     #[error("cannot start {what}")]
@@ -86,6 +92,7 @@ impl RunError {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors =
@@ -114,6 +121,7 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
 /// # Errors
 /// What keeps the agent or the command from starting.
 pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors = Selectors::for_exec(

@@ -3,11 +3,12 @@
 //! selected processes, in step with the records that tell of them.
 
 use std::{
+    collections::HashSet,
     future::Future,
-    io::{self, Stdout, Write},
+    io::{self, Write},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use remora_common::target::{INHERIT, SELECTED};
@@ -35,7 +36,7 @@ use crate::{
     export::{
         Exporter,
         metrics_data::MetricBatch,
-        print::{RedTable, SpanPrinter, Style},
+        print::{Aside, RedTable, SpanPrinter, Style},
         prometheus,
     },
     resource::Resource,
@@ -47,8 +48,12 @@ use crate::{
 const BATCH: usize = 4096;
 /// Time-outs and printing are looked at this often, nanoseconds.
 const TICK_NS: u64 = 10_000_000;
+/// What is printed at the end may take so long.
+const PRINT: Duration = Duration::from_secs(2);
 /// At least so long between two scans for what lost records told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
+/// What ended processes have left is looked for this often at most, nanoseconds.
+const ORPHANS_NS: u64 = 100_000_000;
 /// Correlation forgets this often.
 const EXPIRE_NS: u64 = 10_000_000_000;
 
@@ -163,7 +168,7 @@ pub(super) fn spawn(
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls };
+            let watch = Watch { targets, tls, ended: HashSet::new() };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
         .map_err(start)?;
@@ -173,13 +178,13 @@ pub(super) fn spawn(
 /// Where spans and advice go.
 struct Outlet {
     exporter: Exporter,
-    printer: Option<SpanPrinter<Stdout>>,
+    printer: Option<SpanPrinter<Aside>>,
     verdicts: Verdicts,
 }
 
 impl Outlet {
     /// Printing ends for good when standard output is closed; everything else goes on.
-    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Stdout>) -> io::Result<()>) {
+    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Aside>) -> io::Result<()>) {
         if let Some(printer) = &mut self.printer
             && let Err(error) = write(printer)
         {
@@ -224,13 +229,14 @@ struct Worker {
     pipeline: Pipeline<Table, Outlet>,
     telemetry: Telemetry,
     books: Books,
-    metric_interval: std::time::Duration,
+    metric_interval: Duration,
     next_metrics: Instant,
     /// The newest record so far.
     newest_ns: u64,
     last_tick_ns: u64,
     last_expire_ns: u64,
     last_rescan_ns: u64,
+    last_orphans_ns: u64,
     /// Records, and of them those lost for want of room, at the last look.
     looked_at: (u64, u64),
     /// Positions of the aggregators for OTLP, for Prometheus and for the table, where they are wanted.
@@ -267,7 +273,10 @@ impl Worker {
         let printer = table.is_some().then(|| {
             let stdout = io::stdout();
             let style = Style::detect(&stdout);
-            SpanPrinter::new(stdout, style)
+            Aside::new(stdout).map(|aside| SpanPrinter::new(aside, style))
+        });
+        let printer = printer.and_then(|printer| {
+            printer.inspect_err(|error| tracing::warn!(%error, "spans are not printed")).ok()
         });
         let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
@@ -302,6 +311,7 @@ impl Worker {
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
             last_rescan_ns: mono_ns(),
+            last_orphans_ns: mono_ns(),
             looked_at: (0, 0),
         }
     }
@@ -387,6 +397,23 @@ impl Worker {
         }
     }
 
+    /// Ends connections that ended with their process, unseen. Only when all that they sent was read.
+    fn forget_orphans(&mut self, now: u64) {
+        let Some(programs) = &mut self.programs else { return };
+        if self.watch.ended.is_empty() || now.saturating_sub(self.last_orphans_ns) < ORPHANS_NS {
+            return;
+        }
+        self.last_orphans_ns = now;
+        match programs.forget_orphans(&self.watch.take_ended(), now) {
+            Ok(closed) => {
+                for close in closed {
+                    self.assembler.gone(&close, &mut self.pipeline);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for what processes have left"),
+        }
+    }
+
     /// What time brings. Where more records wait in the ring, time has come no further than they have.
     fn tick(&mut self, drained: bool) {
         let now = mono_ns();
@@ -397,6 +424,9 @@ impl Worker {
         self.pipeline.clock.look();
         self.assembler.tick(if drained { now } else { self.newest_ns }, &mut self.pipeline);
         self.rescan(now);
+        if drained {
+            self.forget_orphans(now);
+        }
         self.pipeline.output.print(|printer| printer.flush_due(now));
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
@@ -478,12 +508,15 @@ impl Worker {
         if let Some(at) = self.table {
             let now = self.now_unix_ns();
             let batches = self.pipeline.aggregators[at].collect(now);
-            let stdout = io::stdout();
-            let table = RedTable::new(&batches, Style::detect(&stdout));
+            let table = RedTable::new(&batches, Style::detect(&io::stdout()));
             if !table.is_empty() {
-                let _ = writeln!(stdout.lock(), "\n{table}");
+                self.pipeline.output.print(|printer| writeln!(printer.out(), "\n{table}"));
             }
         }
+        self.pipeline.output.print(|printer| {
+            printer.out().finish(PRINT);
+            Ok(())
+        });
         self.close_books();
         self.books
     }

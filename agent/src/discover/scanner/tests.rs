@@ -73,6 +73,21 @@ fn scan_finds_a_running_process_once() {
 }
 
 #[test]
+fn scan_finds_what_lost_notices_would_have_told() {
+    let (named, child) = (Waiting::new(), Waiting::new());
+    let mut scanner = scanner(by_pid(named.pid()), vec![]);
+    scanner.scan(|_| false);
+    // Its fork was not told of; the kernel side has selected it all the same.
+    let found = scanner.scan(|tgid| tgid == child.pid());
+    assert_eq!(found.iter().filter_map(selected).collect::<Vec<_>>(), [child.pid()]);
+    assert!(scanner.scan(|tgid| tgid == child.pid()).is_empty());
+    let gone = child.pid();
+    drop(child);
+    let changes = scanner.scan(|_| false);
+    assert!(matches!(changes[..], [Change::Gone(tgid)] if tgid == gone), "{changes:?}");
+}
+
+#[test]
 fn a_process_that_starts_later_is_found_by_its_exec() {
     let mut scanner = scanner(by_comm("slee*"), vec![]);
     let child = Waiting::new();
