@@ -74,11 +74,20 @@ impl Cgroup {
         fs::write(self.folder.join(file), bytes.to_string()).is_ok()
     }
 
+    /// Memory that it has, where the kernel tells.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        self.number(if self.old { "memory.usage_in_bytes" } else { "memory.current" })
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
+    }
+
     /// Most memory that it had, where the kernel tells.
     #[must_use]
     pub fn memory_peak(&self) -> Option<u64> {
-        let file = if self.old { "memory.max_usage_in_bytes" } else { "memory.peak" };
-        fs::read_to_string(self.folder.join(file)).ok()?.trim().parse().ok()
+        self.number(if self.old { "memory.max_usage_in_bytes" } else { "memory.peak" })
     }
 }
 

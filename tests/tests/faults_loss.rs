@@ -1,7 +1,7 @@
 //! Records that are lost, connections that there is no room for: what the kernel side gives up on is
 //! counted, what it costs is counted, and the two explain what the client counts.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command, thread, time::Duration};
 
 use remora_tests::{
     agent::{Agent, Done},
@@ -9,10 +9,11 @@ use remora_tests::{
     client::{Connection, Load, Rested},
     config_file::ConfigFile,
     nginx::Nginx,
-    process::{lasting, patient, until},
+    process::{Running, lasting, patient, until},
     skip,
     spans::{self, Span},
 };
+use tempfile::TempDir;
 
 const CONNECTIONS: usize = 16;
 
@@ -168,4 +169,42 @@ fn connections_beyond_the_limit_are_counted_and_the_others_are_whole() {
         books.dropped_in_kernel("connections_full"),
         done.peak >> 20
     );
+}
+
+#[test]
+fn a_process_that_starts_while_records_are_lost_is_found() {
+    if skip::without_root() || skip::without(&["nginx"]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    // A path that nobody else has.
+    let program = folder.path().join("stock");
+    fs::copy(env!("CARGO_BIN_EXE_stock"), &program).unwrap();
+    let nginx = Nginx::start();
+    let config = ConfigFile::new("limits: {ring: 64KiB}\n");
+    let path = program.to_str().unwrap();
+    let agent = Agent::on(&nginx.pids(), &[&config.flags()[..], &["--exe", path]].concat());
+    let load = Load::start(nginx.port(), "/quiet", 4);
+    agent.signal(libc::SIGSTOP);
+    // More than the ring holds.
+    load.more_of_each(100);
+    let mut server = Running::start(&mut Command::new(&program));
+    let port = server.line().rsplit(':').next().unwrap().parse().unwrap();
+    load.more_of_each(10);
+    assert_eq!(load.stop(), [""; 0]);
+    agent.signal(libc::SIGCONT);
+    // The next records are what makes it look.
+    let mut asked = 0;
+    until("the process to be seen", || {
+        asked += 1;
+        assert_eq!(Connection::open(port).unwrap().get("/items/1", "").unwrap().status, 200);
+        let mut nudge = Connection::open(nginx.port()).unwrap();
+        assert_eq!(nudge.get("/quiet", "").unwrap().status, 200);
+        thread::sleep(Duration::from_millis(100));
+        spans::with_path(&agent.spans(), "/items/1") > 0
+    });
+    drop((server, nginx));
+    let done = agent.stop();
+    assert!(done.books().dropped_in_kernel("ring_full") > 0, "{}", done.log);
+    println!("seen after {asked} requests");
 }
