@@ -34,7 +34,10 @@ pub struct Connection {
     /// Plaintext may have moved before that object was seen.
     pub missed: u32,
     /// This side ended it.
-    pub closing: u32,
+    pub closing: u8,
+    /// Whether bytes had moved on it before it was met (`joined` of the kernel side).
+    pub joined: u8,
+    pub reserved: [u8; 2],
 }
 
 /// Key of the `UNIX_FDS` map, whose value is the socket's key in `CONNECTIONS`.

@@ -144,7 +144,9 @@ impl Programs {
                 map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
             let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
                 .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
-            let orphans = Orphans::new(take(&mut ebpf, "CONNECTIONS"), take(&mut ebpf, "UNIX_FDS"))
+            let [connections, unix, endless] =
+                ["CONNECTIONS", "UNIX_FDS", "ENDLESS"].map(|name| take(&mut ebpf, name));
+            let orphans = Orphans::new(connections, unix, endless)
                 .map_err(|error| LoadError::Map { name: "CONNECTIONS", error })?;
             return Ok(Self {
                 ebpf,
