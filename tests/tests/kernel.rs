@@ -110,7 +110,7 @@ impl Lab {
             Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
             Record::Process { .. } | Record::Listen(_) => {}
         });
-        let drops = self.programs.drops().unwrap();
+        let drops = self.programs.counters().drops().unwrap();
         assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");
         seen
     }
