@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// The kernel to count instructions on
     #[arg(long, default_value = "6.12")]
     kernel: vm::Version,
+    /// Doors to measure; by default all that open
+    #[arg(long, value_delimiter = ',')]
+    door: Vec<String>,
     /// What this process is to another one of these
     #[arg(long = "as", hide = true)]
     part: Option<Part>,
@@ -155,7 +158,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options.part {
         Some(Part::Sink) => return sink::run(),
         Some(Part::Guest) => {
-            return guest::inside(options.agent.as_deref().context("which agent?")?);
+            let agent = options.agent.as_deref().context("which agent?")?;
+            return guest::inside(agent, &options.door);
         }
         None => {}
     }
@@ -216,7 +220,8 @@ fn prepare(options: &Options) -> Result<Lab> {
     };
     shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
     let collector = target_dir().join("debug/collector");
-    let doors = agent::open_doors(&agent)?;
+    let mut doors = agent::open_doors(&agent)?;
+    doors.retain(|door| options.door.is_empty() || options.door.iter().any(|name| name == door));
     println!("doors that open here: {}", doors.join(", "));
     Ok(Lab { agent, collector, doors, rounds: options.rounds.max(1), kernel: options.kernel })
 }
