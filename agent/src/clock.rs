@@ -81,6 +81,12 @@ impl Clock {
         Self { offset, measured_mono_ns: 0, period_ns: u64::MAX }
     }
 
+    /// The offset that was used last.
+    #[must_use]
+    pub const fn offset(&self) -> ClockOffset {
+        self.offset
+    }
+
     /// The offset to use for an exchange that ended at `mono_ns`.
     pub fn offset_at(&mut self, mono_ns: u64) -> ClockOffset {
         if mono_ns.saturating_sub(self.measured_mono_ns) >= self.period_ns {

@@ -23,6 +23,7 @@ pub mod exchange;
 pub mod export;
 pub mod log;
 pub mod protocol;
+pub mod recording;
 pub mod resource;
 pub mod run;
 pub mod semantics;

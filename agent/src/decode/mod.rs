@@ -96,6 +96,20 @@ impl<'a> Record<'a> {
     }
 }
 
+impl Record<'_> {
+    /// When it was made.
+    #[must_use]
+    pub const fn mono_ns(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.header.mono_ns,
+            Self::Open { open, .. } => open.mono_ns,
+            Self::Close { close, .. } => close.mono_ns,
+            Self::Process { process, .. } => process.mono_ns,
+            Self::Listen(listen) => listen.mono_ns,
+        }
+    }
+}
+
 fn prefix<T>(kind: Kind, sample: &[u8]) -> Result<(&T, &[u8]), DecodeError>
 where
     T: FromBytes + zerocopy::Immutable + zerocopy::KnownLayout,

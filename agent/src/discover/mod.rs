@@ -23,6 +23,7 @@ pub mod tls;
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};
 pub use ports::{Ports, PortsError};
+pub(crate) use scanner::REMEMBERED;
 pub use scanner::{Change, Scanner, Target};
 pub use selector::{Criteria, Facts, Needs, NothingSelected, Selection, Selector, Selectors};
 pub use sockets::{SocketEntry, SocketState, SocketTable};

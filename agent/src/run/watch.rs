@@ -14,18 +14,20 @@ use crate::{
     correlate::Correlator,
     decode::Record,
     discover::{Change, Scanner},
+    recording::write::Recorder,
 };
 
 /// See the module.
 pub(super) struct Watch {
     pub(super) targets: Targets,
     pub(super) tls: Option<TlsThread>,
+    pub(super) recorder: Option<Recorder>,
 }
 
 impl Watch {
     /// Keeps the table of processes in step with what the kernel side tells of them.
     pub(super) fn record(
-        &self,
+        &mut self,
         record: &Record<'_>,
         scanner: &mut Scanner,
         correlator: &mut Correlator,
@@ -71,7 +73,7 @@ impl Watch {
         }
     }
 
-    pub(super) fn apply(&self, change: Change, how: fn(u32) -> News) {
+    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
                 // A shell that is started may become twenty programs before the one that is meant.
@@ -86,10 +88,16 @@ impl Watch {
                 if !self.targets.set(target.tgid, SELECTED | INHERIT) {
                     tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
                 }
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.target(target.tgid, target.selector, &target.resource);
+                }
                 self.tell(how(target.tgid));
             }
             Change::Deselect(tgid) => {
                 self.targets.set(tgid, 0);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.gone(tgid);
+                }
                 self.tell(News::Gone(tgid));
             }
             Change::Keep => {}

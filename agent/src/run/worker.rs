@@ -3,8 +3,10 @@
 //! selected processes, in step with the records that tell of them.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io::{self, Stdout, Write},
+    path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::Instant,
@@ -29,6 +31,7 @@ use crate::{
     correlate::{
         Correlator, Limits,
         pipeline::{Counts, Output, Pipeline, Resources},
+        random_seed,
     },
     decode::Record,
     discover::Scanner,
@@ -37,6 +40,10 @@ use crate::{
         metrics_data::MetricBatch,
         print::{RedTable, SpanPrinter, Style},
         prometheus,
+    },
+    recording::{
+        format::{self, End, Facts, Layout},
+        write::{Recorder, Summary},
     },
     resource::Resource,
     semantics::route::Routes,
@@ -73,8 +80,10 @@ pub(super) struct Books {
     pub(super) assembled: assemble::Stats,
     pub(super) counts: Counts,
     /// What the kernel side gave up on, by reason.
-    pub(super) drops: Vec<(&'static str, u64)>,
+    pub(super) drops: Vec<(String, u64)>,
     pub(super) kernel: KernelUsage,
+    /// What became of the recording, if there is one.
+    pub(super) recording: Option<Summary>,
 }
 
 /// The worker as the rest of the agent sees it.
@@ -140,9 +149,14 @@ pub(super) fn spawn(
     let reader = programs.reader()?;
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
-    let start = |source| RunError::Start { what: "the worker thread".into(), source };
+    let failed = |source| RunError::Start { what: "the worker thread".into(), source };
+    let start = Start { clock: Clock::start(), mono_ns: mono_ns(), seed: random_seed() };
+    let recorder = match &parts.record {
+        Some(path) => Some(recorder(path, &parts, &programs, &start)?),
+        None => None,
+    };
     let tls = match TlsSources::new(&mut programs) {
-        Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
+        Ok(sources) => Some(TlsThread::spawn(sources).map_err(failed)?),
         Err(error) => {
             tracing::warn!(%error, "TLS is not seen");
             None
@@ -154,11 +168,42 @@ pub(super) fn spawn(
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls };
-            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
+            let watch = Watch { targets, tls, recorder };
+            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, start)
+                .run();
         })
-        .map_err(start)?;
+        .map_err(failed)?;
     Ok(Handle { orders, waker, thread })
+}
+
+/// What a replay has to have the same.
+struct Start {
+    clock: Clock,
+    mono_ns: u64,
+    seed: [u64; 4],
+}
+
+fn recorder(
+    path: &Path,
+    parts: &Parts,
+    programs: &Programs,
+    start: &Start,
+) -> Result<Recorder, RunError> {
+    let host = parts.host.attributes.iter().map(|(key, value)| (&**key, value));
+    let facts = Facts {
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        layout: Layout::HERE,
+        limits: format::Limits::of(&parts.assemble),
+        seed: start.seed,
+        start_mono_ns: start.mono_ns,
+        offset_ns: start.clock.offset().offset_ns(),
+        host: format::attributes(host),
+        door: programs.door().as_str().to_owned(),
+        selection: parts.selection.clone(),
+        query_keys: parts.query_keys.clone(),
+    };
+    Recorder::create(path, &facts)
+        .map_err(|source| RunError::Record { path: path.to_owned(), source })
 }
 
 /// Where spans and advice go.
@@ -236,15 +281,16 @@ impl Worker {
         verdicts: Verdicts,
         parts: Parts,
         exporter: Exporter,
+        start: Start,
     ) -> Self {
         let needs = parts.selectors.needs();
         control.watch(true, needs.ports);
-        let mut clock = Clock::start();
-        let now_unix_ns = clock.offset_at(mono_ns()).unix_ns(mono_ns());
+        let Start { clock, mono_ns: start_ns, seed } = start;
+        let now_unix_ns = clock.offset().unix_ns(start_ns);
         let mut aggregators = Vec::new();
         let mut add = |config: Option<_>| {
             let config = config?;
-            aggregators.push(Aggregator::new(config, now_unix_ns));
+            aggregators.push(Aggregator::seeded(config, now_unix_ns, seed));
             Some(aggregators.len() - 1)
         };
         let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
@@ -258,6 +304,10 @@ impl Worker {
         let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
         });
+        let mut assembler = Assembler::new(parts.assemble);
+        if watch.recorder.is_some() {
+            assembler.keep();
+        }
         Self {
             programs: Some(programs),
             _run_time: run_time,
@@ -265,13 +315,13 @@ impl Worker {
             control,
             inbox,
             watch,
-            assembler: Assembler::new(parts.assemble),
+            assembler,
             otlp,
             totals,
             table,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
-                Correlator::new(parts.sampler, Limits::default()),
+                Correlator::seeded(parts.sampler, Limits::default(), seed),
                 Routes::new(parts.routes),
                 aggregators,
                 clock,
@@ -325,11 +375,18 @@ impl Worker {
             match Record::decode(sample) {
                 Ok(record) => {
                     assembler.record(&record, pipeline);
+                    if let Some(recorder) = &mut watch.recorder {
+                        recorder.offset(pipeline.clock.offset());
+                        recorder.record(&record, assembler.kept());
+                    }
                     let scanner = &mut pipeline.resources.scanner;
                     watch.record(&record, scanner, &mut pipeline.correlator);
                 }
                 Err(error) => {
                     books.undecodable += 1;
+                    if let Some(recorder) = &mut watch.recorder {
+                        recorder.undecodable();
+                    }
                     tracing::debug!(%error, "not a record");
                 }
             }
@@ -355,11 +412,20 @@ impl Worker {
             return;
         }
         self.last_tick_ns = now;
+        let due = self.assembler.is_due(now);
         self.assembler.tick(now, &mut self.pipeline);
         self.pipeline.output.print(|printer| printer.flush_due(now));
-        if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
+        let expire = now.saturating_sub(self.last_expire_ns) > EXPIRE_NS;
+        if expire {
             self.last_expire_ns = now;
             self.pipeline.correlator.expire(now);
+        }
+        if let Some(recorder) = &mut self.watch.recorder {
+            if due || expire {
+                recorder.offset(self.pipeline.clock.offset());
+                recorder.tick(now, expire);
+            }
+            recorder.flush_due(now);
         }
         if Instant::now() >= self.next_metrics {
             self.next_metrics += self.metric_interval;
@@ -409,7 +475,8 @@ impl Worker {
         match (programs.usage(), programs.drops()) {
             (Ok(kernel), Ok(drops)) => {
                 let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
-                self.books.drops = counted.chain([("missed", kernel.missed())]).collect();
+                let all = counted.chain([("missed", kernel.missed())]);
+                self.books.drops = all.map(|(name, count)| (name.to_owned(), count)).collect();
                 self.books.kernel = kernel;
             }
             (usage, drops) => {
@@ -422,13 +489,25 @@ impl Worker {
     fn stop(mut self) -> Books {
         self.control.watch(false, false);
         self.watch.targets.clear();
+        let mut blind_spots = BTreeMap::new();
         if let Some(tls) = self.watch.tls.take() {
+            blind_spots = tls.blind_spots();
             tls.stop();
         }
         self.close_books(); // the drop counters go with the programs
         self.programs = None; // detaches
         while self.drain() > 0 {}
-        self.assembler.finish(mono_ns(), &mut self.pipeline);
+        let now_ns = mono_ns();
+        self.assembler.finish(now_ns, &mut self.pipeline);
+        if let Some(mut recorder) = self.watch.recorder.take() {
+            recorder.offset(self.pipeline.clock.offset());
+            let libraries = blind_spots.into_iter().map(|(name, count)| (name.to_owned(), count));
+            self.books.recording = Some(recorder.finish(&End {
+                mono_ns: now_ns,
+                drops: self.books.drops.clone(),
+                tls_blind_spots: libraries.collect(),
+            }));
+        }
         self.export_metrics();
         self.pipeline.output.print(SpanPrinter::finish);
         if let Some(at) = self.table {
