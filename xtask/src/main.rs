@@ -1,6 +1,7 @@
 //! Every step of Remora's development that is longer than one cargo line.
 
 mod apt;
+mod backends;
 mod checks;
 mod demo;
 mod dist;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Options),
     /// Run tests on other kernels, in QEMU; status 125 if that is not possible
     Vm(vm::Options),
+    /// Get the telemetry backends that tests send to, by version, outside of the tree
+    Backends(backends::Options),
     /// Set up, build, and watch two small services with the agent
     Demo(demo::Options),
     /// Rebuild the committed kernel objects and their manifest
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Build(options) => checks::build(&options),
         Task::Test(options) => test::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Backends(options) => backends::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Prebuilt => prebuilt::write(),
         Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),

@@ -10,7 +10,7 @@ use remora_ebpf_build::toolchain::{Toolchain, on_path};
 
 use crate::{
     apt::{self, Need},
-    rust_src,
+    backends, rust_src,
     shell::{self, cargo},
     vm,
 };
@@ -109,7 +109,9 @@ pub(crate) fn test_programs() -> Result<()> {
         Need { command: "strace", package: "strace" },
         Need { command: "wrk", package: "wrk" },
     ])
-    .context("some end-to-end tests need programs that cannot be installed")
+    .context("some end-to-end tests need programs that cannot be installed")?;
+    backends::ensure(&backends::DEFAULT, false)
+        .context("some end-to-end tests need backends that cannot be had")
 }
 
 fn has_libc_headers() -> bool {

@@ -29,6 +29,14 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace());
+    // What `cargo run` says of this package. Build scripts that look at it (ring's does) would run again
+    // whenever Cargo is called by hand after a task, or the other way round.
+    for (name, _) in env::vars_os() {
+        let about_package = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if name.to_str().is_some_and(|name| about_package.iter().any(|p| name.starts_with(p))) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 

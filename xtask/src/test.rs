@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    backends,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
@@ -167,6 +168,10 @@ fn root() -> Result<Root> {
 /// Cargo builds as this user and hands the test programs to root.
 fn as_root(cargo: &mut Command, root: Root) {
     cargo.env("REMORA_BIN", target_dir().join("debug/remora"));
+    // Root may have another home.
+    if let Ok(folder) = backends::folder() {
+        cargo.env(backends::FOLDER, folder);
+    }
     if root == Root::Sudo {
         let runner = line(&root.command("")).trim_end().to_owned();
         for arch in ["X86_64", "AARCH64"] {
