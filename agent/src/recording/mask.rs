@@ -532,6 +532,7 @@ mod tests {
 
     /// An authority as far as it is kept wherever it is cut; the mask is tested elsewhere.
     fn without_userinfo(authority: &[u8]) -> Vec<u8> {
+        let authority = authority.split(|&byte| byte == b' ').next().unwrap_or_default();
         let host = memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
         let mut out = vec![0; host.len()];
         HeadMask::new().host(host, &mut out);

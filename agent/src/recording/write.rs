@@ -100,7 +100,10 @@ impl Recorder {
         }
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(&header())?;
+        // Written at once: without the facts no later block can be read.
+        let begin = encode(facts, [])?;
+        file.write_all(&begin)?;
+        let len = begin.len() as u64;
 
         let (to_writer, blocks) = mpsc::sync_channel(WAITING);
         let (give_back, used) = mpsc::sync_channel(WAITING);
@@ -109,10 +112,10 @@ impl Recorder {
         let mut writer = Writer {
             name: path.display().to_string(),
             file,
-            len: HEADER_LEN as u64,
+            len,
             compressor: zstd::bulk::Compressor::new(LEVEL)?,
             failed: Arc::clone(&failed),
-            written: Written { bytes: HEADER_LEN as u64, ..Written::default() },
+            written: Written { bytes: len, ..Written::default() },
         };
         thread::Builder::new().name("remora-record".into()).spawn(move || {
             for mut block in blocks {
@@ -123,7 +126,7 @@ impl Recorder {
             }
             let _ = tell.send(writer.written); // who does not wait any more does not need it
         })?;
-        let mut recorder = Self {
+        Ok(Self {
             path: path.to_owned(),
             block: Block::default(),
             flushed_ns: facts.start_mono_ns,
@@ -134,9 +137,7 @@ impl Recorder {
             offset: ClockOffset::fixed(facts.offset_ns),
             targets: BTreeMap::new(),
             left_out: 0,
-        };
-        recorder.json(section::FACTS, facts);
-        Ok(recorder)
+        })
     }
 
     /// A record, with what may be kept of its content.
@@ -434,10 +435,11 @@ mod tests {
     fn a_disk_that_gets_full_ends_the_recording_at_a_whole_block() {
         let folder = tempfile::tempdir().unwrap();
         let mut recorder = recorder(folder.path());
-        fill_block(&mut recorder);
         let path = recorder.path.clone();
+        let begin = fs::metadata(&path).unwrap().len();
+        fill_block(&mut recorder);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while fs::metadata(&path).unwrap().len() <= HEADER_LEN as u64 {
+        while fs::metadata(&path).unwrap().len() == begin {
             assert!(Instant::now() < deadline, "the block is not written");
             thread::sleep(Duration::from_millis(2));
         }

@@ -51,9 +51,9 @@ pub(super) fn redacted(exchange: &Exchange) -> Exchange {
     exchange
 }
 
-/// Two letters that nothing else in these conversations has.
+/// Two letters that nothing else in these conversations has, and no common method begins with.
 fn secret() -> impl Strategy<Value = String> {
-    "[QZ]{4,40}"
+    "[JZ]{4,40}"
 }
 
 fn request() -> impl Strategy<Value = String> {
@@ -146,7 +146,7 @@ fn disturb(records: &mut Vec<Owned>, disturbance: &Disturbance) {
 fn assert_no_secret(records: &[Owned]) {
     for owned in records {
         if let Owned::Data(header, head) = owned {
-            let secret = |byte: &u8| matches!(byte, b'Q' | b'Z');
+            let secret = |byte: &u8| matches!(byte, b'J' | b'Z');
             assert!(!head.iter().any(secret), "{}", head.escape_ascii());
             assert!(!header.tail.iter().any(secret), "{}", header.tail.escape_ascii());
         }
@@ -154,7 +154,7 @@ fn assert_no_secret(records: &[Owned]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn no_secret_is_kept_of_any_split_and_the_exchanges_are_the_same(
@@ -205,7 +205,7 @@ proptest! {
 
     #[test]
     fn other_protocols_leave_nothing(
-        pieces in vec((any::<bool>(), "[*$+a-z]{1,4}\r\n[QZ*$0-9\r\n\0-\x1f]{0,40}"), 1..20),
+        pieces in vec((any::<bool>(), "[*$+a-z]{1,4}\r\n[JZ*$0-9\r\n\0-\x1f]{0,40}"), 1..20),
     ) {
         let mut kernel = server();
         for (received, text) in &pieces {
@@ -220,7 +220,7 @@ proptest! {
 
 #[test]
 fn a_command_of_another_protocol_leaves_nothing() {
-    for command in ["AUTH QZQZ\r\n", "*2\r\n$4\r\nAUTH\r\n$4\r\nQZQZ\r\n", "PASS QZQZ\n", "QZQZ\n"]
+    for command in ["AUTH JZJZ\r\n", "*2\r\n$4\r\nAUTH\r\n$4\r\nJZJZ\r\n", "PASS JZJZ\n", "JZJZ\n"]
     {
         let mut kernel = server();
         kernel.rx(command.as_bytes()).tx(b"+OK\r\n").rx(command.as_bytes());
@@ -228,7 +228,7 @@ fn a_command_of_another_protocol_leaves_nothing() {
         for cut in 6..command.len() {
             let mut kernel = server();
             kernel.rx(&command.as_bytes()[..cut]).rx(&command.as_bytes()[cut..]);
-            if !command.starts_with('Q') {
+            if !command.starts_with('J') {
                 assert_no_secret(&as_kept(Limits::default(), &kernel.records));
             }
         }
