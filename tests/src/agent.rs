@@ -12,7 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    process::{Running, patience},
+    books::Books,
+    process::{Running, patience, until},
+    resident,
     spans::{self, Span},
 };
 
@@ -50,9 +52,17 @@ pub struct Done {
     pub stdout: String,
     /// What it said on standard error, the books at the end.
     pub log: String,
+    /// Most memory that it had at once since it was ready, bytes.
+    pub peak: u64,
 }
 
 impl Done {
+    /// The books, which close.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        Books::read(&self.log)
+    }
+
     /// The line of the books about requests: `(all, spans, sampled out, lost)`.
     ///
     /// # Panics
@@ -108,6 +118,21 @@ pub fn command() -> Command {
     remora
 }
 
+/// The binary with `arguments`, started by `wrapper`.
+#[must_use]
+pub fn under(wrapper: &[&str], arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+    let plain = command();
+    let mut wrapped = Command::new(wrapper[0]);
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped.args(&wrapper[1..]).arg(plain.get_program()).args(arguments);
+    wrapped
+}
+
 impl Agent {
     /// `remora run` on these processes; returns when it is attached.
     #[must_use]
@@ -139,20 +164,22 @@ impl Agent {
     #[must_use]
     pub fn under(wrapper: &[&str], pids: &[u32]) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let plain = command();
-        let mut wrapped = Command::new(wrapper[0]);
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => wrapped.env(name, value),
-                None => wrapped.env_remove(name),
-            };
-        }
-        wrapped.args(&wrapper[1..]).arg(plain.get_program()).args(["run", "--otlp-file"]);
-        wrapped.arg(folder.path().join("spans"));
+        let file = folder.path().join("spans").to_str().expect("a name").to_owned();
+        let mut arguments = vec!["run".to_owned(), "--otlp-file".to_owned(), file];
         for pid in pids {
-            wrapped.args(["--pid", &pid.to_string()]);
+            arguments.extend(["--pid".to_owned(), pid.to_string()]);
         }
-        Self::launch(&mut wrapped, folder)
+        Self::launch(&mut under(wrapper, &arguments), folder)
+    }
+
+    /// A command with just these arguments, as what `wrapper` makes of its caller.
+    ///
+    /// # Panics
+    /// If it does not get attached.
+    #[must_use]
+    pub fn bare_under(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        Self::launch(&mut under(wrapper, arguments), folder)
     }
 
     /// A command with just these arguments; returns when it is attached.
@@ -182,7 +209,30 @@ impl Agent {
             }
         }
         agent.ready_after = start.elapsed();
+        resident::forget_peak(agent.pid());
         agent
+    }
+
+    /// Most memory that it had at once since it was ready, bytes.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        resident::peak(self.pid())
+    }
+
+    /// The file with its spans, as it is now.
+    #[must_use]
+    pub fn spans(&self) -> PathBuf {
+        self.folder.path().join("spans")
+    }
+
+    /// Waits for its end; returns how it ended and the most memory that it had.
+    fn wait(&mut self) -> (ExitStatus, u64) {
+        let mut peak = 0;
+        until("the end of the agent", || {
+            peak = peak.max(self.peak());
+            self.process.has_ended()
+        });
+        (self.process.wait(), peak)
     }
 
     #[must_use]
@@ -229,12 +279,12 @@ impl Agent {
     #[must_use]
     pub fn stop_and_count(mut self) -> (Done, u64) {
         self.process.signal(libc::SIGINT);
-        let status = self.process.wait();
+        let (status, peak) = self.wait();
         let log = self.log();
         assert!(status.success(), "{status}\n{log}");
         let file = self.folder.path().join("spans");
         let (count, metrics) = spans::count(&file);
-        (Done { status, spans: Vec::new(), metrics, stdout: self.stdout(), log }, count)
+        (Done { status, spans: Vec::new(), metrics, stdout: self.stdout(), log, peak }, count)
     }
 
     /// Waits until it ends by itself, well.
@@ -251,10 +301,10 @@ impl Agent {
     /// Waits until it ends by itself.
     #[must_use]
     pub fn ended_anyhow(mut self) -> Done {
-        let status = self.process.wait();
+        let (status, peak) = self.wait();
         let file = self.folder.path().join("spans");
         let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
-        Done { status, spans, metrics, stdout: self.stdout(), log: self.log() }
+        Done { status, spans, metrics, stdout: self.stdout(), log: self.log(), peak }
     }
 
     /// Ends it without a chance to clean up.

@@ -111,6 +111,14 @@ pub fn metrics(file: &Path) -> Vec<Value> {
     lines.map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
+/// How many spans of the file have this `url.path`, quicker than by reading them.
+#[must_use]
+pub fn with_path(file: &Path, path: &str) -> usize {
+    let text = fs::read(file).unwrap_or_default();
+    let value = format!(r#""url.path","value":{{"stringValue":"{path}"}}"#);
+    memchr::memmem::find_iter(&text, &value).count()
+}
+
 const METRICS: &str = r#"{"resourceMetrics""#;
 
 /// How many spans there are in a file that is too long to be read as [`read`] does, and its metrics.

@@ -60,7 +60,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let doors = vec![Door::SysExitRaw];
+        let doors = vec![Door::Socket, Door::SysExitRaw];
         let options = Options { doors, ring_bytes: 4 << 20, max_connections: 1024 };
         let mut programs = Programs::attach(&options).unwrap();
         let (targets, control, _verdicts) = programs.shared().unwrap();
@@ -131,7 +131,7 @@ impl Lab {
     }
 
     fn dropped(&self, reason: Counter) -> u64 {
-        self.programs.drops().unwrap()[reason as usize].1
+        self.programs.counters().drops().unwrap()[reason as usize].1
     }
 
     /// Runs a selected program to its end, from its first instruction on; returns its pid.

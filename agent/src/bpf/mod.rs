@@ -4,6 +4,7 @@
 mod btf;
 mod doors;
 mod load;
+mod orphans;
 mod process;
 mod ring;
 mod shared;
@@ -14,7 +15,8 @@ mod usage;
 pub(crate) use btf::fuzz_layout;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use load::{Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use orphans::Orphans;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};

@@ -94,12 +94,10 @@ impl<'a> Record<'a> {
             Kind::Listen => Ok(Self::Listen(prefix::<Listen>(kind, sample)?.0)),
         }
     }
-}
 
-impl Record<'_> {
-    /// When it was made.
+    /// When what it tells of happened, `CLOCK_MONOTONIC`.
     #[must_use]
-    pub const fn mono_ns(&self) -> u64 {
+    pub fn mono_ns(&self) -> u64 {
         match self {
             Self::Data(data) => data.header.mono_ns,
             Self::Open { open, .. } => open.mono_ns,

@@ -40,7 +40,7 @@ pub mod section {
     pub const RECORD: u16 = 2;
     /// A sample that was no record, without its bytes.
     pub const UNDECODABLE: u16 = 3;
-    /// Time passed in reassembly: monotonic nanoseconds, and 1 if correlation forgot as well.
+    /// Time passed in reassembly: monotonic nanoseconds.
     pub const TICK: u16 = 4;
     /// Nanoseconds from the monotonic to the realtime clock, signed, from here on.
     pub const CLOCK: u16 = 5;
@@ -52,6 +52,10 @@ pub mod section {
     pub const LOST: u16 = 8;
     /// [`End`](super::End) as JSON; the last of all.
     pub const END: u16 = 9;
+    /// The end of a connection that went unseen with its process: a struct as in a record.
+    pub const ORPHAN: u16 = 10;
+    /// Correlation forgot what is old: monotonic nanoseconds.
+    pub const FORGOT: u16 = 11;
 }
 
 /// Lengths of the structs in [`section::RECORD`]. Members are only ever added at the end: a reader

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use remora_common::record::Kind;
+use remora_common::record::{Close, Kind};
 use zerocopy::IntoBytes;
 
 use super::format::{
@@ -43,15 +43,14 @@ pub enum Section<'a> {
     /// A record in this version's layout, aligned; to be decoded, which may fail.
     Record(&'a [u8]),
     Undecodable,
-    Tick {
-        mono_ns: u64,
-        expired: bool,
-    },
+    Tick(u64),
     Offset(ClockOffset),
     Target(Target),
     Gone(u32),
     Lost(u64),
     End(End),
+    Orphan(Close),
+    Forgot(u64),
     /// Of a later version.
     Unknown(u16),
 }
@@ -186,10 +185,15 @@ impl<R: Read> Reader<R> {
                 Section::Record(&self.record.as_bytes()[..len])
             }
             section::UNDECODABLE => Section::Undecodable,
-            section::TICK => {
-                let bytes = long(16)?;
-                let (mono_ns, flags) = (number(&bytes[..8]), number(&bytes[8..]));
-                Section::Tick { mono_ns, expired: flags & 1 != 0 }
+            section::TICK => Section::Tick(number(long(8)?)),
+            section::FORGOT => Section::Forgot(number(long(8)?)),
+            section::ORPHAN => {
+                let mut close = Close::default();
+                let room = close.as_mut_bytes();
+                let bytes = &bytes[..bytes.len().min(self.facts.layout.close)];
+                let len = room.len().min(bytes.len());
+                room[..len].copy_from_slice(&bytes[..len]);
+                Section::Orphan(close)
             }
             section::CLOCK => Section::Offset(ClockOffset::fixed(number(long(8)?).cast_signed())),
             section::TARGET => Section::Target(json(bytes, offset)?),

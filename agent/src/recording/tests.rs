@@ -68,6 +68,10 @@ fn data(pos: u64) -> record::Data {
     }
 }
 
+fn orphan() -> record::Close {
+    record::Close { kind: Kind::Close as u8, conn_id: 9, pos_rx: 4, ..record::Close::default() }
+}
+
 fn end() -> End {
     let drops = vec![("ring_full".to_owned(), 3)];
     End { mono_ns: 99, drops, ..End::default() }
@@ -97,7 +101,9 @@ fn write(path: &Path, records: u64) {
     recorder.undecodable();
     recorder.offset(ClockOffset::fixed(-7));
     recorder.offset(ClockOffset::fixed(-8));
-    recorder.tick(50, true);
+    recorder.tick(50);
+    recorder.forgot(51);
+    recorder.orphan(&orphan());
     recorder.gone(7);
     let summary = recorder.finish(&end());
     assert_eq!((summary.records, summary.missing, summary.whole), (records + 2, 0, true));
@@ -143,7 +149,9 @@ fn what_is_written_is_read_again_without_secrets() {
     assert_eq!((process.tgid, process.comm), (8, [0; 16]), "of a process that nobody selected");
     assert_eq!(reader.next().unwrap(), Some(Section::Undecodable));
     assert_eq!(reader.next().unwrap(), Some(Section::Offset(ClockOffset::fixed(-8))));
-    assert_eq!(reader.next().unwrap(), Some(Section::Tick { mono_ns: 50, expired: true }));
+    assert_eq!(reader.next().unwrap(), Some(Section::Tick(50)));
+    assert_eq!(reader.next().unwrap(), Some(Section::Forgot(51)));
+    assert_eq!(reader.next().unwrap(), Some(Section::Orphan(orphan())));
     assert_eq!(reader.next().unwrap(), Some(Section::Gone(7)));
     assert_eq!(reader.next().unwrap(), Some(Section::End(end())));
     assert_eq!(reader.next().unwrap(), None);
@@ -158,7 +166,7 @@ fn a_cut_recording_is_read_as_far_as_it_is_whole() {
     write(&path, 3000);
     let bytes = fs::read(&path).unwrap();
     let (all, error) = sections(&bytes);
-    assert!(error.is_none() && all.len() == 3007);
+    assert!(error.is_none() && all.len() == 3009);
     let mut longest = 0;
     for len in (0..bytes.len()).step_by(7) {
         let (found, error) = sections(&bytes[..len]);

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use remora_common::target::SELECTED;
+use remora_common::{record::Close, target::SELECTED};
 use zerocopy::IntoBytes;
 
 use super::format::{
@@ -171,10 +171,19 @@ impl Recorder {
         self.section(section::UNDECODABLE, &[]);
     }
 
-    /// Reassembly was told of this time; `expired`: correlation too.
-    pub fn tick(&mut self, mono_ns: u64, expired: bool) {
-        let words = [mono_ns.to_le_bytes(), u64::from(expired).to_le_bytes()];
-        self.section(section::TICK, &[words.as_flattened()]);
+    /// Reassembly was told of this time.
+    pub fn tick(&mut self, mono_ns: u64) {
+        self.section(section::TICK, &[&mono_ns.to_le_bytes()]);
+    }
+
+    /// Correlation forgot what was old at this time.
+    pub fn forgot(&mut self, mono_ns: u64) {
+        self.section(section::FORGOT, &[&mono_ns.to_le_bytes()]);
+    }
+
+    /// Reassembly was told of the end of a connection that no record tells of.
+    pub fn orphan(&mut self, close: &Close) {
+        self.section(section::ORPHAN, &[close.as_bytes()]);
     }
 
     /// To be called every few milliseconds.

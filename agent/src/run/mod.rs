@@ -7,6 +7,7 @@
 //! tokio         exporters, Prometheus endpoint
 //! ```
 
+mod descriptors;
 mod gate;
 mod parts;
 mod replay;
@@ -78,6 +79,11 @@ pub enum RunError {
     },
     #[error("{0}")]
     Privileges(String),
+    #[error(
+        "the agent may open {most} files at once, expected at least {}: raise its RLIMIT_NOFILE",
+        descriptors::LEAST
+    )]
+    Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
     #[error("cannot start {what}")]
@@ -104,17 +110,20 @@ impl RunError {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors =
         Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     agent.handle.order(Order::Scan);
     agent.ready();
     runtime.block_on(interrupted());
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,6 +142,7 @@ async fn interrupted() {
 /// # Errors
 /// What keeps the agent or the command from starting.
 pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors = Selectors::for_exec(
@@ -141,7 +151,7 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         std::process::id(),
     );
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
@@ -164,6 +174,8 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         }
     });
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(exit_code(status.map_err(start)?))
 }
 
@@ -180,6 +192,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
         .enable_all()
         .build()
         .map_err(|source| RunError::Start { what: "the export threads".into(), source })
+}
+
+/// Does not wait for threads in calls that do not return: writing to a pipe that nobody reads, asking a
+/// name server that does not answer. What they hold is in the books as dropped.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_background();
 }
 
 /// Everything that runs.

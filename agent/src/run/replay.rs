@@ -303,7 +303,9 @@ impl<'a> Stages<'a> {
                 self.books.records += 1;
                 self.books.undecodable += 1;
             }
-            Section::Tick { mono_ns, expired } => self.tick(mono_ns, expired),
+            Section::Tick(mono_ns) => self.tick(mono_ns),
+            Section::Forgot(mono_ns) => _ = self.pipeline.correlator.expire(mono_ns),
+            Section::Orphan(close) => self.assembler.gone(&close, &mut self.pipeline),
             Section::Offset(offset) => self.pipeline.clock = Clock::fixed(offset),
             Section::Target(target) => {
                 let resource = Arc::new(format::resource(&target.resource));
@@ -332,14 +334,11 @@ impl<'a> Stages<'a> {
         }
     }
 
-    fn tick(&mut self, mono_ns: u64, expired: bool) {
+    fn tick(&mut self, mono_ns: u64) {
         self.mono_ns = self.mono_ns.max(mono_ns);
         self.pipeline.output.mono_ns = self.mono_ns;
         self.assembler.tick(mono_ns, &mut self.pipeline);
         self.pipeline.output.print(|printer| printer.flush_due(mono_ns));
-        if expired {
-            self.pipeline.correlator.expire(mono_ns);
-        }
         if mono_ns >= self.next_metrics_ns {
             self.next_metrics_ns = mono_ns.saturating_add(self.metric_interval_ns);
             self.export_metrics();

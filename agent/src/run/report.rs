@@ -41,6 +41,13 @@ impl fmt::Display for Report<'_> {
             f.write_str(" 0")?;
         }
         counts(f, books.drops.iter().map(|(name, count)| (&**name, *count)))?;
+        write!(
+            f,
+            "\nremora: bytes {} = seen {} + missed {}",
+            stats.bytes + stats.gap_bytes,
+            stats.bytes,
+            stats.gap_bytes
+        )?;
         let requests = &books.counts;
         write!(
             f,

@@ -1,7 +1,7 @@
 //! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
 //! and the thread that attaches to TLS libraries.
 
-use std::sync::mpsc;
+use std::{collections::HashSet, mem, sync::mpsc};
 
 use remora_common::{
     record::ProcessChange,
@@ -22,6 +22,8 @@ pub(super) struct Watch {
     pub(super) targets: Targets,
     pub(super) tls: Option<TlsThread>,
     pub(super) recorder: Option<Recorder>,
+    /// Processes that have ended and may have left something behind.
+    pub(super) ended: HashSet<u32>,
 }
 
 impl Watch {
@@ -43,6 +45,7 @@ impl Watch {
             }
             Record::Process { change: ProcessChange::Exit, process } => {
                 correlator.process_gone(process.tgid);
+                self.ended.insert(process.tgid);
                 scanner.on_exit(process.tgid)
             }
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
@@ -73,6 +76,11 @@ impl Watch {
         }
     }
 
+    /// Those since the last time.
+    pub(super) fn take_ended(&mut self) -> HashSet<u32> {
+        mem::take(&mut self.ended)
+    }
+
     pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
@@ -95,6 +103,14 @@ impl Watch {
             }
             Change::Deselect(tgid) => {
                 self.targets.set(tgid, 0);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.gone(tgid);
+                }
+                self.tell(News::Gone(tgid));
+            }
+            // The kernel side knew first. Another selected process may have the number by now.
+            Change::Gone(tgid) => {
+                self.ended.insert(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
