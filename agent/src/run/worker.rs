@@ -144,9 +144,10 @@ impl prometheus::Source for Totals {
     }
 }
 
-/// Starts the worker on attached programs.
+/// Starts the worker on attached programs; without `tls` no TLS is seen.
 pub(super) fn spawn(
     mut programs: Programs,
+    tls: Option<TlsSources>,
     parts: Parts,
     exporter: Exporter,
 ) -> Result<Handle, RunError> {
@@ -155,13 +156,7 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let start = |source| RunError::Start { what: "the worker thread".into(), source };
-    let tls = match TlsSources::new(&mut programs) {
-        Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
-        Err(error) => {
-            tracing::warn!(%error, "TLS is not seen");
-            None
-        }
-    };
+    let tls = tls.map(TlsThread::spawn).transpose().map_err(start)?;
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
