@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -29,7 +29,13 @@ impl Connection {
     /// # Errors
     /// Nobody listens.
     pub fn open(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::to(([127, 0, 0, 1], port).into())
+    }
+
+    /// # Errors
+    /// Nobody listens.
+    pub fn to(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience()))?;
         Ok(Self { stream: BufReader::new(stream), moved: 0 })

@@ -21,6 +21,8 @@ pub struct Span {
     pub start_ns: u64,
     pub end_ns: u64,
     pub service: String,
+    /// Of the process; 0 if it is not known.
+    pub pid: i64,
     pub attributes: BTreeMap<String, Value>,
 }
 
@@ -35,8 +37,7 @@ impl Span {
 
     #[must_use]
     pub fn int(&self, key: &str) -> Option<i64> {
-        let value = self.attributes.get(key)?;
-        value.as_i64().or_else(|| value.as_str()?.parse().ok())
+        self.attributes.get(key).and_then(integer)
     }
 
     /// `GET /path 200`, of either kind.
@@ -82,6 +83,7 @@ pub fn parse(text: &str) -> Vec<Span> {
         for group in array(&request, "resourceSpans") {
             let resource = attributes(&group["resource"]);
             let service = resource.get("service.name").and_then(Value::as_str).unwrap_or("");
+            let pid = resource.get("process.pid").and_then(integer).unwrap_or(0);
             for span in array(group, "scopeSpans").flat_map(|scope| array(scope, "spans")) {
                 spans.push(Span {
                     trace_id: string(span, "traceId"),
@@ -92,6 +94,7 @@ pub fn parse(text: &str) -> Vec<Span> {
                     start_ns: string(span, "startTimeUnixNano").parse().expect("a number"),
                     end_ns: string(span, "endTimeUnixNano").parse().expect("a number"),
                     service: service.to_owned(),
+                    pid,
                     attributes: attributes(span),
                 });
             }
@@ -170,6 +173,11 @@ fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 
 fn string(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// 64-bit integers are strings in this format.
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Values without their type tags; 64-bit integers are strings in this format.

@@ -21,7 +21,7 @@ use super::{
     orphans::Orphans,
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
-    uprobe::{UprobeError, Uprobes},
+    uprobe::{LinkKind, UprobeError, Uprobes},
     usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
 
@@ -309,14 +309,28 @@ pub type Tried = (Door, Result<(), ProgramError>);
 /// # Errors
 /// If not even the object can be loaded, whatever the door.
 pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
-    let options = Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() };
     let layout = LayoutGlobal(btf::kernel_layout()?);
     let btf = Btf::from_sys_fs()?;
     let one = |door| {
-        let mut ebpf = load(&options, &layout)?;
+        let mut ebpf = load(&small(), &layout)?;
         Ok((door, doors::knock(&mut ebpf, door, &btf)))
     };
     Door::ALL.into_iter().map(one).collect()
+}
+
+/// How functions of user space can be probed on this kernel; nothing stays loaded. For reports.
+///
+/// # Errors
+/// If not even the object can be loaded.
+pub fn try_uprobes() -> Result<Result<LinkKind, UprobeError>, LoadError> {
+    let ebpf = load(&small(), &LayoutGlobal(btf::kernel_layout()?))?;
+    let maps = map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
+    Ok(Uprobes::load(OBJECT, &maps).map(|uprobes| uprobes.kind()))
+}
+
+/// As little memory as a trial takes.
+fn small() -> Options {
+    Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() }
 }
 
 fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {

@@ -15,7 +15,9 @@ mod usage;
 pub(crate) use btf::fuzz_layout;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use load::{
+    Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes,
+};
 pub use orphans::Orphans;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};

@@ -39,9 +39,11 @@ pub use self::{
     replay::replay,
 };
 use crate::{
+    attach::TlsSources,
     bpf::{self, LoadError, Programs},
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
+    doctor::{self, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     recording::read::ReadError,
     semantics::{http, redact},
@@ -215,10 +217,12 @@ impl Agent {
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
         announce_options(config);
-        if let Some(missing) = parts::missing_privilege() {
+        let facts = HostFacts::probe();
+        if let Some(missing) = parts::missing_privilege(&facts) {
             return Err(RunError::Privileges(missing));
         }
-        let programs = Programs::attach(&parts.kernel)?;
+        let mut programs = Programs::attach(&parts.kernel)?;
+        let tls = TlsSources::new(&mut programs);
         let exporter = exporters.spawn();
         let stop_serving = CancellationToken::new();
         let listener = match config.output.prometheus {
@@ -231,10 +235,12 @@ impl Agent {
             "watching {}",
             parts.selection
         );
-        for refusal in programs.refusals() {
-            tracing::debug!(door = refusal.door.as_str(), error = %short(&refusal.error), "refused");
+        let shortfalls = doctor::shortfalls(&facts, programs.refusals(), &tls);
+        if !shortfalls.is_empty() {
+            let named: Vec<String> = shortfalls.iter().map(ToString::to_string).collect();
+            tracing::info!("off or reduced here, see `remora doctor`: {}", named.join("; "));
         }
-        let handle = worker::spawn(programs, parts, exporter.clone())?;
+        let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
         if let Some(server) = listener {
             let source = handle.source();
             tokio::spawn(server.run(source, stop_serving.clone()));
@@ -279,9 +285,4 @@ fn prometheus_server(addr: std::net::SocketAddr) -> Result<prometheus::Server, R
     tokio::runtime::Handle::current()
         .block_on(prometheus::Server::bind(addr))
         .map_err(|source| RunError::Prometheus { addr, source })
-}
-
-/// The first line of an error: the kernel's verifier appends its log.
-fn short(error: &dyn std::error::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

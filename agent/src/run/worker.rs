@@ -153,9 +153,10 @@ impl prometheus::Source for Totals {
     }
 }
 
-/// Starts the worker on attached programs.
+/// Starts the worker on attached programs; without `tls` no TLS is seen.
 pub(super) fn spawn(
     mut programs: Programs,
+    tls: Option<TlsSources>,
     parts: Parts,
     exporter: Exporter,
 ) -> Result<Handle, RunError> {
@@ -169,13 +170,7 @@ pub(super) fn spawn(
         Some(path) => Some(recorder(path, &parts, &programs, &start)?),
         None => None,
     };
-    let tls = match TlsSources::new(&mut programs) {
-        Ok(sources) => Some(TlsThread::spawn(sources).map_err(failed)?),
-        Err(error) => {
-            tracing::warn!(%error, "TLS is not seen");
-            None
-        }
-    };
+    let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
