@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -28,7 +29,7 @@ const MEMORY: u64 = 64 << 20;
 fn config(endpoint: &str, more: &str) -> ConfigFile {
     ConfigFile::new(&format!(
         "output:\n  batch: {{delay: 50ms}}\n  otlp:\n    endpoint: {endpoint}\n    \
-         protocol: http/protobuf\n    timeout: 500ms\n{more}"
+         protocol: http/protobuf\n    timeout: 1s\n{more}"
     ))
 }
 
@@ -54,6 +55,8 @@ fn with(answers: Vec<Answer>) -> (Done, Vec<Request>, Vec<String>, usize) {
     };
     until("the script to be over", || {
         some();
+        // Some hundred a second: the collector is not built for release either.
+        thread::sleep(Duration::from_millis(50));
         collector.requests().len() > faults
     });
     some();
