@@ -85,12 +85,14 @@ enum Line {
     Loss,
     /// Start, first span, end
     Life,
+    /// A recording, replayed
+    Replay,
     /// Instructions in a guest
     Guest,
 }
 
 impl Line {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Nginx,
         Self::Redis,
         Self::Echo,
@@ -99,6 +101,7 @@ impl Line {
         Self::Memory,
         Self::Loss,
         Self::Life,
+        Self::Replay,
         Self::Guest,
     ];
 
@@ -112,6 +115,7 @@ impl Line {
             Self::Memory => "memory",
             Self::Loss => "loss",
             Self::Life => "life",
+            Self::Replay => "replay",
             Self::Guest => "guest",
         }
     }
@@ -126,6 +130,7 @@ impl Line {
             Self::Memory => own::memory(lab),
             Self::Loss => own::loss(lab),
             Self::Life => own::life(lab),
+            Self::Replay => own::replay(lab),
             Self::Guest => guest::line(lab),
         }
     }
