@@ -182,13 +182,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             eprintln!("\n== {} ==", line.name());
             let mut conditions = results::conditions()?;
             if *line == Line::Guest {
-                conditions = format!(
-                    "Linux {} in {}, commit {}",
-                    options.kernel,
-                    gate::qemu()?,
-                    results::commit()?
-                );
+                let commit = results::commit()?;
+                conditions =
+                    format!("Linux {} in {}, commit {commit}", options.kernel, gate::qemu()?);
             }
+            let build = lab.agent.parent().and_then(|folder| folder.file_name());
+            let build = build.unwrap_or_default().to_string_lossy();
+            conditions += &format!(", {build} build of the agent");
             let rows = line.measure(&lab).with_context(|| line.name())?;
             for row in &rows {
                 println!("{}: {} {}", row.what, row.value, row.unit);

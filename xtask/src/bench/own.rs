@@ -2,7 +2,9 @@
 //! time to start and to let go.
 
 use std::{
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 

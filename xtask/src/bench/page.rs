@@ -135,8 +135,8 @@ const HEAD: &str = "\
 # What Remora costs
 
 Written by `cargo xtask bench [LINE..]`, which measures by turns with and without an agent; each number is the median, with the
-smallest and the largest in parentheses. Times are of a shared machine: ratios and instruction counts tell more. The release
-build is measured. *Budget* is what we allow ourselves; the *peer* is OpenTelemetry eBPF Instrumentation (OBI) 0.5.0, measured on Linux
+smallest and the largest in parentheses. Times are of a shared machine: ratios and instruction counts tell more. A debug
+build is said where it was measured, and costs many times a release. *Budget* is what we allow ourselves; the *peer* is OpenTelemetry eBPF Instrumentation (OBI) 0.5.0, measured on Linux
 6.12 in QEMU with its default traces and RED metrics unless said otherwise.
 
 `cargo xtask bench --gate` counts the guest's instructions again, of the agent as the tests build it, and fails if one rose by more
