@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::shell::{self, cargo, target_dir, workspace};
+use crate::{
+    shell::{self, cargo, target_dir, workspace},
+    test::WORKSPACE,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -100,8 +103,8 @@ fn seeds() -> PathBuf {
 fn build() -> Result<PathBuf> {
     let started = Instant::now();
     let mut build = cargo();
-    build.args(["build", "-p", "remora-fuzz", "-p", "remora", "-p", "remora-tests"]);
-    build.args(["--bin", "remora-fuzz"]);
+    build.arg("build").args(WORKSPACE);
+    build.args(["--bin", "remora-fuzz", "--features", "remora-fuzz/libfuzzer"]);
     build.env("RUSTC_WORKSPACE_WRAPPER", env::current_exe()?).env(WRAPS, "1");
     shell::run(&mut build)?;
     eprintln!("built in {} s", started.elapsed().as_secs());

@@ -190,12 +190,12 @@ fn test_files(ring: Ring) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn root() -> Result<Root> {
+pub(crate) fn root() -> Result<Root> {
     Root::find("running kernel and end-to-end tests")
 }
 
 /// Cargo builds as this user and hands the test programs to root.
-fn as_root(cargo: &mut Command, root: Root) {
+pub(crate) fn as_root(cargo: &mut Command, root: Root) {
     cargo.env("REMORA_BIN", target_dir().join("debug/remora"));
     // Root may have another home.
     if let Ok(folder) = backends::folder() {
