@@ -13,8 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use remora_ebpf_build::toolchain::on_path;
 
 use crate::{
+    report::Report,
     shell::{self, cargo, target_dir, workspace},
     test::WORKSPACE,
 };
@@ -83,6 +85,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ensure!(failed.is_empty(), "inputs that do harm to {}", failed.join(", "));
     Ok(())
+}
+
+/// A short run of each, as part of all tests.
+pub(crate) fn smoke_report() -> Report {
+    let started = Instant::now();
+    let options = Options { names: Vec::new(), time: 0, smoke: true };
+    let mut report = match (on_path("c++"), targets()) {
+        (None, _) => {
+            let skipped = vec!["libFuzzer needs a C++ compiler".to_owned()];
+            Report { skipped, ..Report::default() }
+        }
+        (_, Err(error)) => Report::failed(error),
+        (_, Ok(targets)) => match run(&options) {
+            Ok(()) => Report { passed: targets.len(), ..Report::default() },
+            Err(error) => Report::failed(error),
+        },
+    };
+    report.took = started.elapsed();
+    report
 }
 
 /// Each target has a folder of seeds.

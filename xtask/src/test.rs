@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    backends, bench,
+    backends, bench, fuzz,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
@@ -83,6 +83,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         let report = ring_report(ring, options).unwrap_or_else(Report::failed);
         reports.push((ring.to_string(), report));
+        if ring == Ring::Host && options.filter.is_none() {
+            eprintln!("\n== fuzz ==");
+            reports.push(("fuzz".to_owned(), fuzz::smoke_report()));
+        }
     }
     summarise(&reports)
 }
