@@ -64,7 +64,7 @@ const BUDGETS: [Budget; 28] = [
     budget("redis", ["added", ""], at_most(1.0), "18 us (reported by its users)"),
     budget("redis", ["throughput", ""], at_least(0.9), ""),
     budget("echo", ["throughput", ""], at_least(0.9), "0.25 (Go gRPC, reported by its users)"),
-    budget("neighbour", ["added", "socket"], at_most(5.0), ""),
+    budget("neighbour", ["added, socket", ""], at_most(5.0), ""),
     budget("neighbour", ["not hooked: added", "fexit"], at_most(5.0), ""),
     budget("neighbour", ["added", ""], at_most(160.0), ""),
     budget("outputs", ["OTLP", "user and kernel"], None, ""),
