@@ -25,4 +25,5 @@ pub use pattern::{Pattern, PatternError};
 pub use ports::{Ports, PortsError};
 pub use scanner::{Change, Scanner, Target};
 pub use selector::{Criteria, Facts, Needs, NothingSelected, Selection, Selector, Selectors};
+pub(crate) use sha1::instance_uuid;
 pub use sockets::{SocketEntry, SocketState, SocketTable};
