@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod backend;
+pub mod backends;
 pub mod client;
 pub mod collector;
 pub mod conversation;
