@@ -207,8 +207,8 @@ pub struct TracesArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Kernel")]
 pub struct KernelArgs {
-    /// How system calls are seen: auto, fexit, raw-tp or tracepoint [default: auto, the cheapest
-    /// that works].
+    /// How system calls are seen: auto, socket, fexit, raw-tp or tracepoint [default: auto, the
+    /// cheapest that works].
     #[arg(long, value_name = "DOOR")]
     pub door: Option<String>,
     /// Ring buffer between kernel and agent, a power of two [default: 4MiB].

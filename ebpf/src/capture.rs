@@ -15,7 +15,7 @@ use remora_common::{
 };
 
 use crate::{
-    connection::{self, Connection},
+    connection::{self, Connection, joined},
     copy::{Action, Piece, bare, copy_first, copy_more},
     emit, kernel,
     maps::VERDICTS,
@@ -76,12 +76,25 @@ pub fn layout<const SOURCE: u8>(moved: &Moved) -> Layout {
 pub fn moved(moved: &Moved) {
     let Some(socket) = kernel::socket_of(moved.fd) else { return };
     let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
+    account(moved, connection, socket.sk);
+}
+
+/// The same for a socket that is at hand.
+#[inline(never)]
+pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
+    if let Some(connection) = connection::met(moved, sk, inode, inet) {
+        account(moved, connection, sk);
+    }
+}
+
+#[inline(always)]
+fn account(moved: &Moved, connection: *mut Connection, sk: u64) {
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
     let side = (moved.direction & 1) as usize;
-    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, socket.sk) else {
-        return openssl::carried(moved, connection, socket.sk);
+    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, sk) else {
+        return openssl::carried(moved, connection, sk);
     };
     send::<SOCKET>(moved, &mut piece, connection, side);
     if moved.rest > 0 {
@@ -193,6 +206,9 @@ fn plan<const SOURCE: u8>(
 fn lock_in(connection: &mut Connection, first: u64, len: u64) -> bool {
     if scan::begins_message(first) {
         connection.hit = 1;
+        if connection.joined == joined::UNLESS_MESSAGE {
+            connection.joined = joined::NO;
+        }
         return true;
     }
     if scan::begins_tls(first) {

@@ -2,16 +2,17 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use remora_common::{
-    capture,
+    capture as mode,
     control::CONN_ID_CPU_BITS,
     counter::Counter,
-    record::{Close, CloseCause, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
+    record::{Close, CloseCause, Direction, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
 };
 
 use crate::{
+    capture::Moved,
     emit,
     kernel::{self, Socket},
-    maps::{self, CONNECTIONS, UNIX_FDS},
+    maps::{self, CONNECTIONS, ENDLESS, ENDLESS_SLOTS, UNIX_FDS},
     offset,
 };
 
@@ -31,7 +32,7 @@ pub struct Connection {
     pub copied: [u32; 2],
     /// Process that made or first used it.
     pub tgid: u32,
-    /// [`capture`] mode.
+    /// [`mode`].
     pub mode: u8,
     /// Direction of the latest fragment, 2 before the first.
     pub last: u8,
@@ -51,27 +52,40 @@ pub struct Connection {
     /// Plaintext may have moved before that object was seen.
     pub missed: u32,
     /// This side ended it.
-    pub closing: u32,
+    pub closing: u8,
+    /// [`joined`].
+    pub joined: u8,
+    pub reserved: [u8; 2],
+}
+
+/// Whether bytes had moved on a connection before it was met.
+pub mod joined {
+    pub const NO: u8 = 0;
+    pub const YES: u8 = 1;
+    /// Unless what was met first begins as a message does.
+    pub const UNLESS_MESSAGE: u8 = 2;
 }
 
 impl Connection {
-    fn new(socket: &Socket, tgid: u32, role: Role) -> Self {
+    fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Self {
         Self {
             id: new_id(),
-            inode: socket.inode,
+            inode,
             pos: [0; 2],
             copied: [0; 2],
             tgid,
-            mode: capture::HEADS,
+            mode: mode::HEADS,
             last: 2,
             head_done: [0; 2],
             misses: 0,
             hit: 0,
-            role: role as u8,
+            role,
             opened: 0,
             ssl: 0,
             missed: 0,
             closing: 0,
+            joined,
+            reserved: [0; 2],
         }
     }
 }
@@ -109,9 +123,142 @@ pub fn of(socket: &Socket, fd: u32, tgid: u32) -> Option<*mut Connection> {
     CONNECTIONS.get_ptr_mut(socket.sk)
 }
 
+/// The state of the connection of the socket `sk` on which `moved` was moved; made now if this is its
+/// first time. `inet`: its end will be seen.
+#[inline(always)]
+pub fn met(moved: &Moved, sk: u64, inode: u64, inet: u64) -> Option<*mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        if unsafe { (*connection).inode } == inode {
+            return Some(connection);
+        }
+        forget(sk, CloseCause::Gone, 0);
+    }
+    meet(moved, sk, inode, inet);
+    CONNECTIONS.get_ptr_mut(sk)
+}
+
+#[inline(never)]
+fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
+    let (role, joined) = if inet == 0 {
+        (unix_role(sk) as u8, joined::UNLESS_MESSAGE)
+    } else {
+        // The other end may reset the connection between the work and this: it is forgotten by then.
+        if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
+            return;
+        }
+        tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES))
+    };
+    if CONNECTIONS.insert(sk, Connection::new(inode, moved.tgid, role, joined), 0).is_err() {
+        maps::count(Counter::ConnectionsFull);
+        return;
+    }
+    maps::count(Counter::ConnectionsAdded);
+    if inet == 0 {
+        make_room(sk);
+    }
+}
+
+/// Remembers a connection whose end nothing tells of in the next slot of [`ENDLESS`]. Of those that stand
+/// in the way the first that has ended gives its place; if none has, the last loses it.
+#[inline(never)]
+fn make_room(sk: u64) {
+    const TRIES: u32 = 4;
+    let Some(next) = ENDLESS.get_ptr_mut(0) else { return };
+    for tried in 1..=TRIES {
+        // SAFETY: a map value. Two at once may take one slot; then one of them is not remembered.
+        let at = unsafe {
+            *next += 1;
+            *next as u32 % (ENDLESS_SLOTS - 1) + 1
+        };
+        let Some(slot) = ENDLESS.get_ptr_mut(at) else { return };
+        // SAFETY: a map value.
+        let old = unsafe { *slot };
+        if old == 0 || old == sk || tried == TRIES || has_ended(old) {
+            if old != 0 && old != sk {
+                forget(old, CloseCause::Gone, 0);
+            }
+            // SAFETY: a map value.
+            unsafe { *slot = sk };
+            return;
+        }
+    }
+}
+
+/// Whether the socket that was at `sk` when its connection was met is no longer there.
+#[inline(always)]
+fn has_ended(sk: u64) -> bool {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return true };
+    let inode = || {
+        let socket = kernel::read::<u64>(sk, offset!(sock_socket))?;
+        let file = kernel::read::<u64>(socket, offset!(socket_file))?;
+        let inode = kernel::read::<u64>(file, offset!(file_inode))?;
+        kernel::read::<u64>(inode, offset!(inode_ino))
+    };
+    // SAFETY: a map value.
+    inode() != Some(unsafe { (*connection).inode })
+}
+
+/// Who opened a TCP connection, and whether bytes moved on it before `moved`: the kernel counts what it
+/// sent and received. All but the sequence numbers, which wrap, is taken modulo 2^32 too.
+#[inline(always)]
+fn tcp_history(sk: u64, moved: &Moved) -> Option<(u8, u8)> {
+    const IPPROTO_TCP: u16 = 6;
+    if kernel::read::<u16>(sk, offset!(sock_protocol))? != IPPROTO_TCP {
+        return None;
+    }
+    let word = |offset| kernel::read::<u32>(sk, offset);
+    // Received and not yet read is `rcv_nxt - copied_seq`; both count an end of the stream as one more.
+    let unread = word(offset!(tcp_rcv_nxt))?.wrapping_sub(word(offset!(tcp_copied_seq))?);
+    let read = word(offset!(tcp_bytes_received))?.wrapping_sub(unread);
+    let snd_nxt = word(offset!(tcp_snd_nxt))?;
+    let sent = word(offset!(tcp_bytes_sent))?.wrapping_sub(word(offset!(tcp_bytes_retrans))?);
+    let written = sent.wrapping_add(word(offset!(tcp_write_seq))?.wrapping_sub(snd_nxt));
+    // `bytes_acked` counts the SYN of the side that sent the first one (tcp_snd_una_update), and not
+    // that of the other.
+    let unacked = snd_nxt.wrapping_sub(word(offset!(tcp_snd_una))?);
+    let opening = word(offset!(tcp_bytes_acked))?.wrapping_add(unacked).wrapping_sub(sent);
+    let role = match opening {
+        0 => Role::Server,
+        1 => Role::Client,
+        _ => Role::Unknown,
+    };
+    let len = moved.len as u32;
+    let receives = moved.direction == Direction::Rx as u32;
+    let first = if receives { read == len && written == 0 } else { read == 0 && written == len };
+    Some((role as u8, if first { joined::NO } else { joined::YES }))
+}
+
+/// Who opened a connection of Unix sockets: the accepted one inherits the listener's path, the
+/// other one has none, as a rule.
+#[inline(always)]
+fn unix_role(sk: u64) -> Role {
+    let address =
+        |sk: u64| kernel::read::<u64>(sk, offset!(unix_addr)).is_some_and(|address| address != 0);
+    if kernel::read::<u16>(sk, offset!(sock_family)) != Some(family::UNIX) {
+        return Role::Unknown;
+    }
+    let peer = kernel::read::<u64>(sk, offset!(unix_peer)).unwrap_or(0);
+    match (address(sk), peer != 0 && address(peer)) {
+        (true, false) => Role::Server,
+        (false, true) => Role::Client,
+        _ => Role::Unknown,
+    }
+}
+
+/// Says of a connection, if it is known, that something ended.
+#[inline(never)]
+pub fn say(sk: u64, cause: CloseCause, errno: u32) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; it is only read.
+        close(unsafe { &*connection }, cause, errno);
+    }
+}
+
 #[inline(never)]
 fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
-    let connection = Connection::new(socket, tgid, role);
+    let joined = if role as u8 == Role::Unknown as u8 { joined::YES } else { joined::NO };
+    let connection = Connection::new(socket.inode, tgid, role as u8, joined);
     if CONNECTIONS.insert(socket.sk, connection, 0).is_err() {
         maps::count(Counter::ConnectionsFull);
         return;
@@ -182,7 +329,7 @@ pub fn becomes_plaintext(connection: &mut Connection, ssl: u64, complete: bool) 
     }
     connection.pos = [0; 2];
     connection.copied = [0; 2];
-    connection.mode = capture::HEADS;
+    connection.mode = mode::HEADS;
     connection.last = 2;
     connection.head_done = [0; 2];
     connection.misses = 0;
@@ -198,7 +345,7 @@ pub fn open(connection: &mut Connection, sk: u64) {
     let (tgid, tid) = emit::current();
     let role = connection.role;
     let family = kernel::read::<u16>(sk, offset!(sock_family)).unwrap_or(0);
-    let joined = role == Role::Unknown as u8 || connection.missed != 0;
+    let joined = connection.joined != joined::NO || connection.missed != 0;
     let open = entry.as_mut_ptr();
     // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
     unsafe {

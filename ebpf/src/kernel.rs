@@ -26,7 +26,8 @@ pub fn constant(word: *const u32) -> u32 {
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
-const SOCK_STREAM: u16 = 1;
+/// `sk_type` of a stream.
+pub const SOCK_STREAM: u16 = 1;
 
 /// A `T` at `base + offset`.
 #[inline(always)]

@@ -31,6 +31,12 @@ pub static RECORDS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(16384, 0);
 
+/// Connections in [`CONNECTIONS`] whose end nothing tells of, as `struct sock` addresses. The first slot
+/// counts them.
+#[map]
+pub static ENDLESS: Array<u64> = Array::with_max_entries(ENDLESS_SLOTS, 0);
+pub const ENDLESS_SLOTS: u32 = 2048;
+
 /// Unix sockets by `tgid << 32 | fd`, to see their close: nothing else in the kernel tells of it.
 #[map]
 pub static UNIX_FDS: HashMap<u64, u64> = HashMap::with_max_entries(4096, 0);

@@ -8,8 +8,7 @@ use remora_common::{
 
 use crate::{
     capture::{self, Layout, Moved},
-    connection, kernel,
-    maps::{self, CONNECTIONS},
+    connection, kernel, maps,
     user::{self, read_user},
 };
 
@@ -74,7 +73,7 @@ const MSG_PEEK: u64 = 0x2;
 const MSG_TRUNC: u64 = 0x20;
 const MSG_ERRQUEUE: u64 = 0x2000;
 /// Flags of a receive that consumes no stream bytes.
-const NOT_CONSUMED: u64 = MSG_PEEK | MSG_ERRQUEUE;
+pub const NOT_CONSUMED: u64 = MSG_PEEK | MSG_ERRQUEUE;
 
 const EPIPE: i64 = 32;
 const ECONNABORTED: i64 = 103;
@@ -93,11 +92,11 @@ const MESSAGES: usize = 16;
 
 /// The buffer arguments of a call.
 #[derive(Clone, Copy)]
-struct Buffers {
-    direction: Direction,
-    layout: Layout,
-    base: u64,
-    count: u64,
+pub struct Buffers {
+    pub direction: Direction,
+    pub layout: Layout,
+    pub base: u64,
+    pub count: u64,
     /// What a result of 0 means: nothing was asked for, or the stream ended.
     asked: bool,
 }
@@ -157,7 +156,10 @@ pub fn finished(call: &Call) {
         _ => return,
     };
     if result <= 0 {
-        return stopped(fd, &buffers, result);
+        if let Some((cause, errno)) = stop(&buffers, result) {
+            report(fd, cause, errno);
+        }
+        return;
     }
     let mut moved = Moved {
         fd,
@@ -176,23 +178,23 @@ pub fn finished(call: &Call) {
 }
 
 #[inline(always)]
-fn flat(direction: Direction, base: u64, len: u64) -> Buffers {
+pub fn flat(direction: Direction, base: u64, len: u64) -> Buffers {
     Buffers { direction, layout: Layout::Flat, base, count: 1, asked: len > 0 }
 }
 
 #[inline(always)]
-fn pieces(direction: Direction, base: u64, count: u64) -> Buffers {
+pub fn pieces(direction: Direction, base: u64, count: u64) -> Buffers {
     Buffers { direction, layout: Layout::Pieces, base, count, asked: count > 0 }
 }
 
 #[inline(always)]
-fn nowhere(direction: Direction) -> Buffers {
+pub fn nowhere(direction: Direction) -> Buffers {
     Buffers { direction, layout: Layout::Nowhere, base: 0, count: 0, asked: false }
 }
 
 /// The list of a `struct msghdr` in user memory.
 #[inline(always)]
-fn message(direction: Direction, header: u64) -> Buffers {
+pub fn message(direction: Direction, header: u64) -> Buffers {
     match read_user::<[u64; 2]>(header + MSGHDR_IOV) {
         Some([base, count]) => pieces(direction, base, count),
         None => nowhere(direction),
@@ -201,21 +203,22 @@ fn message(direction: Direction, header: u64) -> Buffers {
 
 /// `MSG_TRUNC` on a stream consumes bytes without copying them (tcp(7)).
 #[inline(always)]
-fn thrown_away(buffers: Buffers, flags: u64) -> Buffers {
+pub fn thrown_away(buffers: Buffers, flags: u64) -> Buffers {
     if flags & MSG_TRUNC != 0 { nowhere(buffers.direction) } else { buffers }
 }
 
-/// A call that moved nothing: the stream's end, or an error that ends the connection.
+/// What a call that moved nothing says: the stream's end, an error that ends the connection, or
+/// nothing.
 #[inline(always)]
-fn stopped(fd: u32, buffers: &Buffers, result: i64) {
-    if result == 0 {
-        if buffers.direction as u8 == Direction::Rx as u8 && buffers.asked {
-            report(fd, CloseCause::EndOfFile, 0);
+pub fn stop(buffers: &Buffers, result: i64) -> Option<(CloseCause, u32)> {
+    match -result {
+        0 if buffers.direction as u8 == Direction::Rx as u8 && buffers.asked => {
+            Some((CloseCause::EndOfFile, 0))
         }
-        return;
-    }
-    if let error @ (EPIPE | ECONNABORTED | ECONNRESET | ETIMEDOUT | EHOSTUNREACH) = -result {
-        report(fd, CloseCause::Error, error as u32);
+        error @ (EPIPE | ECONNABORTED | ECONNRESET | ETIMEDOUT | EHOSTUNREACH) => {
+            Some((CloseCause::Error, error as u32))
+        }
+        _ => None,
     }
 }
 
@@ -232,11 +235,8 @@ fn shut_down(call: &Call, fd: u32, how: u64) {
 /// Says of a known connection that something ended.
 #[inline(never)]
 fn report(fd: u32, cause: CloseCause, errno: u32) {
-    if let Some(socket) = kernel::socket_of(fd)
-        && let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sk)
-    {
-        // SAFETY: a map value; it is only read.
-        connection::close(unsafe { &*connection }, cause, errno);
+    if let Some(socket) = kernel::socket_of(fd) {
+        connection::say(socket.sk, cause, errno);
     }
 }
 

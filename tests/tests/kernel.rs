@@ -16,7 +16,7 @@ use remora::{
     decode::Record,
 };
 use remora_common::{
-    record::{CloseCause, Direction, Role, data_flag},
+    record::{CloseCause, Direction, Role, data_flag, open_flag},
     target,
 };
 use remora_tests::skip;
@@ -37,6 +37,8 @@ struct Fragment {
 #[derive(Debug, Default)]
 struct Seen {
     opened: Vec<(u64, Role, u16, u16)>,
+    /// Of `opened`, those that were open before.
+    joined: Vec<u64>,
     data: Vec<Fragment>,
     closed: Vec<(u64, CloseCause)>,
 }
@@ -75,7 +77,7 @@ impl Lab {
         let mut programs = Programs::attach(&Options {
             doors: vec![door],
             ring_bytes: 4 << 20,
-            max_connections: 1024,
+            max_connections: 4096,
         })
         .unwrap();
         let (targets, _control, _verdicts) = programs.shared().unwrap();
@@ -99,6 +101,9 @@ impl Lab {
             }),
             Record::Open { role, open } => {
                 seen.opened.push((open.conn_id, role, open.local_port, open.remote_port));
+                if open.flags & open_flag::JOINED != 0 {
+                    seen.joined.push(open.conn_id);
+                }
             }
             Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
             Record::Process { .. } | Record::Listen(_) => {}
@@ -140,6 +145,11 @@ fn doors() -> Vec<Door> {
     tried.into_iter().filter(|(_, result)| result.is_ok()).map(|(door, _)| door).collect()
 }
 
+/// The two ways to see bytes, each by the door that opens most often: a call that ends, and a socket.
+fn ways() -> Vec<Door> {
+    doors().into_iter().filter(|door| matches!(door, Door::SysExitRaw | Door::Socket)).collect()
+}
+
 #[test]
 fn every_door_that_opens_tells_the_same() {
     if skip::without_root() {
@@ -156,6 +166,7 @@ fn every_door_that_opens_tells_the_same() {
         exactly(&mut client, 40);
         drop((client, server));
         let seen = lab.seen();
+        assert!(seen.joined.is_empty(), "{door:?}");
         let (client, server) =
             (Lab::connection(&seen, Role::Client), Lab::connection(&seen, Role::Server));
         for (conn_id, tx, rx) in [(client, 31, 40), (server, 40, 31)] {
@@ -172,14 +183,19 @@ fn an_unselected_process_yields_nothing() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    lab.targets.set(std::process::id(), 0);
-    let (mut client, mut server) = pair();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 18);
-    drop((client, server));
-    let seen = lab.seen();
-    assert!(seen.data.is_empty() && seen.opened.is_empty() && seen.closed.is_empty(), "{seen:?}");
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        lab.targets.set(std::process::id(), 0);
+        let (mut client, mut server) = pair();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 18);
+        drop((client, server));
+        let seen = lab.seen();
+        assert!(
+            seen.data.is_empty() && seen.opened.is_empty() && seen.closed.is_empty(),
+            "{seen:?}"
+        );
+    }
 }
 
 #[test]
@@ -187,20 +203,22 @@ fn content_behind_a_head_is_counted_and_not_copied() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    server.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
-    server.write_all(&[b'x'; 5000]).unwrap();
-    server.write_all(b"\r\n0\r\n\r\n").unwrap();
-    exactly(&mut client, 47 + 5000 + 7);
-    let seen = lab.seen();
-    let conn_id = Lab::connection(&seen, Role::Server);
-    assert_eq!(seen.contiguous(conn_id, Direction::Tx), 47 + 5000 + 7);
-    let sent: Vec<&Fragment> = seen.of(Direction::Tx).collect();
-    assert_eq!(sent.iter().map(|f| f.head.len()).collect::<Vec<_>>(), [47, 0, 0]);
-    assert_eq!(sent[1].flags & data_flag::TAIL, data_flag::TAIL);
-    assert_eq!(&sent[1].tail, b"xxxxxxxx");
-    assert_eq!(&sent[2].tail[1..], b"\r\n0\r\n\r\n");
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        server.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+        server.write_all(&[b'x'; 5000]).unwrap();
+        server.write_all(b"\r\n0\r\n\r\n").unwrap();
+        exactly(&mut client, 47 + 5000 + 7);
+        let seen = lab.seen();
+        let conn_id = Lab::connection(&seen, Role::Server);
+        assert_eq!(seen.contiguous(conn_id, Direction::Tx), 47 + 5000 + 7);
+        let sent: Vec<&Fragment> = seen.of(Direction::Tx).collect();
+        assert_eq!(sent.iter().map(|f| f.head.len()).collect::<Vec<_>>(), [47, 0, 0]);
+        assert_eq!(sent[1].flags & data_flag::TAIL, data_flag::TAIL);
+        assert_eq!(&sent[1].tail, b"xxxxxxxx");
+        assert_eq!(&sent[2].tail[1..], b"\r\n0\r\n\r\n");
+    }
 }
 
 #[test]
@@ -208,20 +226,22 @@ fn a_long_head_is_copied_to_its_end() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    let head =
-        format!("GET / HTTP/1.1\r\ncookie: {}\r\ntraceparent: t\r\n\r\n", "c".repeat(40_000));
-    let writer = std::thread::spawn(move || {
-        client.write_all(head.as_bytes()).unwrap();
-        (client, head)
-    });
-    exactly(&mut server, 40_000 + 16 + 8 + 2 + 16 + 2);
-    let (_client, head) = writer.join().unwrap();
-    let seen = lab.seen();
-    for direction in [Direction::Tx, Direction::Rx] {
-        assert_eq!(seen.text(direction).len(), head.len(), "{direction:?}");
-        assert_eq!(seen.text(direction), head, "{direction:?}");
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        let head =
+            format!("GET / HTTP/1.1\r\ncookie: {}\r\ntraceparent: t\r\n\r\n", "c".repeat(40_000));
+        let writer = std::thread::spawn(move || {
+            client.write_all(head.as_bytes()).unwrap();
+            (client, head)
+        });
+        exactly(&mut server, 40_000 + 16 + 8 + 2 + 16 + 2);
+        let (_client, head) = writer.join().unwrap();
+        let seen = lab.seen();
+        for direction in [Direction::Tx, Direction::Rx] {
+            assert_eq!(seen.text(direction).len(), head.len(), "{direction:?}");
+            assert_eq!(seen.text(direction), head, "{direction:?}");
+        }
     }
 }
 
@@ -230,17 +250,19 @@ fn pieces_of_a_writev_are_one_run_of_bytes() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n";
-    let pieces: Vec<std::io::IoSlice<'_>> =
-        head.chunks(5).chain([&b"abc"[..]]).map(std::io::IoSlice::new).collect();
-    let len = server.write_vectored(&pieces).unwrap();
-    assert_eq!(len, head.len() + 3);
-    exactly(&mut client, len);
-    let seen = lab.seen();
-    assert_eq!(seen.text(Direction::Tx).as_bytes(), [&head[..], b"abc"].concat());
-    assert_eq!(seen.text(Direction::Rx), seen.text(Direction::Tx));
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n";
+        let pieces: Vec<std::io::IoSlice<'_>> =
+            head.chunks(5).chain([&b"abc"[..]]).map(std::io::IoSlice::new).collect();
+        let len = server.write_vectored(&pieces).unwrap();
+        assert_eq!(len, head.len() + 3);
+        exactly(&mut client, len);
+        let seen = lab.seen();
+        assert_eq!(seen.text(Direction::Tx).as_bytes(), [&head[..], b"abc"].concat());
+        assert_eq!(seen.text(Direction::Rx), seen.text(Direction::Tx));
+    }
 }
 
 #[test]
@@ -248,21 +270,23 @@ fn peeked_bytes_count_once_and_bytes_thrown_away_count() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    client.write_all(b"GET / HTTP/1.1\r\n\r\n0123456789").unwrap();
-    let mut bytes = [0; 64];
-    server.peek(&mut bytes).unwrap();
-    exactly(&mut server, 18);
-    // SAFETY: with MSG_TRUNC nothing is written; the descriptor is open.
-    let thrown =
-        unsafe { libc::recv(server.as_raw_fd(), std::ptr::null_mut(), 10, libc::MSG_TRUNC) };
-    assert_eq!(thrown, 10);
-    let seen = lab.seen();
-    let conn_id = Lab::connection(&seen, Role::Server);
-    assert_eq!(seen.contiguous(conn_id, Direction::Rx), 28);
-    let last = seen.of(Direction::Rx).last().unwrap();
-    assert_eq!((last.total_len, last.head.len()), (10, 0));
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n0123456789").unwrap();
+        let mut bytes = [0; 64];
+        server.peek(&mut bytes).unwrap();
+        exactly(&mut server, 18);
+        // SAFETY: with MSG_TRUNC nothing is written; the descriptor is open.
+        let thrown =
+            unsafe { libc::recv(server.as_raw_fd(), std::ptr::null_mut(), 10, libc::MSG_TRUNC) };
+        assert_eq!(thrown, 10);
+        let seen = lab.seen();
+        let conn_id = Lab::connection(&seen, Role::Server);
+        assert_eq!(seen.contiguous(conn_id, Direction::Rx), 28);
+        let last = seen.of(Direction::Rx).last().unwrap();
+        assert_eq!((last.total_len, last.head.len()), (10, 0));
+    }
 }
 
 #[test]
@@ -270,15 +294,17 @@ fn a_duplicated_descriptor_is_the_same_connection() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    let mut again = server.try_clone().unwrap();
-    client.write_all(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 19);
-    exactly(&mut again, 19);
-    let seen = lab.seen();
-    let conn_id = Lab::connection(&seen, Role::Server);
-    assert_eq!(seen.contiguous(conn_id, Direction::Rx), 38);
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        let mut again = server.try_clone().unwrap();
+        client.write_all(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 19);
+        exactly(&mut again, 19);
+        let seen = lab.seen();
+        let conn_id = Lab::connection(&seen, Role::Server);
+        assert_eq!(seen.contiguous(conn_id, Direction::Rx), 38);
+    }
 }
 
 #[test]
@@ -286,19 +312,25 @@ fn a_connection_that_was_open_before_counts_from_where_it_is_seen() {
     if skip::without_root() {
         return;
     }
-    let (mut client, mut server) = pair();
-    client.write_all(b"GET /0 HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 19);
-    let mut lab = Lab::new(Door::SysExitRaw);
-    client.write_all(b"GET /1 HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 19);
-    server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-    exactly(&mut client, 27);
-    let seen = lab.seen();
-    assert_eq!(seen.opened.iter().map(|o| o.1).collect::<Vec<_>>(), [Role::Unknown; 2]);
-    for (conn_id, tx, rx) in [(seen.opened[0].0, 19, 27), (seen.opened[1].0, 27, 19)] {
-        assert_eq!(seen.contiguous(conn_id, Direction::Tx), tx);
-        assert_eq!(seen.contiguous(conn_id, Direction::Rx), rx);
+    for door in ways() {
+        let (mut client, mut server) = pair();
+        client.write_all(b"GET /0 HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 19);
+        let mut lab = Lab::new(door);
+        client.write_all(b"GET /1 HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 19);
+        server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        exactly(&mut client, 27);
+        let seen = lab.seen();
+        let roles: Vec<Role> = seen.opened.iter().map(|opened| opened.1).collect();
+        // The socket layer tells what the calls that are over do not.
+        let known = [Role::Client, Role::Server];
+        assert_eq!(roles, if door == Door::Socket { known } else { [Role::Unknown; 2] });
+        assert_eq!(seen.joined.len(), 2);
+        for (conn_id, tx, rx) in [(seen.opened[0].0, 19, 27), (seen.opened[1].0, 27, 19)] {
+            assert_eq!(seen.contiguous(conn_id, Direction::Tx), tx);
+            assert_eq!(seen.contiguous(conn_id, Direction::Rx), rx);
+        }
     }
 }
 
@@ -307,21 +339,26 @@ fn a_file_sent_in_the_kernel_is_counted() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&[b'f'; 3000]).unwrap();
-    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3000\r\n\r\n").unwrap();
-    let mut offset = 0;
-    // SAFETY: open descriptors and a live offset.
-    let sent =
-        unsafe { libc::sendfile(server.as_raw_fd(), file.as_raw_fd(), &raw mut offset, 3000) };
-    assert_eq!(sent, 3000);
-    exactly(&mut client, 41 + 3000);
-    let seen = lab.seen();
-    assert_eq!(seen.contiguous(Lab::connection(&seen, Role::Server), Direction::Tx), 3041);
-    let last = seen.of(Direction::Tx).last().unwrap();
-    assert_eq!((last.total_len, last.flags & data_flag::IN_KERNEL), (3000, data_flag::IN_KERNEL));
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[b'f'; 3000]).unwrap();
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3000\r\n\r\n").unwrap();
+        let mut offset = 0;
+        // SAFETY: open descriptors and a live offset.
+        let sent =
+            unsafe { libc::sendfile(server.as_raw_fd(), file.as_raw_fd(), &raw mut offset, 3000) };
+        assert_eq!(sent, 3000);
+        exactly(&mut client, 41 + 3000);
+        let seen = lab.seen();
+        assert_eq!(seen.contiguous(Lab::connection(&seen, Role::Server), Direction::Tx), 3041);
+        let last = seen.of(Direction::Tx).last().unwrap();
+        assert_eq!(
+            (last.total_len, last.flags & data_flag::IN_KERNEL),
+            (3000, data_flag::IN_KERNEL)
+        );
+    }
 }
 
 #[test]
@@ -349,25 +386,65 @@ fn unix_sockets_are_followed_to_their_close() {
     assert!(seen.closed.contains(&(server, CloseCause::Gone)), "{:?}", seen.closed);
 }
 
+/// Nothing tells of their close where only sends and receives are seen.
+#[test]
+fn unix_sockets_that_ended_give_their_place_to_others() {
+    if skip::without_root() || !ways().contains(&Door::Socket) {
+        return;
+    }
+    let mut lab = Lab::new(Door::Socket);
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let mut exchange = |mut client: &UnixStream, mut server: &UnixStream| {
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 18);
+        lab.seen()
+    };
+    let pair = || {
+        let client = UnixStream::connect(folder.path().join("socket")).unwrap();
+        (client, listener.accept().unwrap().0)
+    };
+    let lasting = pair();
+    let first = exchange(&lasting.0, &lasting.1);
+    let roles: Vec<Role> = first.opened.iter().map(|opened| opened.1).collect();
+    assert_eq!(roles, [Role::Client, Role::Server]);
+    assert!(first.joined.is_empty());
+    let mut closed = 0;
+    // Twice as many as there is room for, with no drop (`seen` looks).
+    for _ in 0..5000 {
+        let (client, server) = pair();
+        let seen = exchange(&client, &server);
+        assert_eq!(seen.opened.len(), 2);
+        closed += seen.closed.len();
+    }
+    assert!(closed > 5000, "{closed} of 10,000 ends seen");
+    let again = exchange(&lasting.0, &lasting.1);
+    assert!(again.opened.is_empty(), "a connection that lives has lost its place");
+    assert_eq!(again.data[0].conn_id, first.opened[0].0);
+    assert_eq!(again.data[0].pos, 18);
+}
+
 #[test]
 fn ciphertext_and_other_protocols_are_not_copied() {
     if skip::without_root() {
         return;
     }
-    let mut lab = Lab::new(Door::SysExitRaw);
-    let (mut client, mut server) = pair();
-    client.write_all(b"\x16\x03\x01\x00\x20secret hello").unwrap();
-    exactly(&mut server, 17);
-    assert!(lab.seen().data.is_empty());
-    let (mut client, mut server) = pair();
-    for _ in 0..20 {
-        client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
-        exactly(&mut server, 14);
-        server.write_all(b"+PONG pong\r\n").unwrap();
-        exactly(&mut client, 12);
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        client.write_all(b"\x16\x03\x01\x00\x20secret hello").unwrap();
+        exactly(&mut server, 17);
+        assert!(lab.seen().data.is_empty());
+        let (mut client, mut server) = pair();
+        for _ in 0..20 {
+            client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
+            exactly(&mut server, 14);
+            server.write_all(b"+PONG pong\r\n").unwrap();
+            exactly(&mut client, 12);
+        }
+        let copied = lab.seen().data.len();
+        assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
     }
-    let copied = lab.seen().data.len();
-    assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
 }
 
 /// All programs in the kernel.

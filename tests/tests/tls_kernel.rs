@@ -60,7 +60,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let doors = vec![Door::SysExitRaw];
+        let doors = vec![Door::Socket, Door::SysExitRaw];
         let options = Options { doors, ring_bytes: 4 << 20, max_connections: 1024 };
         let mut programs = Programs::attach(&options).unwrap();
         let (targets, control, _verdicts) = programs.shared().unwrap();

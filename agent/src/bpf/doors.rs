@@ -9,6 +9,8 @@ use aya::{
 /// How finished system calls are seen; see `ebpf/src/doors/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
+    /// `tp_btf` on `sock_send_length` and `sock_recv_length`.
+    Socket,
     /// `fexit` on the entry functions.
     Fexit,
     /// `tp_btf` on `sys_exit`.
@@ -21,12 +23,14 @@ pub enum Door {
 
 impl Door {
     /// In the order in which they are tried: the cheapest for others first.
-    pub const ALL: [Self; 4] = [Self::Fexit, Self::SysExitBtf, Self::SysExitRaw, Self::Tracepoint];
+    pub const ALL: [Self; 5] =
+        [Self::Socket, Self::Fexit, Self::SysExitBtf, Self::SysExitRaw, Self::Tracepoint];
 
     /// The name on the command line and in logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Socket => "socket",
             Self::Fexit => "fexit",
             Self::SysExitBtf => "tp-btf",
             Self::SysExitRaw => "raw-tp",
@@ -78,6 +82,18 @@ pub(super) fn knock(ebpf: &mut Ebpf, door: Door, btf: &Btf) -> Result<(), Progra
 
 fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), ProgramError> {
     match door {
+        Door::Socket => {
+            let hooks =
+                [("socket_sent", "sock_send_length"), ("socket_received", "sock_recv_length")];
+            for (name, tracepoint) in hooks {
+                let program: &mut BtfTracePoint = program(ebpf, name);
+                program.load(tracepoint, btf)?;
+            }
+            for (name, _) in hooks {
+                let program: &mut BtfTracePoint = program(ebpf, name);
+                program.attach()?;
+            }
+        }
         Door::Fexit => {
             let finished = load_fexit(ebpf, "file_finished", FILE_CALL, btf)?;
             for call in calls {

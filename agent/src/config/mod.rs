@@ -291,6 +291,7 @@ keywords! {
     pub enum Door {
         /// The cheapest that works here.
         Auto = "auto",
+        Socket = "socket",
         Fexit = "fexit",
         RawTracepoint = "raw-tp",
         Tracepoint = "tracepoint",

@@ -24,6 +24,7 @@ pub fn door_checks(tried: Result<Vec<Tried>, LoadError>) -> Vec<Check> {
     }];
     for (door, result) in tried {
         let feature = match door {
+            Door::Socket => "door socket",
             Door::Fexit => "door fexit",
             Door::SysExitBtf => "door tp-btf",
             Door::SysExitRaw => "door raw-tp",
@@ -43,6 +44,9 @@ pub fn door_checks(tried: Result<Vec<Tried>, LoadError>) -> Vec<Check> {
 
 const fn remedy(door: Door) -> &'static str {
     match door {
+        Door::Socket => {
+            "a kernel of 6.3 or later; it costs nothing but sends and receives anything"
+        }
         Door::Fexit => "none needed if another door opens; it costs other system calls nothing",
         Door::SysExitBtf | Door::SysExitRaw => "a kernel of 5.8 or later",
         Door::Tracepoint => "mount -t tracefs tracefs /sys/kernel/tracing",

@@ -113,6 +113,7 @@ impl Parts {
 fn doors(door: config::Door) -> Vec<Door> {
     match door {
         config::Door::Auto => Door::ALL.to_vec(),
+        config::Door::Socket => vec![Door::Socket],
         config::Door::Fexit => vec![Door::Fexit],
         config::Door::RawTracepoint => vec![Door::SysExitBtf, Door::SysExitRaw],
         config::Door::Tracepoint => vec![Door::Tracepoint],
