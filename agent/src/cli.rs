@@ -207,7 +207,7 @@ pub struct TracesArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Kernel")]
 pub struct KernelArgs {
-    /// How system calls are seen: auto, socket, fexit, raw-tp or tracepoint [default: auto, the
+    /// How system calls are seen: auto, socket, fexit, tp-btf, raw-tp or tracepoint [default: auto, the
     /// cheapest that works].
     #[arg(long, value_name = "DOOR")]
     pub door: Option<String>,

@@ -1,5 +1,6 @@
 //! From the kernel's monotonic clock to Unix time: `unix_ns = mono_ns + offset`, the offset measured
-//! anew from time to time, so that a span's two ends always move together.
+//! anew from time to time and when the wall clock was set, so that a span's two ends always move
+//! together.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -64,6 +65,10 @@ impl Clock {
     /// Two clocks slewed at the kernel's limit of 500 ppm part by 5 ms in this time.
     pub const PERIOD_NS: u64 = 10_000_000_000;
 
+    /// Clocks that part by more within a period were not slewed. A reader that was put off between two
+    /// looks at them measures once more than it must.
+    pub const STEP_NS: u64 = 6_000_000;
+
     /// Measures now, and again whenever [`Self::offset_at`] finds the measurement older than
     /// [`Self::PERIOD_NS`].
     #[must_use]
@@ -79,6 +84,22 @@ impl Clock {
     #[must_use]
     pub const fn fixed(offset: ClockOffset) -> Self {
         Self { offset, measured_mono_ns: 0, period_ns: u64::MAX }
+    }
+
+    /// Compares the clocks, once each: the offset is measured anew if the realtime clock was set. To be
+    /// called often; it takes some 50 ns.
+    pub fn look(&mut self) {
+        if self.period_ns != u64::MAX {
+            let (unix_ns, now) = (nanos(clock_gettime(ClockId::Realtime)), mono_ns());
+            self.compare(unix_ns, now);
+        }
+    }
+
+    fn compare(&mut self, unix_ns: u64, mono_ns: u64) {
+        if self.offset.unix_ns(mono_ns).abs_diff(unix_ns) > Self::STEP_NS {
+            self.offset = ClockOffset::measure();
+            self.measured_mono_ns = mono_ns;
+        }
     }
 
     /// The offset to use for an exchange that ended at `mono_ns`.
@@ -114,6 +135,33 @@ mod tests {
     fn fixed_offset_moves_both_ways() {
         assert_eq!(ClockOffset::fixed(-5).unix_ns(12), 7);
         assert_eq!(ClockOffset::fixed(5).unix_ns(12), 17);
+    }
+
+    #[test]
+    fn a_step_is_noticed_either_way_and_slewing_is_not() {
+        let strange = ClockOffset::fixed(1_000_000_000_000);
+        let start = Clock { offset: strange, measured_mono_ns: 100, period_ns: u64::MAX - 1 };
+        let unix_ns = strange.unix_ns(200);
+        for slewed in [unix_ns - 5_000_000, unix_ns, unix_ns + 5_000_000] {
+            let mut clock = Clock { ..start };
+            clock.compare(slewed, 200);
+            assert_eq!((clock.offset, clock.measured_mono_ns), (strange, 100));
+        }
+        for stepped in [unix_ns - 3_600_000_000_000 / 8, unix_ns + 3_600_000_000_000] {
+            let mut clock = Clock { ..start };
+            clock.compare(stepped, 200);
+            // What this machine's clocks say, at once.
+            let apart =
+                clock.offset_at(200).offset_ns().abs_diff(ClockOffset::measure().offset_ns());
+            assert!(apart < 1_000_000 && clock.measured_mono_ns == 200, "{apart} ns");
+        }
+    }
+
+    #[test]
+    fn a_clock_of_a_recording_is_never_measured() {
+        let mut clock = Clock::fixed(ClockOffset::fixed(7));
+        clock.look();
+        assert_eq!(clock.offset_at(u64::MAX - 1).offset_ns(), 7);
     }
 
     #[test]

@@ -59,6 +59,9 @@ fn doctor(args: &DoctorArgs) -> ExitCode {
     let facts = HostFacts::probe();
     let mut report = Report::new(&facts);
     report.checks.extend(doctor::door_checks(bpf::try_doors()));
+    if let Ok(tried) = bpf::try_uprobes() {
+        report.checks.push(doctor::probe_check(tried.as_ref().copied()));
+    }
     if let Some(pid) = args.pid {
         match ProcessReport::inspect(pid) {
             Ok(process) => report.process = Some(process),

@@ -64,7 +64,7 @@ fn scanner() {
     let selector = Selector { criteria, ..Selector::default() };
     let selectors = Selectors::new(vec![selector], vec![], std::process::id()).unwrap();
     let mut scanner = Scanner::new(selectors, Arc::new(Host::detect(&[])));
-    scanner.scan();
+    scanner.scan(|_| false);
     assert!(matches!(scanner.on_exec(pid), Change::Keep));
     assert!(matches!(scanner.on_listen(pid, port), Change::Keep));
     assert!(matches!(scanner.on_exit(pid), Change::Keep));

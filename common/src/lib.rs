@@ -3,6 +3,7 @@
 //! Everything is a plain integer with a fixed layout; behaviour belongs to one of the two sides.
 #![no_std]
 
+pub mod connection;
 pub mod control;
 pub mod counter;
 pub mod layout;

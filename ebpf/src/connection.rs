@@ -3,10 +3,13 @@
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use remora_common::{
     capture as mode,
+    connection::unix_key,
     control::CONN_ID_CPU_BITS,
     counter::Counter,
     record::{Close, CloseCause, Direction, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
 };
+
+pub use remora_common::connection::Connection;
 
 use crate::{
     capture::Moved,
@@ -19,45 +22,6 @@ use crate::{
 /// `sk_state` of a socket that is not connected any more (include/net/tcp_states.h; Unix sockets too).
 const TCP_CLOSE: u8 = 7;
 
-/// Value of [`CONNECTIONS`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Connection {
-    pub id: u64,
-    /// Tells a socket from a later one at the same address.
-    pub inode: u64,
-    /// Bytes moved so far, by direction.
-    pub pos: [u64; 2],
-    /// Bytes of the head in progress that were copied, by direction.
-    pub copied: [u32; 2],
-    /// Process that made or first used it.
-    pub tgid: u32,
-    /// [`mode`].
-    pub mode: u8,
-    /// Direction of the latest fragment, 2 before the first.
-    pub last: u8,
-    /// By direction: the head in progress has ended, what follows is content.
-    pub head_done: [u8; 2],
-    /// Turns in a row that did not begin as a message does.
-    pub misses: u8,
-    /// A turn has begun as a message does.
-    pub hit: u8,
-    /// [`Role`].
-    pub role: u8,
-    /// The `Open` record was sent.
-    pub opened: u8,
-    /// The `SSL` object that encrypts it, 0 if none is known. Then all of the above is about the
-    /// plaintext, and the socket's own bytes are neither counted nor copied.
-    pub ssl: u64,
-    /// Plaintext may have moved before that object was seen.
-    pub missed: u32,
-    /// This side ended it.
-    pub closing: u8,
-    /// [`joined`].
-    pub joined: u8,
-    pub reserved: [u8; 2],
-}
-
 /// Whether bytes had moved on a connection before it was met.
 pub mod joined {
     pub const NO: u8 = 0;
@@ -66,27 +30,25 @@ pub mod joined {
     pub const UNLESS_MESSAGE: u8 = 2;
 }
 
-impl Connection {
-    fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Self {
-        Self {
-            id: new_id(),
-            inode,
-            pos: [0; 2],
-            copied: [0; 2],
-            tgid,
-            mode: mode::HEADS,
-            last: 2,
-            head_done: [0; 2],
-            misses: 0,
-            hit: 0,
-            role,
-            opened: 0,
-            ssl: 0,
-            missed: 0,
-            closing: 0,
-            joined,
-            reserved: [0; 2],
-        }
+fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
+    Connection {
+        id: new_id(),
+        inode,
+        pos: [0; 2],
+        copied: [0; 2],
+        tgid,
+        mode: mode::HEADS,
+        last: 2,
+        head_done: [0; 2],
+        misses: 0,
+        hit: 0,
+        role,
+        opened: 0,
+        ssl: 0,
+        missed: 0,
+        closing: 0,
+        joined,
+        reserved: [0; 2],
     }
 }
 
@@ -149,7 +111,7 @@ fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
         }
         tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES))
     };
-    if CONNECTIONS.insert(sk, Connection::new(inode, moved.tgid, role, joined), 0).is_err() {
+    if CONNECTIONS.insert(sk, new(inode, moved.tgid, role, joined), 0).is_err() {
         maps::count(Counter::ConnectionsFull);
         return;
     }
@@ -258,7 +220,7 @@ pub fn say(sk: u64, cause: CloseCause, errno: u32) {
 #[inline(never)]
 fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
     let joined = if role as u8 == Role::Unknown as u8 { joined::YES } else { joined::NO };
-    let connection = Connection::new(socket.inode, tgid, role as u8, joined);
+    let connection = new(socket.inode, tgid, role as u8, joined);
     if CONNECTIONS.insert(socket.sk, connection, 0).is_err() {
         maps::count(Counter::ConnectionsFull);
         return;
@@ -268,10 +230,6 @@ fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
         // A full table only means that the agent sees this socket's end later, by idleness.
         let _ = UNIX_FDS.insert(unix_key(tgid, fd), socket.sk, 0);
     }
-}
-
-fn unix_key(tgid: u32, fd: u32) -> u64 {
-    u64::from(tgid) << 32 | u64::from(fd)
 }
 
 /// `close(fd)` succeeded. Only Unix sockets end here; TCP ends in its own state machine.

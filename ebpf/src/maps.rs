@@ -37,7 +37,9 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(163
 pub static ENDLESS: Array<u64> = Array::with_max_entries(ENDLESS_SLOTS, 0);
 pub const ENDLESS_SLOTS: u32 = 2048;
 
-/// Unix sockets by `tgid << 32 | fd`, to see their close: nothing else in the kernel tells of it.
+/// Unix sockets by [`remora_common::connection::unix_key`], to see their close: nothing else in the kernel
+/// tells of it. Where it is the process that ends, the agent takes care of what is left here and in
+/// [`ENDLESS`].
 #[map]
 pub static UNIX_FDS: HashMap<u64, u64> = HashMap::with_max_entries(4096, 0);
 

@@ -12,7 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    process::{Running, patience},
+    books::Books,
+    process::{Running, patience, until},
+    resident,
     spans::{self, Span},
 };
 
@@ -52,9 +54,17 @@ pub struct Done {
     pub stdout: String,
     /// What it said on standard error, the books at the end.
     pub log: String,
+    /// Most memory that it had at once since it was ready, bytes.
+    pub peak: u64,
 }
 
 impl Done {
+    /// The books, which close.
+    #[must_use]
+    pub fn books(&self) -> Books {
+        Books::read(&self.log)
+    }
+
     /// The line of the books about requests: `(all, spans, sampled out, lost)`.
     ///
     /// # Panics
@@ -110,6 +120,21 @@ pub fn command() -> Command {
     remora
 }
 
+/// The binary with `arguments`, started by `wrapper`.
+#[must_use]
+pub fn under(wrapper: &[&str], arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+    let plain = command();
+    let mut wrapped = Command::new(wrapper[0]);
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped.args(&wrapper[1..]).arg(plain.get_program()).args(arguments);
+    wrapped
+}
+
 impl Agent {
     /// `remora run` on these processes; returns when it is attached.
     #[must_use]
@@ -159,20 +184,22 @@ impl Agent {
     #[must_use]
     pub fn under(wrapper: &[&str], pids: &[u32]) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let plain = command();
-        let mut wrapped = Command::new(wrapper[0]);
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => wrapped.env(name, value),
-                None => wrapped.env_remove(name),
-            };
-        }
-        wrapped.args(&wrapper[1..]).arg(plain.get_program()).args(["run", "--otlp-file"]);
-        wrapped.arg(folder.path().join("spans"));
+        let file = folder.path().join("spans").to_str().expect("a name").to_owned();
+        let mut arguments = vec!["run".to_owned(), "--otlp-file".to_owned(), file];
         for pid in pids {
-            wrapped.args(["--pid", &pid.to_string()]);
+            arguments.extend(["--pid".to_owned(), pid.to_string()]);
         }
-        Self::launch(&mut wrapped, folder)
+        Self::launch(&mut under(wrapper, &arguments), folder)
+    }
+
+    /// A command with just these arguments, as what `wrapper` makes of its caller.
+    ///
+    /// # Panics
+    /// If it does not get attached.
+    #[must_use]
+    pub fn bare_under(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        Self::launch(&mut under(wrapper, arguments), folder)
     }
 
     /// A command with just these arguments; returns when it is attached.
@@ -202,7 +229,30 @@ impl Agent {
             }
         }
         agent.ready_after = start.elapsed();
+        resident::forget_peak(agent.pid());
         agent
+    }
+
+    /// Most memory that it had at once since it was ready, bytes.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        resident::peak(self.pid())
+    }
+
+    /// The file with its spans, as it is now.
+    #[must_use]
+    pub fn spans(&self) -> PathBuf {
+        self.folder.path().join("spans")
+    }
+
+    /// Waits for its end; returns how it ended and the most memory that it had.
+    fn wait(&mut self) -> (ExitStatus, u64) {
+        let mut peak = 0;
+        until("the end of the agent", || {
+            peak = peak.max(self.peak());
+            self.process.has_ended()
+        });
+        (self.process.wait(), peak)
     }
 
     #[must_use]
@@ -249,13 +299,13 @@ impl Agent {
     #[must_use]
     pub fn stop_and_count(mut self) -> (Done, u64) {
         self.process.signal(libc::SIGINT);
-        let status = self.process.wait();
+        let (status, peak) = self.wait();
         let log = self.log();
         assert!(status.success(), "{status}\n{log}");
         let file = self.folder.path().join("spans");
         let (count, metrics) = spans::count(&file);
         let (spans, file) = (Vec::new(), String::new());
-        (Done { status, spans, metrics, file, stdout: self.stdout(), log }, count)
+        (Done { status, spans, metrics, file, stdout: self.stdout(), log, peak }, count)
     }
 
     /// Waits until it ends by itself, well.
@@ -272,11 +322,12 @@ impl Agent {
     /// Waits until it ends by itself.
     #[must_use]
     pub fn ended_anyhow(mut self) -> Done {
-        let status = self.process.wait();
+        let (status, peak) = self.wait();
         let file = self.folder.path().join("spans");
         let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
         let text = fs::read_to_string(&file).unwrap_or_default();
-        Done { status, spans, metrics, file: text, stdout: self.stdout(), log: self.log() }
+        let (stdout, log) = (self.stdout(), self.log());
+        Done { status, spans, metrics, file: text, stdout, log, peak }
     }
 
     /// Ends it without a chance to clean up.

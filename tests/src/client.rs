@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -15,6 +15,8 @@ use crate::process::{patience, until};
 /// A kept connection to loopback, one request at a time.
 pub struct Connection {
     stream: BufReader<TcpStream>,
+    /// Bytes of requests sent and answers read, as the server's socket moves them.
+    pub moved: u64,
 }
 
 /// A whole answer.
@@ -27,10 +29,16 @@ impl Connection {
     /// # Errors
     /// Nobody listens.
     pub fn open(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::to(([127, 0, 0, 1], port).into())
+    }
+
+    /// # Errors
+    /// Nobody listens.
+    pub fn to(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience()))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), moved: 0 })
     }
 
     /// Our own end's port.
@@ -51,13 +59,13 @@ impl Connection {
         let request = format!("GET {target} HTTP/1.1\r\nhost: t\r\n{fields}\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut line = String::new();
-        self.stream.read_line(&mut line)?;
+        let mut read = self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
         let status = status.ok_or_else(|| wrong(&format!("no status line: {line:?}")))?;
         let mut length = None;
         loop {
             line.clear();
-            self.stream.read_line(&mut line)?;
+            read += self.stream.read_line(&mut line)?;
             match line.trim_end().split_once(':') {
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.trim().parse().ok();
@@ -69,6 +77,7 @@ impl Connection {
         }
         let mut body = vec![0; length.ok_or_else(|| wrong("no content-length"))?];
         self.stream.read_exact(&mut body)?;
+        self.moved += (request.len() + read + body.len()) as u64;
         Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
 }
@@ -76,8 +85,16 @@ impl Connection {
 /// Connections that ask the same over and over, each on a thread, until [`Load::stop`].
 pub struct Load {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Connection>>,
     ports: Vec<u16>,
+}
+
+/// What is left of a [`Load`] that rests.
+pub struct Rested {
+    /// Open still.
+    pub connections: Vec<Connection>,
+    pub answered: u64,
+    pub failures: Vec<String>,
 }
 
 #[derive(Default)]
@@ -108,9 +125,13 @@ impl Load {
                             shared.answered[number].fetch_add(1, Relaxed);
                         }
                         Ok(answer) => shared.fail(format!("status {}", answer.status)),
-                        Err(error) => return shared.fail(error.to_string()),
+                        Err(error) => {
+                            shared.fail(error.to_string());
+                            break;
+                        }
                     }
                 }
+                connection
             }));
         }
         Self { shared, threads, ports }
@@ -138,9 +159,20 @@ impl Load {
     /// If a thread did.
     #[must_use]
     pub fn stop(self) -> Vec<String> {
+        self.rest().failures
+    }
+
+    /// Ends it; its connections stay open.
+    ///
+    /// # Panics
+    /// If a thread did.
+    #[must_use]
+    pub fn rest(self) -> Rested {
         self.shared.stop.store(true, Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
-        self.shared.failures()
+        let threads = self.threads.into_iter();
+        let connections = threads.map(|thread| thread.join().expect("it does not panic")).collect();
+        let answered = self.shared.answered.iter().map(|count| count.load(Relaxed)).sum();
+        Rested { connections, answered, failures: self.shared.failures() }
     }
 }
 

@@ -30,9 +30,15 @@ pub fn target(name: &str) -> PathBuf {
 }
 
 /// Cargo's folder of what was built, which the running test is in.
-fn built() -> PathBuf {
-    let test = std::env::current_exe().expect("a path");
-    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+///
+/// # Panics
+/// Never: a test program lies in one.
+#[must_use]
+pub fn built() -> PathBuf {
+    let program = std::env::current_exe().expect("a path");
+    let folder = program.parent().expect("in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.expect("target/PROFILE").to_owned()
 }
 
 impl Ecosystem {
@@ -100,10 +106,22 @@ impl Server {
     /// If it does not start.
     #[must_use]
     pub fn start(ecosystem: Ecosystem, certificate: Option<&Path>) -> Self {
-        let folder = TempDir::new().expect("a folder");
         let mut command = ecosystem.program("server");
+        Self::run(&mut command, certificate)
+    }
+
+    /// In plaintext, with its service's name in its environment.
+    #[must_use]
+    pub fn named(ecosystem: Ecosystem, service: Option<&str>) -> Self {
+        let mut command = ecosystem.program("server");
+        command.envs(service.map(|service| ("OTEL_SERVICE_NAME", service)));
+        Self::run(&mut command, None)
+    }
+
+    fn run(command: &mut Command, certificate: Option<&Path>) -> Self {
+        let folder = TempDir::new().expect("a folder");
         command.arg(folder.path().join("log")).args(certificate);
-        let mut process = Running::start(&mut command);
+        let mut process = Running::start(command);
         let port = process.line().parse().expect("a port");
         Self { process, port, folder }
     }
@@ -139,6 +157,17 @@ pub fn certificate(folder: &Path) {
             .args(["pkcs12", "-export", "-passout", "pass:changeit", "-inkey"])
             .args([&*key, "-in".as_ref(), &cert, "-out".as_ref(), &file("keystore.p12")]),
     );
+}
+
+/// Builds what is built when it is first needed, for machines on which that takes long. What cannot be
+/// built is left to those who need it, who skip or fail.
+pub fn build_all() {
+    if !crate::skip::without(Ecosystem::Go.needs()) {
+        go();
+    }
+    if !crate::skip::without(Ecosystem::Java.needs()) {
+        java();
+    }
 }
 
 /// Where the Go programs are.

@@ -25,6 +25,18 @@ pub fn without(programs: &[&str]) -> bool {
     missing.is_some()
 }
 
+/// Whether this is a machine that also runs other people's programs; prints the reason to skip if so.
+#[must_use]
+pub fn outside_a_guest() -> bool {
+    if !emulated() {
+        println!(
+            "skipped: watching every process is for guests (cargo xtask vm): \
+             this machine also runs what no test has started"
+        );
+    }
+    !emulated()
+}
+
 /// Whether this machine is emulated (`cargo xtask vm` says so): its processors stand still at times.
 #[must_use]
 pub fn emulated() -> bool {

@@ -21,6 +21,8 @@ pub struct Span {
     pub start_ns: u64,
     pub end_ns: u64,
     pub service: String,
+    /// Of the process; 0 if it is not known.
+    pub pid: i64,
     pub attributes: BTreeMap<String, Value>,
 }
 
@@ -35,8 +37,7 @@ impl Span {
 
     #[must_use]
     pub fn int(&self, key: &str) -> Option<i64> {
-        let value = self.attributes.get(key)?;
-        value.as_i64().or_else(|| value.as_str()?.parse().ok())
+        self.attributes.get(key).and_then(integer)
     }
 
     /// A text or a number as text.
@@ -88,6 +89,7 @@ pub fn parse(text: &str) -> Vec<Span> {
         for group in array(&request, "resourceSpans") {
             let resource = attributes(&group["resource"]);
             let service = resource.get("service.name").and_then(Value::as_str).unwrap_or("");
+            let pid = resource.get("process.pid").and_then(integer).unwrap_or(0);
             for span in array(group, "scopeSpans").flat_map(|scope| array(scope, "spans")) {
                 spans.push(Span {
                     trace_id: string(span, "traceId"),
@@ -98,6 +100,7 @@ pub fn parse(text: &str) -> Vec<Span> {
                     start_ns: string(span, "startTimeUnixNano").parse().expect("a number"),
                     end_ns: string(span, "endTimeUnixNano").parse().expect("a number"),
                     service: service.to_owned(),
+                    pid,
                     attributes: attributes(span),
                 });
             }
@@ -115,6 +118,14 @@ pub fn metrics(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let lines = text.lines().filter(|line| line.starts_with(METRICS));
     lines.map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+/// How many spans of the file have this `url.path`, quicker than by reading them.
+#[must_use]
+pub fn with_path(file: &Path, path: &str) -> usize {
+    let text = fs::read(file).unwrap_or_default();
+    let value = format!(r#""url.path","value":{{"stringValue":"{path}"}}"#);
+    memchr::memmem::find_iter(&text, &value).count()
 }
 
 const METRICS: &str = r#"{"resourceMetrics""#;
@@ -168,6 +179,11 @@ fn array<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
 
 fn string(value: &Value, key: &str) -> String {
     value[key].as_str().unwrap_or_default().to_owned()
+}
+
+/// 64-bit integers are strings in this format.
+fn integer(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Values without their type tags; 64-bit integers are strings in this format.

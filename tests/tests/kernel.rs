@@ -1,12 +1,14 @@
 //! The kernel programs by themselves: this test process is their target.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::{
         fd::AsRawFd,
         unix::net::{UnixListener, UnixStream},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -108,7 +110,7 @@ impl Lab {
             Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
             Record::Process { .. } | Record::Listen(_) => {}
         });
-        let drops = self.programs.drops().unwrap();
+        let drops = self.programs.counters().drops().unwrap();
         assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");
         seen
     }
@@ -445,6 +447,59 @@ fn ciphertext_and_other_protocols_are_not_copied() {
         let copied = lab.seen().data.len();
         assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
     }
+}
+
+/// On a kernel that preempts itself a thread may be put off in the middle of a program, and the next one
+/// runs it on the same processor: nothing of the first may be left to the second.
+#[test]
+fn threads_that_are_put_off_in_a_program_are_kept_apart() {
+    if skip::without_root() {
+        return;
+    }
+    // What all of them do in one turn fits into the ring.
+    const PAIRS: usize = 8;
+    const ROUNDS: usize = 200;
+    const TURNS: usize = 4;
+    for door in doors() {
+        let mut lab = Lab::new(door);
+        for _ in 0..TURNS {
+            (0..PAIRS)
+                .flat_map(|number| talk(number, ROUNDS))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
+            let mut owners = HashMap::new();
+            for fragment in lab.seen().data {
+                let head = String::from_utf8_lossy(&fragment.head).into_owned();
+                let Some((_, rest)) = head.split_once("n=") else { continue };
+                let number = rest.split(';').next().unwrap_or_default().to_owned();
+                let owner = owners.entry(fragment.conn_id).or_insert_with(|| number.clone());
+                assert_eq!(*owner, number, "{door:?}: two connections in one");
+            }
+            assert_eq!(owners.len(), 2 * PAIRS, "{door:?}");
+        }
+    }
+}
+
+/// A client and a server that say their number in each of so many messages.
+fn talk(number: usize, rounds: usize) -> [JoinHandle<()>; 2] {
+    let (mut client, mut server) = pair();
+    let request = format!("GET /n={number}; HTTP/1.1\r\nhost: a\r\n\r\n");
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx: n={number};\r\n\r\n");
+    let (sent, answered) = (request.len(), answer.len());
+    let client = std::thread::spawn(move || {
+        for _ in 0..rounds {
+            client.write_all(request.as_bytes()).unwrap();
+            exactly(&mut client, answered);
+        }
+    });
+    let server = std::thread::spawn(move || {
+        for _ in 0..rounds {
+            exactly(&mut server, sent);
+            server.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    [client, server]
 }
 
 /// All programs in the kernel.

@@ -6,25 +6,11 @@
 
 use std::time::Duration;
 
-use remora_tests::{agent::Agent, nginx::Nginx, process::lasting, skip, spans, wrk::Wrk};
+use remora_tests::{
+    agent::Agent, config_file::ConfigFile, nginx::Nginx, process::lasting, skip, spans, wrk::Wrk,
+};
 
 const CONNECTIONS: usize = 64;
-
-/// An agent that is not built for release and has two cores with nginx, wrk and whoever else may fall
-/// behind; the ring and the queue take it. The default sizes are for releases.
-struct Roomy(tempfile::NamedTempFile);
-
-impl Roomy {
-    fn new() -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "limits: {ring: 128MiB, queue: 1GiB}\n").unwrap();
-        Self(file)
-    }
-
-    fn flags(&self) -> [&str; 2] {
-        ["--config", self.0.path().to_str().unwrap()]
-    }
-}
 
 #[test]
 fn every_request_of_a_full_load_becomes_a_span() {
@@ -33,7 +19,7 @@ fn every_request_of_a_full_load_becomes_a_span() {
     }
     let time = lasting(Duration::from_secs(5), Duration::from_secs(30));
     let nginx = Nginx::start();
-    let room = Roomy::new();
+    let room = ConfigFile::roomy();
     let agent = Agent::on(&nginx.pids(), &room.flags());
     let wrk = Wrk::run(&nginx.url("/load"), CONNECTIONS, time.as_secs());
     let logged = nginx.quit().len() as u64;
@@ -53,7 +39,7 @@ fn sampled_out_requests_are_accounted_for_and_measured() {
     }
     let nginx = Nginx::start();
     let ratio = ["--sampler", "traceidratio", "--sampler-ratio", "0.1"];
-    let room = Roomy::new();
+    let room = ConfigFile::roomy();
     let agent = Agent::on(&nginx.pids(), &[&room.flags()[..], &ratio].concat());
     let wrk = Wrk::run(&nginx.url("/load"), CONNECTIONS, 2);
     let logged = nginx.quit().len() as u64;

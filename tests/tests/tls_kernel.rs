@@ -131,7 +131,7 @@ impl Lab {
     }
 
     fn dropped(&self, reason: Counter) -> u64 {
-        self.programs.drops().unwrap()[reason as usize].1
+        self.programs.counters().drops().unwrap()[reason as usize].1
     }
 
     /// Runs a selected program to its end, from its first instruction on; returns its pid.

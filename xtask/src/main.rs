@@ -2,6 +2,7 @@
 
 mod apt;
 mod backends;
+mod bench;
 mod checks;
 mod demo;
 mod dist;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Options),
     /// Run tests on other kernels, in QEMU; status 125 if that is not possible
     Vm(vm::Options),
+    /// Measure what the agent costs, or hold its instruction counts against the accepted ones
+    Bench(bench::Options),
     /// Get the telemetry backends that tests send to, by version, outside of the tree
     Backends(backends::Options),
     /// Set up, build, and watch two small services with the agent
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Build(options) => checks::build(&options),
         Task::Test(options) => test::run(&options),
         Task::Vm(options) => vm::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Backends(options) => backends::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Prebuilt => prebuilt::write(),

@@ -1,12 +1,12 @@
 //! Runs every test and says what ran, what was skipped and why.
 //!
-//! Three rings: without privileges; in the kernel (`tests/tests/kernel*.rs`); end to end (the other
-//! files of `tests/tests/`). Cargo builds as the user; only the test programs of the last two rings
-//! run as root. A test that cannot run here prints a line `skipped: <reason>` and returns; a ring in
+//! Four rings: without privileges; in the kernel (`tests/tests/kernel*.rs`); end to end (the other
+//! files of `tests/tests/`); parts of these two on other kernels ([`vm`]). Cargo builds as the user; only the
+//! test programs of the last three rings run as root. A test that cannot run here prints a line `skipped: <reason>` and returns; a ring in
 //! which nothing else ran has failed.
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
     time::Instant,
@@ -15,11 +15,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    backends,
+    backends, bench,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
     shell::{self, Root, cargo, line, target_dir, workspace},
+    vm,
 };
 
 #[derive(clap::Args)]
@@ -45,9 +46,11 @@ enum Ring {
     Kernel,
     /// Real services, real traffic, compared with an oracle
     EndToEnd,
+    /// Parts of the last two on the oldest and the newest kernel, in QEMU
+    Vm,
 }
 
-const RINGS: [Ring; 3] = [Ring::Host, Ring::Kernel, Ring::EndToEnd];
+const RINGS: [Ring; 4] = [Ring::Host, Ring::Kernel, Ring::EndToEnd, Ring::Vm];
 
 /// The `ebpf` crate compiles for another target only.
 pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
@@ -74,6 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     build_all()?;
     for ring in rings {
         eprintln!("\n== {ring} ==");
+        if ring == Ring::Vm {
+            reports.extend(vm_reports(options));
+            continue;
+        }
         let report = ring_report(ring, options).unwrap_or_else(Report::failed);
         reports.push((ring.to_string(), report));
     }
@@ -86,7 +93,7 @@ fn set_up(rings: &[Ring]) -> Result<()> {
     if let Err(error) = setup::kernel_side() {
         eprintln!("warning: going on with the committed kernel object: {error:#}");
     }
-    if rings.contains(&Ring::EndToEnd)
+    if (rings.contains(&Ring::EndToEnd) || rings.contains(&Ring::Vm))
         && let Err(error) = setup::test_programs()
     {
         eprintln!("warning: {error:#}");
@@ -107,6 +114,27 @@ fn check_prebuilt() -> Report {
     };
     report.took = started.elapsed();
     report
+}
+
+/// A machine that cannot boot guests skips this ring and says why; one that decides about a change must not.
+fn vm_reports(options: &Options) -> Vec<(String, Report)> {
+    let decides = env::var("CI").is_ok_and(|ci| ci == "true");
+    let name = Ring::Vm.to_string();
+    match vm::ready() {
+        Ok(()) => {
+            let mut reports = vm::ring(options.filter.as_deref())
+                .unwrap_or_else(|error| vec![(name, Report::failed(error))]);
+            if options.filter.is_none() {
+                reports.push(("instructions".to_owned(), bench::gate()));
+            }
+            reports
+        }
+        Err(error) if decides => vec![(name, Report::failed(error))],
+        Err(error) => {
+            let reason = format!("no other kernels can be booted here: {error:#}");
+            vec![(name, Report { skipped: vec![reason], ..Report::default() })]
+        }
+    }
 }
 
 fn ring_report(ring: Ring, options: &Options) -> Result<Report> {
@@ -130,6 +158,7 @@ fn ring_report(ring: Ring, options: &Options) -> Result<Report> {
             command.args(["--", "--show-output", "--test-threads"]);
             command.arg(options.test_threads.to_string());
         }
+        Ring::Vm => unreachable!("its tests are not started by Cargo"),
     }
     let mut report = tee(&mut command)?;
     // A filter may well leave a ring empty.
@@ -204,6 +233,7 @@ impl fmt::Display for Ring {
             Self::Host => "without privileges",
             Self::Kernel => "kernel",
             Self::EndToEnd => "end to end",
+            Self::Vm => "other kernels",
         })
     }
 }

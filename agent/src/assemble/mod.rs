@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::{HashMap, hash_map::Entry};
-use remora_common::record::{Direction, Open, Source, open_flag};
+use remora_common::record::{Close, CloseCause, Direction, Open, Source, open_flag};
 
 use crate::{
     accounting::Lost,
@@ -208,6 +208,16 @@ impl Assembler {
         }
     }
 
+    /// Takes the end of a connection that no record tells of.
+    pub fn gone(&mut self, close: &Close, out: &mut impl Sink) {
+        let cx = &mut Cx { shared: &mut self.shared, sink: out };
+        if let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id)
+            && entry.get_mut().close(CloseCause::Gone, close, cx)
+        {
+            entry.remove();
+        }
+    }
+
     /// Lets time pass: ends that were waited with, time-outs, idle connections. To be called every
     /// few milliseconds with `CLOCK_MONOTONIC`, not before the records up to then were taken.
     pub fn tick(&mut self, mono_ns: u64, out: &mut impl Sink) {
@@ -262,6 +272,9 @@ impl Assembler {
             }
             Entry::Vacant(entry) => {
                 cx.shared.stats.connections += 1;
+                let before = data.header.pos.saturating_add(data.header.other_pos);
+                cx.shared.stats.gaps += u64::from(before > 0);
+                cx.shared.stats.gap_bytes = cx.shared.stats.gap_bytes.saturating_add(before);
                 entry.insert(Box::new(unannounced(data))).data(data, cx);
             }
         }

@@ -1,6 +1,7 @@
 //! From the embedded object to attached programs.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::fd::{AsFd, OwnedFd},
 };
@@ -10,14 +11,17 @@ use aya::{
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
     programs::{ProgramError, RawTracePoint},
 };
-use remora_common::{control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout};
+use remora_common::{
+    control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout, record::Close,
+};
 
 use super::{
     btf::{self, BtfError},
     doors::{self, Door},
+    orphans::Orphans,
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
-    uprobe::{UprobeError, Uprobes},
+    uprobe::{LinkKind, UprobeError, Uprobes},
     usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
 
@@ -105,12 +109,15 @@ pub struct Programs {
     ebpf: Ebpf,
     door: Door,
     refusals: Vec<Refusal>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: Counters,
     /// All maps by name, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
     /// Programs that were loaded later, by name.
     probes: Vec<(&'static str, OwnedFd)>,
     max_connections: u32,
+    orphans: Orphans,
+    /// Connections that were forgotten by [`Self::forget_orphans`].
+    orphaned: u64,
 }
 
 impl Programs {
@@ -137,14 +144,20 @@ impl Programs {
                 map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
             let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS"))
                 .map_err(|error| LoadError::Map { name: "COUNTERS", error })?;
+            let [connections, unix, endless] =
+                ["CONNECTIONS", "UNIX_FDS", "ENDLESS"].map(|name| take(&mut ebpf, name));
+            let orphans = Orphans::new(connections, unix, endless)
+                .map_err(|error| LoadError::Map { name: "CONNECTIONS", error })?;
             return Ok(Self {
                 ebpf,
                 door,
                 refusals: refused,
-                counters,
+                counters: Counters(counters),
                 maps,
                 probes: Vec::new(),
                 max_connections: options.max_connections,
+                orphans,
+                orphaned: 0,
             });
         }
         Err(LoadError::NoDoor(refused))
@@ -199,20 +212,38 @@ impl Programs {
         Ok(uprobes)
     }
 
-    /// What the kernel side gave up on so far.
+    /// What the kernel side counts.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Records lost so far for want of room in the ring.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn drops(&self) -> Result<[(Counter, u64); Counter::DROPS.len()], MapError> {
-        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
-        for (counter, total) in &mut drops {
-            *total = self.count(*counter)?;
-        }
-        Ok(drops)
+    pub fn ring_full(&self) -> Result<u64, MapError> {
+        self.counters.count(Counter::RingFull)
     }
 
-    fn count(&self, counter: Counter) -> Result<u64, MapError> {
-        Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    /// [`Orphans::forget`]
+    ///
+    /// # Errors
+    /// If the kernel does not let us look.
+    pub fn forget_orphans(
+        &mut self,
+        ended: &HashSet<u32>,
+        mono_ns: u64,
+    ) -> Result<Vec<Close>, MapError> {
+        let closed = self.orphans.forget(ended, mono_ns)?;
+        self.orphaned += closed.len() as u64;
+        Ok(closed)
+    }
+
+    /// Detaches everything. What was counted until then can still be read.
+    #[must_use]
+    pub fn detach(self) -> Counters {
+        self.counters
     }
 
     /// What maps and programs use.
@@ -221,8 +252,9 @@ impl Programs {
     /// If the kernel does not tell.
     pub fn usage(&self) -> io::Result<KernelUsage> {
         let held = || {
-            let added = self.count(Counter::ConnectionsAdded)?;
-            Ok::<_, MapError>(added.saturating_sub(self.count(Counter::ConnectionsRemoved)?))
+            let added = self.counters.count(Counter::ConnectionsAdded)?;
+            let removed = self.counters.count(Counter::ConnectionsRemoved)?;
+            Ok::<_, MapError>(added.saturating_sub(removed + self.orphaned))
         };
         let map = |(name, fd): &(String, OwnedFd)| {
             let fill = match name.as_str() {
@@ -245,6 +277,30 @@ impl Programs {
     }
 }
 
+/// What the kernel side counts; it outlives the programs.
+pub struct Counters(PerCpuArray<MapData, u64>);
+
+/// What the kernel side gave up on, by reason.
+pub type Drops = [(Counter, u64); Counter::DROPS.len()];
+
+impl Counters {
+    /// What the kernel side gave up on so far.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn drops(&self) -> Result<Drops, MapError> {
+        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
+        for (counter, total) in &mut drops {
+            *total = self.count(*counter)?;
+        }
+        Ok(drops)
+    }
+
+    fn count(&self, counter: Counter) -> Result<u64, MapError> {
+        Ok(self.0.get(&(counter as u32), 0)?.iter().sum())
+    }
+}
+
 /// A door, and the kernel's answer.
 pub type Tried = (Door, Result<(), ProgramError>);
 
@@ -253,14 +309,28 @@ pub type Tried = (Door, Result<(), ProgramError>);
 /// # Errors
 /// If not even the object can be loaded, whatever the door.
 pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
-    let options = Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() };
     let layout = LayoutGlobal(btf::kernel_layout()?);
     let btf = Btf::from_sys_fs()?;
     let one = |door| {
-        let mut ebpf = load(&options, &layout)?;
+        let mut ebpf = load(&small(), &layout)?;
         Ok((door, doors::knock(&mut ebpf, door, &btf)))
     };
     Door::ALL.into_iter().map(one).collect()
+}
+
+/// How functions of user space can be probed on this kernel; nothing stays loaded. For reports.
+///
+/// # Errors
+/// If not even the object can be loaded.
+pub fn try_uprobes() -> Result<Result<LinkKind, UprobeError>, LoadError> {
+    let ebpf = load(&small(), &LayoutGlobal(btf::kernel_layout()?))?;
+    let maps = map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
+    Ok(Uprobes::load(OBJECT, &maps).map(|uprobes| uprobes.kind()))
+}
+
+/// As little memory as a trial takes.
+fn small() -> Options {
+    Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() }
 }
 
 fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {

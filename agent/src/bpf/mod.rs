@@ -4,6 +4,7 @@
 mod btf;
 mod doors;
 mod load;
+mod orphans;
 mod process;
 mod ring;
 mod shared;
@@ -12,7 +13,10 @@ mod usage;
 
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
-pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors};
+pub use load::{
+    Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes,
+};
+pub use orphans::Orphans;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Targets, Verdicts};

@@ -293,6 +293,7 @@ keywords! {
         Auto = "auto",
         Socket = "socket",
         Fexit = "fexit",
+        TypedTracepoint = "tp-btf",
         RawTracepoint = "raw-tp",
         Tracepoint = "tracepoint",
     }

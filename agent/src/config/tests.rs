@@ -132,7 +132,7 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "kernel:\n  door: fexitt\n",
         &[
-            "2:9: kernel.door: found `fexitt`, expected one of auto, socket, fexit, raw-tp, tracepoint (did you mean fexit?)",
+            "2:9: kernel.door: found `fexitt`, expected one of auto, socket, fexit, tp-btf, raw-tp, tracepoint (did you mean fexit?)",
         ],
     ),
 ];

@@ -94,6 +94,18 @@ impl<'a> Record<'a> {
             Kind::Listen => Ok(Self::Listen(prefix::<Listen>(kind, sample)?.0)),
         }
     }
+
+    /// When what it tells of happened, `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn mono_ns(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.header.mono_ns,
+            Self::Open { open, .. } => open.mono_ns,
+            Self::Close { close, .. } => close.mono_ns,
+            Self::Process { process, .. } => process.mono_ns,
+            Self::Listen(listen) => listen.mono_ns,
+        }
+    }
 }
 
 fn prefix<T>(kind: Kind, sample: &[u8]) -> Result<(&T, &[u8]), DecodeError>

@@ -53,8 +53,10 @@ pub enum Change {
     /// Watch it. Also sent again for a process that is watched already and became another program:
     /// libraries have to be looked at anew.
     Select(Arc<Target>),
-    /// Watch it no longer.
+    /// Watch it no longer, though it runs.
     Deselect(u32),
+    /// It has ended.
+    Gone(u32),
     /// Nothing changed.
     Keep,
 }
@@ -87,10 +89,16 @@ impl Scanner {
     }
 
     /// Looks at every process: at start, and whenever notices of the kernel side were lost. Yields
-    /// only changes. Children are not followed here; those that run already are selected by their
-    /// own facts.
-    pub fn scan(&mut self) -> Vec<Change> {
-        let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
+    /// only changes. Processes are selected by their own facts, or because the kernel side says that
+    /// they have `inherited` the selection.
+    pub fn scan(&mut self, inherited: impl Fn(u32) -> bool) -> Vec<Change> {
+        let processes = match procfs::process::all_processes() {
+            Ok(processes) => processes,
+            Err(error) => {
+                tracing::error!(%error, "cannot look at the running processes");
+                return Vec::new();
+            }
+        };
         let mut changes = Vec::new();
         let mut listening = Listening::default();
         let members = self.cgroup_members();
@@ -100,6 +108,9 @@ impl Scanner {
             alive.insert(tgid);
             if let Some(known) = self.targets.get(&tgid) {
                 if process.stat().is_ok_and(|stat| stat.starttime == known.start_time) {
+                    if process.exe().is_ok_and(|exe| without_deleted(exe) != *known.exe) {
+                        changes.push(self.on_exec(tgid));
+                    }
                     continue;
                 }
                 changes.push(self.on_exit(tgid)); // another process took the number
@@ -107,9 +118,14 @@ impl Scanner {
             let Some(seen) = self.look(process, &mut listening) else { continue };
             let cgroups = memberships(&members, tgid);
             let facts = seen.facts(&cgroups);
-            if let Some(selector) = self.selectors.select(&facts).map(|s| s.selector)
-                && let Some(target) = self.target_from(&seen, selector)
-            {
+            let selector = self.selectors.select(&facts).map(|selection| selection.selector);
+            let selector = selector.or_else(|| {
+                let parent = || u32::try_from(seen.process.stat().ok()?.ppid).ok();
+                // Whose child it was is not to be known any more if that has ended too.
+                let of = || parent().and_then(|parent| self.find(parent)).map_or(0, |p| p.selector);
+                (inherited(tgid) && !self.selectors.excludes(&facts)).then(of)
+            });
+            if let Some(target) = selector.and_then(|selector| self.target_from(&seen, selector)) {
                 changes.push(self.insert(target));
             }
         }
@@ -185,7 +201,7 @@ impl Scanner {
     /// A process ended. Its target can still be found for a while.
     pub fn on_exit(&mut self, tgid: u32) -> Change {
         self.selectors.retire_pid(tgid);
-        if self.forget(tgid) { Change::Deselect(tgid) } else { Change::Keep }
+        if self.forget(tgid) { Change::Gone(tgid) } else { Change::Keep }
     }
 
     /// A process listens on a port. Nothing of it is read unless some selector asks for ports.

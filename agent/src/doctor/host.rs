@@ -162,6 +162,7 @@ pub fn checks(facts: &HostFacts) -> Vec<Check> {
         process_ids(facts),
         control_groups(facts),
     ];
+    checks.extend(missed_runs(facts));
     checks.extend(memlock(facts));
     checks.extend(jit(facts));
     checks
@@ -274,6 +275,15 @@ fn control_groups(facts: &HostFacts) -> Check {
                 .remedy("mount the host's /sys/fs/cgroup")
         }
     }
+}
+
+/// `recursion_misses` of a program came with 5.12.
+fn missed_runs(facts: &HostFacts) -> Option<Check> {
+    (facts.at_least(5, 8) && !facts.at_least(5, 12)).then(|| {
+        let reason = "before Linux 5.12 the kernel does not count the runs that it leaves out: \
+                      what they would have seen is missing from the books";
+        Check::new("missed runs", State::Unsupported, reason).remedy("use Linux 5.12 or later")
+    })
 }
 
 /// Before 5.11 maps count against RLIMIT_MEMLOCK; later against the memory control group.

@@ -6,13 +6,13 @@ mod doors;
 mod host;
 mod render;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
 use crate::discover::tls::{TlsScanner, TlsStack};
 
-pub use doors::door_checks;
+pub use doors::{door_checks, probe_check, shortfalls};
 pub use host::{CgroupVersion, HostFacts, Lockdown, checks as host_checks, load_programs};
 
 /// How a feature stands.
@@ -69,6 +69,13 @@ impl Check {
     #[must_use]
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
+    }
+}
+
+/// `door fexit unsupported (refused)`: for a line of several.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.feature, self.state.as_str(), self.reason)
     }
 }
 

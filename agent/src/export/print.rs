@@ -7,6 +7,7 @@
 //! A child ends before its parent, so a span with a parent waits for it, [`WAIT_NS`] at most. Text that
 //! came over the network is shown without control characters: it cannot move the cursor.
 
+mod aside;
 mod red;
 mod style;
 
@@ -21,6 +22,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use self::style::{Color, fit, printable};
 pub use self::{
+    aside::Aside,
     red::RedTable,
     style::{Style, duration},
 };
@@ -188,6 +190,11 @@ impl<W: Write> SpanPrinter<W> {
             self.write_oldest()?;
         }
         self.out.flush()
+    }
+
+    /// Where it writes.
+    pub fn out(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Writes everything.

@@ -7,6 +7,7 @@
 //! tokio         exporters, Prometheus endpoint
 //! ```
 
+mod descriptors;
 mod gate;
 mod parts;
 mod report;
@@ -33,9 +34,11 @@ use self::{
     worker::{Handle, Order},
 };
 use crate::{
+    attach::TlsSources,
     bpf::{self, LoadError, Programs},
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
+    doctor::{self, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     semantics::{http, redact},
 };
@@ -60,6 +63,11 @@ pub enum RunError {
     },
     #[error("{0}")]
     Privileges(String),
+    #[error(
+        "the agent may open {most} files at once, expected at least {}: raise its RLIMIT_NOFILE",
+        descriptors::LEAST
+    )]
+    Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
     #[error("cannot start {what}")]
@@ -86,12 +94,13 @@ impl RunError {
 /// # Errors
 /// What keeps it from starting.
 pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors =
         Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     agent.handle.order(Order::Scan);
     agent.ready();
@@ -104,6 +113,8 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
         }
     });
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,6 +123,7 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
 /// # Errors
 /// What keeps the agent or the command from starting.
 pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
+    descriptors::enough()?;
     let config = loaded.config;
     let selection = &config.selection;
     let selectors = Selectors::for_exec(
@@ -120,7 +132,7 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         std::process::id(),
     );
     let runtime = runtime()?;
-    let _guard = runtime.enter();
+    let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
@@ -143,6 +155,8 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         }
     });
     agent.stop(&runtime);
+    drop(guard);
+    end(runtime);
     Ok(exit_code(status.map_err(start)?))
 }
 
@@ -159,6 +173,12 @@ fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
         .enable_all()
         .build()
         .map_err(|source| RunError::Start { what: "the export threads".into(), source })
+}
+
+/// Does not wait for threads in calls that do not return: writing to a pipe that nobody reads, asking a
+/// name server that does not answer. What they hold is in the books as dropped.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_background();
 }
 
 /// Everything that runs.
@@ -183,10 +203,12 @@ impl Agent {
         {
             http::set_known_methods(&methods);
         }
-        if let Some(missing) = parts::missing_privilege() {
+        let facts = HostFacts::probe();
+        if let Some(missing) = parts::missing_privilege(&facts) {
             return Err(RunError::Privileges(missing));
         }
-        let programs = Programs::attach(&parts.kernel)?;
+        let mut programs = Programs::attach(&parts.kernel)?;
+        let tls = TlsSources::new(&mut programs);
         let exporter = exporters.spawn();
         let stop_serving = CancellationToken::new();
         let listener = match config.output.prometheus {
@@ -199,10 +221,12 @@ impl Agent {
             "watching {}",
             parts.selection
         );
-        for refusal in programs.refusals() {
-            tracing::debug!(door = refusal.door.as_str(), error = %short(&refusal.error), "refused");
+        let shortfalls = doctor::shortfalls(&facts, programs.refusals(), &tls);
+        if !shortfalls.is_empty() {
+            let named: Vec<String> = shortfalls.iter().map(ToString::to_string).collect();
+            tracing::info!("off or reduced here, see `remora doctor`: {}", named.join("; "));
         }
-        let handle = worker::spawn(programs, parts, exporter.clone())?;
+        let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
         if let Some(server) = listener {
             let source = handle.source();
             tokio::spawn(server.run(source, stop_serving.clone()));
@@ -235,9 +259,4 @@ fn prometheus_server(addr: std::net::SocketAddr) -> Result<prometheus::Server, R
     tokio::runtime::Handle::current()
         .block_on(prometheus::Server::bind(addr))
         .map_err(|source| RunError::Prometheus { addr, source })
-}
-
-/// The first line of an error: the kernel's verifier appends its log.
-fn short(error: &dyn std::error::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }

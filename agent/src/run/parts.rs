@@ -115,7 +115,8 @@ fn doors(door: config::Door) -> Vec<Door> {
         config::Door::Auto => Door::ALL.to_vec(),
         config::Door::Socket => vec![Door::Socket],
         config::Door::Fexit => vec![Door::Fexit],
-        config::Door::RawTracepoint => vec![Door::SysExitBtf, Door::SysExitRaw],
+        config::Door::TypedTracepoint => vec![Door::SysExitBtf],
+        config::Door::RawTracepoint => vec![Door::SysExitRaw],
         config::Door::Tracepoint => vec![Door::Tracepoint],
     }
 }
@@ -125,8 +126,8 @@ fn nanos(duration: std::time::Duration) -> u64 {
 }
 
 /// The capability that is missing to load programs, in one sentence.
-pub(super) fn missing_privilege() -> Option<String> {
-    let check = crate::doctor::load_programs(&HostFacts::probe());
+pub(super) fn missing_privilege(facts: &HostFacts) -> Option<String> {
+    let check = crate::doctor::load_programs(facts);
     let remedy = check.remedy.unwrap_or_default();
     (check.state == State::Failed).then(|| format!("{}: {remedy}", check.reason))
 }

@@ -41,6 +41,13 @@ impl fmt::Display for Report<'_> {
             f.write_str(" 0")?;
         }
         counts(f, books.drops.iter().copied())?;
+        write!(
+            f,
+            "\nremora: bytes {} = seen {} + missed {}",
+            stats.bytes + stats.gap_bytes,
+            stats.bytes,
+            stats.gap_bytes
+        )?;
         let requests = &books.counts;
         write!(
             f,

@@ -108,6 +108,12 @@ impl Telemetry {
                 plain(stats.bytes_captured),
             ),
             sum(
+                "remora.traffic.missed",
+                "By",
+                "Application bytes that moved while records were lost",
+                plain(stats.gap_bytes),
+            ),
+            sum(
                 "remora.exchanges",
                 "{exchange}",
                 "Exchanges that became spans",

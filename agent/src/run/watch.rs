@@ -1,7 +1,7 @@
 //! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
 //! and the thread that attaches to TLS libraries.
 
-use std::sync::mpsc;
+use std::{collections::HashSet, mem, sync::mpsc};
 
 use remora_common::{
     record::ProcessChange,
@@ -20,12 +20,14 @@ use crate::{
 pub(super) struct Watch {
     pub(super) targets: Targets,
     pub(super) tls: Option<TlsThread>,
+    /// Processes that have ended and may have left something behind.
+    pub(super) ended: HashSet<u32>,
 }
 
 impl Watch {
     /// Keeps the table of processes in step with what the kernel side tells of them.
     pub(super) fn record(
-        &self,
+        &mut self,
         record: &Record<'_>,
         scanner: &mut Scanner,
         correlator: &mut Correlator,
@@ -41,6 +43,7 @@ impl Watch {
             }
             Record::Process { change: ProcessChange::Exit, process } => {
                 correlator.process_gone(process.tgid);
+                self.ended.insert(process.tgid);
                 scanner.on_exit(process.tgid)
             }
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
@@ -71,7 +74,12 @@ impl Watch {
         }
     }
 
-    pub(super) fn apply(&self, change: Change, how: fn(u32) -> News) {
+    /// Those since the last time.
+    pub(super) fn take_ended(&mut self) -> HashSet<u32> {
+        mem::take(&mut self.ended)
+    }
+
+    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News) {
         match change {
             Change::Select(target) => {
                 // A shell that is started may become twenty programs before the one that is meant.
@@ -90,6 +98,11 @@ impl Watch {
             }
             Change::Deselect(tgid) => {
                 self.targets.set(tgid, 0);
+                self.tell(News::Gone(tgid));
+            }
+            // The kernel side knew first. Another selected process may have the number by now.
+            Change::Gone(tgid) => {
+                self.ended.insert(tgid);
                 self.tell(News::Gone(tgid));
             }
             Change::Keep => {}

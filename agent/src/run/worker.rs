@@ -3,11 +3,12 @@
 //! selected processes, in step with the records that tell of them.
 
 use std::{
+    collections::HashSet,
     future::Future,
-    io::{self, Stdout, Write},
+    io::{self, Write},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use remora_common::target::{INHERIT, SELECTED};
@@ -35,7 +36,7 @@ use crate::{
     export::{
         Exporter,
         metrics_data::MetricBatch,
-        print::{RedTable, SpanPrinter, Style},
+        print::{Aside, RedTable, SpanPrinter, Style},
         prometheus,
     },
     resource::Resource,
@@ -47,6 +48,12 @@ use crate::{
 const BATCH: usize = 4096;
 /// Time-outs and printing are looked at this often, nanoseconds.
 const TICK_NS: u64 = 10_000_000;
+/// What is printed at the end may take so long.
+const PRINT: Duration = Duration::from_secs(2);
+/// At least so long between two scans for what lost records told, nanoseconds.
+const RESCAN_NS: u64 = 1_000_000_000;
+/// What ended processes have left is looked for this often at most, nanoseconds.
+const ORPHANS_NS: u64 = 100_000_000;
 /// Correlation forgets this often.
 const EXPIRE_NS: u64 = 10_000_000_000;
 
@@ -75,6 +82,13 @@ pub(super) struct Books {
     /// What the kernel side gave up on, by reason.
     pub(super) drops: Vec<(&'static str, u64)>,
     pub(super) kernel: KernelUsage,
+}
+
+impl Books {
+    fn note_drops(&mut self, drops: bpf::Drops) {
+        let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
+        self.drops = counted.chain([("missed", self.kernel.missed())]).collect();
+    }
 }
 
 /// The worker as the rest of the agent sees it.
@@ -130,9 +144,10 @@ impl prometheus::Source for Totals {
     }
 }
 
-/// Starts the worker on attached programs.
+/// Starts the worker on attached programs; without `tls` no TLS is seen.
 pub(super) fn spawn(
     mut programs: Programs,
+    tls: Option<TlsSources>,
     parts: Parts,
     exporter: Exporter,
 ) -> Result<Handle, RunError> {
@@ -141,20 +156,14 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let start = |source| RunError::Start { what: "the worker thread".into(), source };
-    let tls = match TlsSources::new(&mut programs) {
-        Ok(sources) => Some(TlsThread::spawn(sources).map_err(start)?),
-        Err(error) => {
-            tracing::warn!(%error, "TLS is not seen");
-            None
-        }
-    };
+    let tls = tls.map(TlsThread::spawn).transpose().map_err(start)?;
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls };
+            let watch = Watch { targets, tls, ended: HashSet::new() };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
         })
         .map_err(start)?;
@@ -164,13 +173,13 @@ pub(super) fn spawn(
 /// Where spans and advice go.
 struct Outlet {
     exporter: Exporter,
-    printer: Option<SpanPrinter<Stdout>>,
+    printer: Option<SpanPrinter<Aside>>,
     verdicts: Verdicts,
 }
 
 impl Outlet {
     /// Printing ends for good when standard output is closed; everything else goes on.
-    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Stdout>) -> io::Result<()>) {
+    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Aside>) -> io::Result<()>) {
         if let Some(printer) = &mut self.printer
             && let Err(error) = write(printer)
         {
@@ -215,10 +224,16 @@ struct Worker {
     pipeline: Pipeline<Table, Outlet>,
     telemetry: Telemetry,
     books: Books,
-    metric_interval: std::time::Duration,
+    metric_interval: Duration,
     next_metrics: Instant,
+    /// The newest record so far.
+    newest_ns: u64,
     last_tick_ns: u64,
     last_expire_ns: u64,
+    last_rescan_ns: u64,
+    last_orphans_ns: u64,
+    /// Records, and of them those lost for want of room, at the last look.
+    looked_at: (u64, u64),
     /// Positions of the aggregators for OTLP, for Prometheus and for the table, where they are wanted.
     otlp: Option<usize>,
     totals: Option<usize>,
@@ -253,7 +268,10 @@ impl Worker {
         let printer = table.is_some().then(|| {
             let stdout = io::stdout();
             let style = Style::detect(&stdout);
-            SpanPrinter::new(stdout, style)
+            Aside::new(stdout).map(|aside| SpanPrinter::new(aside, style))
+        });
+        let printer = printer.and_then(|printer| {
+            printer.inspect_err(|error| tracing::warn!(%error, "spans are not printed")).ok()
         });
         let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
@@ -284,15 +302,19 @@ impl Worker {
             books: Books::default(),
             metric_interval: parts.metric_interval,
             next_metrics: Instant::now() + parts.metric_interval,
+            newest_ns: 0,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
+            last_rescan_ns: mono_ns(),
+            last_orphans_ns: mono_ns(),
+            looked_at: (0, 0),
         }
     }
 
     fn run(mut self) {
         loop {
             let count = self.drain();
-            self.tick();
+            self.tick(count < BATCH);
             while let Ok(order) = self.inbox.try_recv() {
                 match order {
                     Order::Scan => self.scan(),
@@ -319,11 +341,12 @@ impl Worker {
 
     /// Runs the stages on what is in the ring; returns how many records that were.
     fn drain(&mut self) -> usize {
-        let Self { reader, assembler, pipeline, watch, books, .. } = self;
+        let Self { reader, assembler, pipeline, watch, books, newest_ns, .. } = self;
         reader.drain(BATCH, |sample| {
             books.records += 1;
             match Record::decode(sample) {
                 Ok(record) => {
+                    *newest_ns = record.mono_ns().max(*newest_ns);
                     assembler.record(&record, pipeline);
                     let scanner = &mut pipeline.resources.scanner;
                     watch.record(&record, scanner, &mut pipeline.correlator);
@@ -336,10 +359,17 @@ impl Worker {
         })
     }
 
-    fn scan(&mut self) {
-        for change in self.pipeline.resources.scanner.scan() {
-            self.watch.apply(change, News::Selected);
+    /// Looks at every process, as the kernel side has them now.
+    fn look_at_processes(&mut self) {
+        let Self { watch, pipeline, .. } = self;
+        let inherited = |tgid| watch.targets.get(tgid) != 0;
+        for change in pipeline.resources.scanner.scan(inherited) {
+            watch.apply(change, News::Selected);
         }
+    }
+
+    fn scan(&mut self) {
+        self.look_at_processes();
         let selected = self.pipeline.resources.scanner.targets().len();
         if selected == 0 {
             tracing::info!("no running process is selected; waiting for one that starts");
@@ -348,14 +378,50 @@ impl Worker {
         }
     }
 
-    /// What time brings.
-    fn tick(&mut self) {
+    /// Records were lost for want of room: some may have told of processes.
+    fn rescan(&mut self, now: u64) {
+        let (records, lost) = self.looked_at;
+        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
+            return;
+        }
+        self.last_rescan_ns = now;
+        let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::ring_full) else { return };
+        self.looked_at = (self.books.records, lost_now);
+        if lost_now != lost {
+            self.look_at_processes();
+        }
+    }
+
+    /// Ends connections that ended with their process, unseen. Only when all that they sent was read.
+    fn forget_orphans(&mut self, now: u64) {
+        let Some(programs) = &mut self.programs else { return };
+        if self.watch.ended.is_empty() || now.saturating_sub(self.last_orphans_ns) < ORPHANS_NS {
+            return;
+        }
+        self.last_orphans_ns = now;
+        match programs.forget_orphans(&self.watch.take_ended(), now) {
+            Ok(closed) => {
+                for close in closed {
+                    self.assembler.gone(&close, &mut self.pipeline);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for what processes have left"),
+        }
+    }
+
+    /// What time brings. Where more records wait in the ring, time has come no further than they have.
+    fn tick(&mut self, drained: bool) {
         let now = mono_ns();
         if now.saturating_sub(self.last_tick_ns) < TICK_NS {
             return;
         }
         self.last_tick_ns = now;
-        self.assembler.tick(now, &mut self.pipeline);
+        self.pipeline.clock.look();
+        self.assembler.tick(if drained { now } else { self.newest_ns }, &mut self.pipeline);
+        self.rescan(now);
+        if drained {
+            self.forget_orphans(now);
+        }
         self.pipeline.output.print(|printer| printer.flush_due(now));
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
@@ -406,11 +472,10 @@ impl Worker {
         self.books.assembled = *self.assembler.stats();
         self.books.counts = self.pipeline.counts();
         let Some(programs) = &self.programs else { return };
-        match (programs.usage(), programs.drops()) {
+        match (programs.usage(), programs.counters().drops()) {
             (Ok(kernel), Ok(drops)) => {
-                let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
-                self.books.drops = counted.chain([("missed", kernel.missed())]).collect();
                 self.books.kernel = kernel;
+                self.books.note_drops(drops);
             }
             (usage, drops) => {
                 let errors = (usage.err(), drops.err());
@@ -425,21 +490,28 @@ impl Worker {
         if let Some(tls) = self.watch.tls.take() {
             tls.stop();
         }
-        self.close_books(); // the drop counters go with the programs
-        self.programs = None; // detaches
+        self.close_books(); // what programs say of themselves goes with them
+        let counters = self.programs.take().map(Programs::detach);
         while self.drain() > 0 {}
+        // Those that were lost meanwhile are among the lost.
+        if let Some(drops) = counters.and_then(|counters| counters.drops().ok()) {
+            self.books.note_drops(drops);
+        }
         self.assembler.finish(mono_ns(), &mut self.pipeline);
         self.export_metrics();
         self.pipeline.output.print(SpanPrinter::finish);
         if let Some(at) = self.table {
             let now = self.now_unix_ns();
             let batches = self.pipeline.aggregators[at].collect(now);
-            let stdout = io::stdout();
-            let table = RedTable::new(&batches, Style::detect(&stdout));
+            let table = RedTable::new(&batches, Style::detect(&io::stdout()));
             if !table.is_empty() {
-                let _ = writeln!(stdout.lock(), "\n{table}");
+                self.pipeline.output.print(|printer| writeln!(printer.out(), "\n{table}"));
             }
         }
+        self.pipeline.output.print(|printer| {
+            printer.out().finish(PRINT);
+            Ok(())
+        });
         self.close_books();
         self.books
     }

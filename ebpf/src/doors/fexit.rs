@@ -5,6 +5,11 @@
 //! they jump to: the kernel verifies a program whole, and would go through it once for each call. It
 //! lets a program jump only to one for functions of its own type (6.12.y), and there may be two types:
 //! calls that a kernel can be built without name their argument differently.
+//!
+//! From 6.13 on the kernel gives a program its own stack for each CPU. It keeps a program from being entered
+//! twice on one CPU where it is *attached*, not where it is jumped to: a thread that is put off in there
+//! would find its stack overwritten by the next thread's, and what was a kernel pointer might be
+//! anything. Programs that may jump themselves have no such stack, so these may.
 
 use aya_ebpf::{
     macros::{fexit, map},
@@ -30,21 +35,28 @@ static FEXIT_SOCKETS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Never attached: the way of all the others on.
 #[fexit]
 pub fn fexit_file_finished(ctx: FExitContext) -> i32 {
-    finished(&ctx)
+    finished(&ctx, &FEXIT_FILES)
 }
 
 /// The same for functions of the other type.
 #[fexit]
 pub fn fexit_socket_finished(ctx: FExitContext) -> i32 {
-    finished(&ctx)
+    finished(&ctx, &FEXIT_SOCKETS)
 }
 
+/// `own` is the map that leads here.
 #[inline(always)]
-fn finished(ctx: &FExitContext) -> i32 {
+fn finished(ctx: &FExitContext, own: &ProgramArray) -> i32 {
     let (tgid, tid) = emit::current();
     let regs: *const u8 = ctx.arg(0);
     // The word behind the arguments is the result; `ctx.ret()` would need a helper of 5.17.
     let result: i64 = ctx.arg(1);
+    if result == i64::MIN {
+        // SAFETY: nothing here waits to be dropped. No call has this result: that the jump stands here is
+        // what keeps the stack shared by nobody (see the module).
+        unsafe { own.tail_call(ctx, 0) };
+        return 0;
+    }
     // SAFETY: the kernel passes a `struct pt_regs`, in which `Registers` stands at `OFFSET`.
     unsafe {
         let regs = regs.add(Registers::OFFSET).cast::<Registers>();

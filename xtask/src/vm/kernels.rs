@@ -23,7 +23,7 @@ const SOURCES: &str = "/etc/apt/sources.list.d/debian.sources";
 
 /// `major.minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version(u32, u32);
+pub(crate) struct Version(pub(crate) u32, pub(crate) u32);
 
 impl std::str::FromStr for Version {
     type Err = String;
@@ -50,6 +50,14 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// `lib/modules/RELEASE`.
     pub(crate) modules: PathBuf,
+}
+
+impl Kernel {
+    /// `major.minor` of its release.
+    pub(crate) fn version(&self) -> &str {
+        let end = self.release.match_indices(['.', '-']).nth(1).map(|(at, _)| at);
+        &self.release[..end.unwrap_or(self.release.len())]
+    }
 }
 
 /// A package's kernel: `6.12.117+deb12-cloud-amd64` or `5.10.0-46-cloud-amd64`.

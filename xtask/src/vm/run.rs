@@ -37,6 +37,7 @@ pub(crate) fn build() -> Result<Built> {
         bail!("`{}` failed: {}", line(&command), output.status);
     }
     let mut built = Built::default();
+    let mut prepare = None;
     for message in String::from_utf8_lossy(&output.stdout).lines() {
         let Some(executable) = string(message, "executable") else { continue };
         let source = string(message, "src_path").unwrap_or_default();
@@ -45,11 +46,15 @@ pub(crate) fn build() -> Result<Built> {
             built.tests.insert(name.into_owned(), executable.into());
         } else if executable.ends_with("/remora") {
             built.agent = executable.into();
+        } else if executable.ends_with("/prepare") {
+            prepare = Some(executable);
         }
     }
     if !built.agent.is_file() {
         bail!("cargo has built no agent");
     }
+    // What the tests build when they need it is built out here, once.
+    shell::run(&mut Command::new(prepare.context("cargo has built no target programs")?))?;
     Ok(built)
 }
 

@@ -64,12 +64,27 @@ fn selected(change: &Change) -> Option<u32> {
 fn scan_finds_a_running_process_once() {
     let child = Waiting::new();
     let mut scanner = scanner(by_pid(child.pid()), vec![]);
-    let changes = scanner.scan();
+    let changes = scanner.scan(|_| false);
     assert_eq!(changes.iter().filter_map(selected).collect::<Vec<_>>(), [child.pid()]);
-    assert!(scanner.scan().is_empty());
+    assert!(scanner.scan(|_| false).is_empty());
     let target = scanner.find(child.pid()).unwrap();
     assert_eq!(target.resource.service_name(), "svc");
     assert!(target.start_time > 0 && target.ns_pid > 0);
+}
+
+#[test]
+fn scan_finds_what_lost_notices_would_have_told() {
+    let (named, child) = (Waiting::new(), Waiting::new());
+    let mut scanner = scanner(by_pid(named.pid()), vec![]);
+    scanner.scan(|_| false);
+    // Its fork was not told of; the kernel side has selected it all the same.
+    let found = scanner.scan(|tgid| tgid == child.pid());
+    assert_eq!(found.iter().filter_map(selected).collect::<Vec<_>>(), [child.pid()]);
+    assert!(scanner.scan(|tgid| tgid == child.pid()).is_empty());
+    let gone = child.pid();
+    drop(child);
+    let changes = scanner.scan(|_| false);
+    assert!(matches!(changes[..], [Change::Gone(tgid)] if tgid == gone), "{changes:?}");
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn a_process_that_starts_later_is_found_by_its_exec() {
     let mut scanner = scanner(by_comm("slee*"), vec![]);
     let child = Waiting::new();
     assert_eq!(selected(&scanner.on_exec(child.pid())), Some(child.pid()));
-    assert!(matches!(scanner.on_exit(child.pid()), Change::Deselect(_)));
+    assert!(matches!(scanner.on_exit(child.pid()), Change::Gone(_)));
     assert!(matches!(scanner.on_exit(child.pid()), Change::Keep));
     assert!(scanner.find(child.pid()).is_some(), "spans of its end still need its resource");
     assert_eq!(scanner.targets().len(), 0);
@@ -130,7 +145,7 @@ fn a_child_of_an_unknown_parent_is_selected_by_its_own_facts_only() {
 fn the_next_holder_of_a_named_pid_is_not_selected() {
     let child = Waiting::new();
     let mut scanner = scanner(by_pid(child.pid()), vec![]);
-    scanner.scan();
+    scanner.scan(|_| false);
     // As if the number had been given to a process that started at another time.
     let mut earlier = Target::clone(scanner.find(child.pid()).unwrap());
     earlier.start_time -= 1;
@@ -147,7 +162,7 @@ fn a_named_pid_that_does_not_run_is_retired() {
     };
     let mut scanner = scanner(by_pid(gone), vec![]);
     assert!(scanner.names_pid(gone));
-    scanner.scan();
+    scanner.scan(|_| false);
     assert!(!scanner.names_pid(gone));
 }
 
@@ -157,7 +172,7 @@ fn a_listening_port_selects_at_scan_and_when_announced() {
     let port = listener.local_addr().unwrap().port();
     let criteria = Criteria { ports: Ports::from(port), ..Criteria::default() };
     let own = std::process::id();
-    let changes = scanner(criteria.clone(), vec![]).scan();
+    let changes = scanner(criteria.clone(), vec![]).scan(|_| false);
     assert!(changes.iter().filter_map(selected).any(|tgid| tgid == own));
     let mut scanner = scanner(criteria, vec![]);
     assert!(matches!(scanner.on_listen(own, port.wrapping_add(1)), Change::Select(_)));
@@ -185,7 +200,7 @@ fn a_listening_port_in_another_network_namespace_is_found() {
         return eprintln!("skipped: no network namespace or no python3 here");
     }
     let criteria = Criteria { ports: Ports::from(PORT), ..Criteria::default() };
-    let changes = scanner(criteria, vec![]).scan();
+    let changes = scanner(criteria, vec![]).scan(|_| false);
     assert!(changes.iter().filter_map(selected).any(|tgid| tgid == child.pid()));
 }
 
@@ -201,12 +216,12 @@ fn scanning_survives_processes_that_come_and_go() {
     });
     let mut scanner = scanner(by_comm("true"), vec![]);
     while !churn.is_finished() {
-        for tgid in scanner.scan().iter().filter_map(selected) {
+        for tgid in scanner.scan(|_| false).iter().filter_map(selected) {
             assert_eq!(scanner.find(tgid).unwrap().resource.service_name(), "svc");
         }
     }
     let ended = churn.join().unwrap();
-    scanner.scan();
+    scanner.scan(|_| false);
     assert!(scanner.targets().all(|target| !ended.contains(&target.tgid)));
 }
 

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, header};
 use reqwest::{Client, Response, redirect};
+use tokio::time::timeout;
 
 use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress};
 use crate::export::{
@@ -17,6 +18,9 @@ use crate::export::{
     },
     settings::{Compression, OtlpSettings},
 };
+
+/// Half of this, or of the time for an attempt, is for what follows the status of an answer.
+const REST: Duration = Duration::from_secs(4);
 
 pub(crate) struct Http {
     pub(super) format: Format,
@@ -65,12 +69,13 @@ impl Http {
 
     async fn outcome(&self, response: Response) -> Outcome {
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = beginning(response).await;
+        // The status is there and says what is to be done; the rest must not keep us from it. A success
+        // whose content never ends would otherwise be sent again and again.
+        let body = timeout(self.settings.timeout.min(REST) / 2, beginning(response)).await;
+        let body = body.unwrap_or_else(|_| Err("no end of the answer".into()));
         if status.is_success() {
-            return match body {
-                Ok(body) => Outcome::Accepted(partial_success(self.format, &body)),
-                Err(reason) => Outcome::Later { reason, after: None },
-            };
+            let partial = body.map(|body| partial_success(self.format, &body));
+            return Outcome::Accepted(partial.unwrap_or_default());
         }
         let content_type =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -1,0 +1,53 @@
+//! The state of captured connections, which the kernel programs keep. The agent looks at it when a process
+//! has ended: it takes its Unix sockets along without a call that anybody sees.
+
+/// Value of the `CONNECTIONS` map, by the address of a `struct sock`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    pub id: u64,
+    /// Tells a socket from a later one at the same address.
+    pub inode: u64,
+    /// Bytes moved so far, by direction.
+    pub pos: [u64; 2],
+    /// Bytes of the head in progress that were copied, by direction.
+    pub copied: [u32; 2],
+    /// Process that made or first used it.
+    pub tgid: u32,
+    /// [`crate::capture`] mode.
+    pub mode: u8,
+    /// Direction of the latest fragment, 2 before the first.
+    pub last: u8,
+    /// By direction: the head in progress has ended, what follows is content.
+    pub head_done: [u8; 2],
+    /// Turns in a row that did not begin as a message does.
+    pub misses: u8,
+    /// A turn has begun as a message does.
+    pub hit: u8,
+    /// [`crate::record::Role`].
+    pub role: u8,
+    /// The `Open` record was sent.
+    pub opened: u8,
+    /// The `SSL` object that encrypts it, 0 if none is known. Then all of the above is about the
+    /// plaintext, and the socket's own bytes are neither counted nor copied.
+    pub ssl: u64,
+    /// Plaintext may have moved before that object was seen.
+    pub missed: u32,
+    /// This side ended it.
+    pub closing: u8,
+    /// Whether bytes had moved on it before it was met (`joined` of the kernel side).
+    pub joined: u8,
+    pub reserved: [u8; 2],
+}
+
+/// Key of the `UNIX_FDS` map, whose value is the socket's key in `CONNECTIONS`.
+#[must_use]
+pub const fn unix_key(tgid: u32, fd: u32) -> u64 {
+    (tgid as u64) << 32 | fd as u64
+}
+
+/// The process in a key of `UNIX_FDS`.
+#[must_use]
+pub const fn unix_key_tgid(key: u64) -> u32 {
+    (key >> 32) as u32
+}

@@ -1,0 +1,3 @@
+module ecosystems
+
+go 1.19

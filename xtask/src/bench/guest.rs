@@ -1,0 +1,153 @@
+//! Costs that repeat: instructions a request, counted in a guest whose clock is its instructions.
+//!
+//! [`line`] boots the guest; there this program runs [`inside`], and what that prints comes back. A process's
+//! time in `schedstat` is then its instructions, those of the kernel on its behalf among them.
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Lab,
+    agent::{Agent, open_doors},
+    load::KeptConnection,
+    measure::{Spread, cpu_ns},
+    program::Nginx,
+    results::Row,
+    sink::Sink,
+};
+use crate::vm;
+
+/// Requests of a round; the first round warms up.
+const REQUESTS: u32 = 500;
+const ROUNDS: usize = 3;
+
+/// Longer than spans and metrics wait for company. An idle guest's time passes at once.
+const SETTLE: Duration = Duration::from_secs(6);
+
+/// What begins a line of the guest's output that is a number.
+const MARK: &str = "bench:";
+
+pub(crate) fn line(lab: &Lab) -> Result<Vec<Row>> {
+    Ok(measure(&lab.agent, lab.kernel)?.rows)
+}
+
+pub(crate) struct Counted {
+    /// Of the guest's kernel.
+    pub(crate) release: String,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// Boots a guest and counts there what `agent` costs.
+pub(crate) fn measure(agent: &Path, kernel: vm::Version) -> Result<Counted> {
+    let own = std::env::current_exe()?;
+    // Off the machine's file system: what is read from there is not counted alike every time.
+    let script = format!(
+        "cp '{}' /tmp/xtask && cp '{}' /tmp/remora && \
+         PATH=/usr/sbin:$PATH /tmp/xtask bench --as guest --agent /tmp/remora",
+        own.display(),
+        agent.display()
+    );
+    let (release, lines) = vm::count(kernel, &script, &[agent, &own])?;
+    let rows = lines.iter().filter_map(|line| line.strip_prefix(MARK)).map(parse);
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    if rows.is_empty() {
+        bail!("the guest has counted nothing:\n{}", lines.join("\n"));
+    }
+    Ok(Counted { release, rows })
+}
+
+fn parse(line: &str) -> Result<Row> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [what, median, low, high, unit] = fields[..] else { bail!("{line:?} is no number") };
+    let number = |text: &str| text.parse().with_context(|| line.to_owned());
+    let value = Spread { median: number(median)?, low: number(low)?, high: number(high)? };
+    Ok(Row::new(what, value, unit))
+}
+
+/// Instructions a request: of server and client together, and of the agent.
+struct Costs {
+    in_line: Spread,
+    agent: Spread,
+}
+
+struct Bench {
+    nginx: Nginx,
+    client: KeptConnection,
+}
+
+impl Bench {
+    fn costs(&mut self, agent: Option<&Agent>) -> Result<Costs> {
+        let (mut in_line, mut own) = (Vec::new(), Vec::new());
+        for round in 0..=ROUNDS {
+            let agent_before = agent.map_or(Ok(0), |agent| cpu_ns(agent.pid()))?;
+            let before = cpu_ns(self.nginx.worker)? + this_thread()?;
+            (0..REQUESTS).try_for_each(|_| self.client.ask())?;
+            let after = cpu_ns(self.nginx.worker)? + this_thread()?;
+            thread::sleep(SETTLE);
+            let agent_after = agent.map_or(Ok(0), |agent| cpu_ns(agent.pid()))?;
+            if round > 0 {
+                in_line.push((after - before) as f64 / f64::from(REQUESTS));
+                own.push((agent_after - agent_before) as f64 / f64::from(REQUESTS));
+            }
+        }
+        Ok(Costs { in_line: Spread::of(in_line), agent: Spread::of(own) })
+    }
+}
+
+fn this_thread() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let ran = text.split(' ').next().and_then(|ns| ns.parse().ok());
+    ran.context("no schedstat")
+}
+
+/// In the guest: prints a line for each number.
+pub(crate) fn inside(agent: &Path) -> Result<()> {
+    let say = |what: &str, Spread { median, low, high }: Spread, unit: &str| {
+        println!("{MARK}{what}\t{median:.1}\t{low:.1}\t{high:.1}\t{unit}");
+    };
+    let per_request = |what: &str, value| say(what, value, "instructions/request");
+    let sink = Sink::start()?;
+    let traces = sink.flags("http/protobuf");
+    let nginx = Nginx::start("bench-guest")?;
+    let other = Nginx::start("bench-other")?;
+    let client = KeptConnection::http(nginx.port, "/small")?;
+    let worker = nginx.worker;
+    let mut bench = Bench { nginx, client };
+    let base = bench.costs(None)?.in_line;
+    per_request("no agent: in line", base);
+    let less = |with: Spread| Spread {
+        median: with.median - base.median,
+        low: with.low - base.median,
+        high: with.high - base.median,
+    };
+    let doors = open_doors(agent)?;
+    for (number, door) in doors.iter().enumerate() {
+        let on =
+            |pid, outputs: &[&str]| Agent::on(agent, pid, &[&["--door", door], outputs].concat());
+        let watching = on(worker, &traces)?;
+        let to_ready = cpu_ns(watching.pid())? as f64;
+        let selected = bench.costs(Some(&watching))?;
+        watching.stop()?;
+        let watching = on(other.worker, &traces)?;
+        let unselected = bench.costs(Some(&watching))?.in_line;
+        if number == 0 {
+            thread::sleep(SETTLE);
+            let before = cpu_ns(watching.pid())?;
+            thread::sleep(Duration::from_secs(10));
+            let idle = (cpu_ns(watching.pid())? - before) as f64 / 10.0;
+            say("agent, idle", Spread::exactly(idle), "instructions/s");
+        }
+        watching.stop()?;
+        per_request(&format!("{door}: selected, added in line"), less(selected.in_line));
+        per_request(&format!("{door}: not selected, added in line"), less(unselected));
+        per_request(&format!("{door}: agent, traces and RED"), selected.agent);
+        say(&format!("{door}: agent, to ready"), Spread::exactly(to_ready), "instructions");
+        if number == 0 {
+            let red = on(worker, &["--prometheus", "127.0.0.1:9464"])?;
+            per_request(&format!("{door}: agent, RED only"), bench.costs(Some(&red))?.agent);
+            red.stop()?;
+        }
+    }
+    Ok(())
+}
