@@ -45,6 +45,15 @@ Examples:
 
 Exits as the command exits; 2 if its own usage is wrong.";
 
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  remora run --exe nginx --record traffic.rec
+  remora replay traffic.rec
+  remora replay traffic.rec --otlp-endpoint http://localhost:4317
+
+Spans have the times, ids and resources that they had, and are the same each time. Sampling, routes
+and redaction are those of the replay.";
+
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
   remora doctor
@@ -70,6 +79,9 @@ pub enum Command {
     /// Start a command and instrument it and its children from the first call.
     #[command(after_help = EXEC_EXAMPLES)]
     Exec(ExecArgs),
+    /// Turn a recording into spans and metrics; needs no privileges.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
     /// Say what this host allows, feature by feature, and why not.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -109,6 +121,19 @@ pub struct ExecArgs {
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub traces: TracesArgs,
+    /// What `--record` has written.
+    #[arg(value_name = "FILE")]
+    pub recording: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -182,6 +207,9 @@ pub struct OutputArgs {
     /// Write OTLP/JSON lines to this file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     pub otlp_file: Option<String>,
+    /// Record what the kernel side tells, to be replayed; without credentials and content.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<String>,
     /// Print spans to standard output: spans or none [default: spans if there is no other output].
     #[arg(long, value_name = "WHAT")]
     pub print: Option<String>,
@@ -231,6 +259,8 @@ pub struct GateArgs {
 pub struct Flags {
     /// Whether it is a mistake to select nothing.
     pub needs_selection: bool,
+    /// Whether records come from a file, so that none can be written.
+    pub replays: bool,
     pub config_file: Option<PathBuf>,
     pub log_level: Option<String>,
     pub selection: SelectionArgs,
@@ -252,6 +282,7 @@ impl Command {
                 output,
                 traces,
                 kernel,
+                ..Flags::default()
             },
             Self::Exec(args) => Flags {
                 config_file: args.common.config,
@@ -264,6 +295,14 @@ impl Command {
                 output: args.output,
                 traces: args.traces,
                 kernel: args.kernel,
+                ..Flags::default()
+            },
+            Self::Replay(args) => Flags {
+                replays: true,
+                config_file: args.common.config,
+                log_level: args.common.log_level,
+                output: args.output,
+                traces: args.traces,
                 ..Flags::default()
             },
             Self::Doctor(_) | Self::Gate(_) => return None,

@@ -86,6 +86,12 @@ impl Clock {
         Self { offset, measured_mono_ns: 0, period_ns: u64::MAX }
     }
 
+    /// The offset that was used last.
+    #[must_use]
+    pub const fn offset(&self) -> ClockOffset {
+        self.offset
+    }
+
     /// Compares the clocks, once each: the offset is measured anew if the realtime clock was set. To be
     /// called often; it takes some 50 ns.
     pub fn look(&mut self) {

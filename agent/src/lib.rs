@@ -21,8 +21,12 @@ pub mod discover;
 pub mod doctor;
 pub mod exchange;
 pub mod export;
+#[cfg(any(test, fuzzing))]
+#[allow(unused_must_use, reason = "that a reader returns is what is asked of it")]
+pub mod fuzzing;
 pub mod log;
 pub mod protocol;
+pub mod recording;
 pub mod resource;
 pub mod run;
 pub mod semantics;

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match &command {
         Command::Gate(args) => return run::pass_gate(&args.socket, &args.command),
         Command::Doctor(args) => return doctor(args),
-        Command::Run(_) | Command::Exec(_) => {}
+        Command::Run(_) | Command::Exec(_) | Command::Replay(_) => {}
     }
     let loaded = match command.flags().map(|flags| Config::load_here(&flags)) {
         Some(Ok(loaded)) => loaded,
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     }
     let result = match &command {
         Command::Exec(args) => run::exec(loaded, &args.command),
+        Command::Replay(args) => run::replay(loaded, &args.recording),
         _ => run::run(loaded),
     };
     result.unwrap_or_else(|error| {

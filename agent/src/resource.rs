@@ -26,6 +26,11 @@ impl Resource {
         Some(&self.attributes[at].1)
     }
 
+    /// Every attribute, ordered by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.attributes.iter().map(|(key, value)| (&**key, value))
+    }
+
     /// `service.name`, which every resource that discovery makes has.
     #[must_use]
     pub fn service_name(&self) -> &str {

@@ -80,9 +80,10 @@ fn full_disk_is_said_once_and_counted_and_what_follows_is_written_when_there_is_
     assert_eq!(done.requests(), [asked, asked, 0, 0], "{}", done.log);
     assert_eq!((lane.exported, lane.dropped("write_failed")), (came, asked - came), "{}", done.log);
     assert!(came > 0 && came < asked, "{came} of {asked}");
-    for said in ["cannot write", "writing works again"] {
-        assert_eq!(done.log.matches(said).count(), 1, "{}", done.log);
-    }
+    // A short line may find room where a long one found none: then that is over, and begins again.
+    let [begun, over] =
+        ["cannot write", "writing works again"].map(|said| done.log.matches(said).count());
+    assert!(begun == over && (1..=3).contains(&begun), "{}", done.log);
     // The newest are there.
     let last = format!("/small/{}", asked - 1);
     assert!(text.contains(&format!("\"{last}\"")), "{}", done.log);

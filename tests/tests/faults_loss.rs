@@ -93,6 +93,10 @@ fn records_lost_in_a_tiny_ring_are_counted_and_explain_every_request() {
     if skip::without_root() || skip::without(&["nginx"]) {
         return;
     }
+    if skip::emulated() {
+        println!("skipped: with one slow processor the reader is as fast as everybody else");
+        return;
+    }
     let time = lasting(Duration::from_secs(2), Duration::from_secs(30));
     disturbed("limits: {ring: 64KiB}\n", |_, load| {
         load.more_of_each(100);

@@ -6,6 +6,7 @@ mod bench;
 mod checks;
 mod demo;
 mod dist;
+mod fuzz;
 mod prebuilt;
 mod report;
 mod rust_src;
@@ -47,12 +48,17 @@ enum Task {
     CheckPrebuilt,
     /// Check formatting and lints
     Lint,
+    /// Run libFuzzer on the readers of bytes from outside
+    Fuzz(fuzz::Options),
     /// Pack a static release binary into dist/
     Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
     if let Some(code) = remora_ebpf_build::object::rustc_wrapper() {
+        return code;
+    }
+    if let Some(code) = fuzz::rustc_wrapper() {
         return code;
     }
     let result = match Arguments::parse().task {
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Task::Prebuilt => prebuilt::write(),
         Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),
         Task::Lint => checks::lint(),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
     };
     match result {

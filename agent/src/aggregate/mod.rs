@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     attribute::Value,
-    correlate::IdGenerator,
+    correlate::{IdGenerator, random_seed},
     exchange::{Detail, Role},
     export::metrics_data::{
         Attributes, Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
@@ -94,11 +94,17 @@ impl Aggregator {
     /// Begins at `now_unix_ns`.
     #[must_use]
     pub fn new(config: Config, now_unix_ns: u64) -> Self {
+        Self::seeded(config, now_unix_ns, random_seed())
+    }
+
+    /// With the same choice of exemplars for the same `seed`.
+    #[must_use]
+    pub fn seeded(config: Config, now_unix_ns: u64, seed: [u64; 4]) -> Self {
         Self {
             config,
             resources: Vec::new(),
             places: HashMap::default(),
-            random: IdGenerator::seeded(),
+            random: IdGenerator::from_seed(seed),
             since_unix_ns: now_unix_ns,
         }
     }

@@ -1,7 +1,10 @@
 //! One direction of a connection: how far its bytes are known, and where in a message they stand.
 
 use super::pending::Begin;
-use crate::protocol::chunked::{self, Chunked};
+use crate::{
+    protocol::chunked::{self, Chunked},
+    recording::mask::HeadMask,
+};
 
 /// Where the next byte of a direction falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Half {
     tail: Tail,
     /// The last fragment of [`State::Blind`] content seemed to end it.
     pub(super) tail_ends: bool,
+    /// What of `head` may be kept, while a recording is made.
+    pub(super) mask: Option<Box<HeadMask>>,
     /// [`State::Head`] may turn out to be more of what was [`State::Blind`].
     pub(super) tentative: bool,
 }
@@ -79,6 +84,7 @@ impl Half {
             other_pos: 0,
             tail: Tail::default(),
             tail_ends: false,
+            mask: None,
             tentative: false,
         }
     }

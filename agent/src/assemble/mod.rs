@@ -21,11 +21,14 @@ mod connection;
 mod endpoint;
 mod half;
 mod http;
+mod kept;
 mod pending;
 #[cfg(test)]
 mod tests;
 
 use connection::Connection;
+pub use kept::Kept;
+use kept::Place;
 
 /// How often connections are looked through for time-outs, nanoseconds.
 const SWEEP_NS: u64 = 1_000_000_000;
@@ -104,7 +107,9 @@ pub struct Stats {
 /// Reassembles any number of connections on one thread.
 #[derive(Debug)]
 pub struct Assembler {
-    connections: HashMap<u64, Box<Connection>, foldhash::fast::RandomState>,
+    /// Ids are the kernel side's own, so nobody can choose them to collide; without a random seed what
+    /// a sweep finds comes in the same order whenever a recording is replayed.
+    connections: HashMap<u64, Box<Connection>, foldhash::fast::FixedState>,
     shared: Shared,
     swept_ns: u64,
 }
@@ -118,6 +123,8 @@ struct Shared {
     /// `(when, connection)`: ends to be confirmed, in the order in which they were put in.
     due: VecDeque<(u64, u64)>,
     spare: Vec<Vec<u8>>,
+    /// While a recording is made.
+    kept: Option<Kept>,
 }
 
 /// [`Shared`] together with where results go.
@@ -147,6 +154,12 @@ impl<S: Sink> Cx<'_, S> {
         self.shared.last_serial
     }
 
+    fn keep(&mut self, note: impl FnOnce(&mut Kept)) {
+        if let Some(kept) = &mut self.shared.kept {
+            note(kept);
+        }
+    }
+
     fn buffer(&mut self) -> Vec<u8> {
         self.shared.spare.pop().unwrap_or_default()
     }
@@ -170,9 +183,21 @@ impl Assembler {
                 last_serial: 0,
                 due: VecDeque::new(),
                 spare: Vec::new(),
+                kept: None,
             },
             swept_ns: 0,
         }
+    }
+
+    /// From now on notes what a recording may keep of each record; to be called before the first one.
+    pub fn keep(&mut self) {
+        self.shared.kept = Some(Kept::default());
+    }
+
+    /// What may be kept of the last record, if it was a [`Record::Data`].
+    #[must_use]
+    pub fn kept(&self) -> Option<&Kept> {
+        self.shared.kept.as_ref()
     }
 
     #[must_use]
@@ -206,6 +231,13 @@ impl Assembler {
                 self.shared.stats.records_elsewhere += 1;
             }
         }
+    }
+
+    /// Whether [`Self::tick`] would do anything at `mono_ns`.
+    #[must_use]
+    pub fn is_due(&self, mono_ns: u64) -> bool {
+        self.shared.due.front().is_some_and(|&(when_ns, _)| when_ns <= mono_ns)
+            || mono_ns.saturating_sub(self.swept_ns) >= SWEEP_NS
     }
 
     /// Takes the end of a connection that no record tells of.
@@ -262,11 +294,13 @@ impl Assembler {
         let cx = &mut Cx { shared: &mut self.shared, sink: out };
         cx.shared.stats.bytes += u64::from(data.header.total_len);
         cx.shared.stats.bytes_captured += u64::from(data.header.head_len);
+        cx.keep(|kept| kept.begin(data));
         match self.connections.entry(data.header.conn_id) {
             Entry::Occupied(entry) => entry.into_mut().data(data, cx),
             Entry::Vacant(_) if full => {
                 cx.shared.stats.records_refused += 1;
                 if http1::cut_request(data.head).is_some() {
+                    cx.keep(|kept| kept.start_line(Place::Head(0), data.head));
                     cx.lost(0, Lost::ConnectionsFull);
                 }
             }

@@ -33,6 +33,16 @@ pub fn kernel_layout() -> Result<KernelLayout, BtfError> {
     Ok(KernelLayout::from_offsets(&offsets))
 }
 
+/// For `fuzzing`: as [`kernel_layout`] of any bytes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_layout(bytes: &[u8]) {
+    if let Ok(types) = Types::parse(bytes) {
+        for (container, path) in KernelLayout::MEMBERS {
+            types.member_offset(container, path);
+        }
+    }
+}
+
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;

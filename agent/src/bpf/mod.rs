@@ -11,6 +11,8 @@ mod shared;
 mod uprobe;
 mod usage;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use btf::fuzz_layout;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
 pub use doors::Door;
 pub use load::{

@@ -58,6 +58,7 @@ pub(super) fn apply(draft: &mut Draft, path: &str, text: &str) {
     metrics.finish(&mut reader);
     section.finish(&mut reader);
     output.set("otlp_file", &mut config.output.otlp_file, &mut reader);
+    output.set("record", &mut config.output.record, &mut reader);
     output.set("print", &mut config.output.print, &mut reader);
     output.set("prometheus", &mut config.output.prometheus, &mut reader);
     let mut batch = output.section("batch", &mut reader);

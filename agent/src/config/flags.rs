@@ -24,6 +24,7 @@ pub(super) fn apply(draft: &mut Draft, flags: &Flags) {
     set("--otlp-protocol", "output.otlp.protocol", &output.otlp_protocol, into(&mut both.protocol));
     set("--otlp-headers", "output.otlp.headers", &output.otlp_headers, into(&mut both.headers));
     set("--otlp-file", "output.otlp_file", &output.otlp_file, into(&mut config.output.otlp_file));
+    set("--record", "output.record", &output.record, into(&mut config.output.record));
     set("--print", "output.print", &output.print, into(&mut config.output.print));
     set(
         "--prometheus",

@@ -90,6 +90,13 @@ impl Config {
         }
         env::apply(&mut draft, &env);
         flags::apply(&mut draft, flags);
+        if flags.replays
+            && draft.config.output.record.take().is_some()
+            && flags.output.record.is_some()
+        {
+            let message = "found with `replay`, which makes no recording".to_owned();
+            draft.notes.problem(Origin::Flag("--record"), "output.record", message);
+        }
         draft.finish(flags.needs_selection)
     }
 

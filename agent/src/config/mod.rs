@@ -137,6 +137,9 @@ pub struct Output {
     /// OTLP/JSON lines; `-` is standard output.
     #[garde(skip)]
     pub otlp_file: Option<PathBuf>,
+    /// The kernel's records, to be replayed; without credentials and content.
+    #[garde(skip)]
+    pub record: Option<PathBuf>,
     /// Whether spans are printed. Where no output at all was chosen they are.
     #[garde(skip)]
     pub print: Option<Print>,
@@ -154,6 +157,7 @@ impl Output {
         let elsewhere = self.otlp.traces.is_some()
             || self.otlp.metrics.is_some()
             || self.otlp_file.is_some()
+            || self.record.is_some()
             || self.prometheus.is_some();
         self.print.map_or(!elsewhere, |print| print == Print::Spans)
     }

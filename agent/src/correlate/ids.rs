@@ -12,13 +12,6 @@ pub(crate) struct IdGenerator {
 }
 
 impl IdGenerator {
-    /// Seeded by the operating system: `RandomState` is keyed with 128 bits of it, the four words are
-    /// SipHash of four numbers under that key. Never from time, which two agents may share.
-    pub(crate) fn seeded() -> Self {
-        let keyed = RandomState::new();
-        Self::from_seed([1_u64, 2, 3, 4].map(|word| keyed.hash_one(word)))
-    }
-
     /// The same ids for the same seed: for tests and recordings.
     pub(crate) const fn from_seed(seed: [u64; 4]) -> Self {
         // All zero is the one state that the generator never leaves.
@@ -53,6 +46,13 @@ impl IdGenerator {
     }
 }
 
+/// From the operating system: `RandomState` is keyed with 128 bits of it, the four words are SipHash
+/// of four numbers under that key. Never from time, which two agents may share.
+pub(crate) fn random_seed() -> [u64; 4] {
+    let keyed = RandomState::new();
+    [1_u64, 2, 3, 4].map(|word| keyed.hash_one(word))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -78,6 +78,7 @@ mod tests {
 
     #[test]
     fn two_generators_differ() {
-        assert_ne!(IdGenerator::seeded().trace_id(), IdGenerator::seeded().trace_id());
+        let trace_id = || IdGenerator::from_seed(random_seed()).trace_id();
+        assert_ne!(trace_id(), trace_id());
     }
 }

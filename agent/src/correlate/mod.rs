@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-pub(crate) use self::ids::IdGenerator;
+pub(crate) use self::ids::{IdGenerator, random_seed};
 use self::{
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
@@ -83,8 +83,14 @@ pub struct Correlator {
 impl Correlator {
     #[must_use]
     pub fn new(sampler: Sampler, limits: Limits) -> Self {
+        Self::seeded(sampler, limits, random_seed())
+    }
+
+    /// With ids that come in the same order for the same `seed`.
+    #[must_use]
+    pub fn seeded(sampler: Sampler, limits: Limits, seed: [u64; 4]) -> Self {
         Self {
-            ids: IdGenerator::seeded(),
+            ids: IdGenerator::from_seed(seed),
             sampler,
             limits,
             open: HashMap::default(),

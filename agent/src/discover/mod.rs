@@ -23,7 +23,20 @@ pub mod tls;
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};
 pub use ports::{Ports, PortsError};
+pub(crate) use scanner::REMEMBERED;
 pub use scanner::{Change, Scanner, Target};
 pub use selector::{Criteria, Facts, Needs, NothingSelected, Selection, Selector, Selectors};
 pub(crate) use sha1::instance_uuid;
 pub use sockets::{SocketEntry, SocketState, SocketTable};
+
+/// For `fuzzing`: readers of what processes say of themselves.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_texts(text: &str) {
+    if let Some(id) = container::container_id(text) {
+        assert!(id.len() == 64);
+    }
+    let arguments: Vec<String> = text.split('\0').map(str::to_owned).collect();
+    let exe = arguments.first().cloned().unwrap_or_default();
+    let name = service_name::service_name(exe.as_ref(), &arguments);
+    assert!(!name.is_empty() && name.len() <= 128);
+}

@@ -27,7 +27,7 @@ use super::{
 use crate::resource::Resource;
 
 /// Targets remembered after their exit: the last exchanges of a process end after it.
-const REMEMBERED: usize = 1024;
+pub(crate) const REMEMBERED: usize = 1024;
 
 /// A selected process.
 #[derive(Clone, Debug)]

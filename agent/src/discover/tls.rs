@@ -23,6 +23,15 @@ use procfs::{
 use super::sockets::pid;
 use crate::attach::openssl;
 
+/// For `fuzzing`: what an executable of any bytes has.
+///
+/// # Errors
+/// It is none.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_tls_in(file: &File) -> Result<Vec<TlsKind>, object::Error> {
+    elf::tls_in(file)
+}
+
 /// An implementation of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsKind {

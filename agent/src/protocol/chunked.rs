@@ -1,6 +1,9 @@
 //! The chunked transfer coding (RFC 9112 section 7.1) as a machine that is fed bytes where they were
 //! captured and told how many were not where they were not: inside a chunk's data nothing is lost.
 
+/// How many of a content's last bytes [`tail_ends_content`] looks at.
+pub const TAIL_LEN: usize = 8;
+
 /// Where in the coding the next byte falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -115,6 +118,33 @@ impl Chunked {
         }
     }
 
+    /// Copies what [`Self::feed`] would act upon of `bytes` to `out`, which is as long: sizes and line
+    /// ends, but neither data nor extensions nor trailers.
+    pub fn copy_framing(mut self, bytes: &[u8], out: &mut [u8]) {
+        let mut used = 0;
+        while let Some(&byte) = bytes.get(used) {
+            if self.at == At::Data {
+                let available = bytes.len() - used;
+                let step = usize::try_from(self.left).map_or(available, |l| l.min(available));
+                self.take(step as u64);
+                used += step;
+                continue;
+            }
+            let acted_upon = match self.at {
+                At::Size(_) => byte.is_ascii_hexdigit() || b"\r\n; \t".contains(&byte),
+                At::DataEnd | At::Trailer => matches!(byte, b'\r' | b'\n'),
+                _ => byte == b'\n',
+            };
+            if acted_upon {
+                out[used] = byte;
+            }
+            if self.feed(&[byte]) != Progress::More {
+                return;
+            }
+            used += 1;
+        }
+    }
+
     fn size_ended(&mut self) {
         self.at = if self.left == 0 { At::Trailer } else { At::Data };
     }
@@ -199,6 +229,30 @@ mod tests {
         assert_eq!(decoder.skip(253), Progress::Blind);
         assert_eq!(Chunked::default().skip(1), Progress::Blind);
         assert_eq!(Chunked::default().skip(0), Progress::More);
+    }
+
+    #[test]
+    fn framing_alone_ends_at_the_same_byte() {
+        let mut framing = vec![0; BODY.len()];
+        Chunked::default().copy_framing(BODY, &mut framing);
+        assert_eq!(
+            framing.escape_ascii().to_string(),
+            r"4;\x00\x00\x00\x00\x00\x00\n\x00\x00\x00\x00\r\n00C \x00\n".to_owned()
+                + &r"\x00".repeat(12)
+                + r"\r\n0\r\n"
+                + &r"\x00".repeat(10)
+                + r"\x00\n\r\n"
+        );
+        for split in 0..BODY.len() {
+            let (mut whole, mut bare) = (Chunked::default(), Chunked::default());
+            whole.feed(&BODY[..split]);
+            let mut rest = vec![0; BODY.len() - split];
+            whole.copy_framing(&BODY[split..], &mut rest);
+            assert_eq!(rest, framing[split..]);
+            bare.feed(&framing[..split]);
+            assert_eq!(bare, whole);
+            assert_eq!(bare.feed(&rest), Progress::Done(rest.len()));
+        }
     }
 
     #[test]

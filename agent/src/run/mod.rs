@@ -10,6 +10,7 @@
 mod descriptors;
 mod gate;
 mod parts;
+mod replay;
 mod report;
 mod telemetry;
 mod tls;
@@ -19,6 +20,7 @@ mod worker;
 use std::{
     ffi::OsString,
     io,
+    path::PathBuf,
     process::{ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
@@ -26,12 +28,15 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-pub use self::gate::{GATE, pass as pass_gate};
 use self::{
     gate::Gated,
     parts::Parts,
     report::Report,
     worker::{Handle, Order},
+};
+pub use self::{
+    gate::{GATE, pass as pass_gate},
+    replay::replay,
 };
 use crate::{
     attach::TlsSources,
@@ -40,6 +45,7 @@ use crate::{
     discover::{NothingSelected, Selectors},
     doctor::{self, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
+    recording::read::ReadError,
     semantics::{http, redact},
 };
 
@@ -60,6 +66,18 @@ pub enum RunError {
         addr: std::net::SocketAddr,
         #[source]
         source: io::Error,
+    },
+    #[error("cannot write the recording {}", path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{}", path.display())]
+    Recording {
+        path: PathBuf,
+        #[source]
+        source: ReadError,
     },
     #[error("{0}")]
     Privileges(String),
@@ -104,18 +122,21 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
     let agent = Agent::start(&config, selectors)?;
     agent.handle.order(Order::Scan);
     agent.ready();
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).expect("a signal that can be handled");
-        let mut terminate = signal(SignalKind::terminate()).expect("a signal that can be handled");
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    });
+    runtime.block_on(interrupted());
     agent.stop(&runtime);
     drop(guard);
     end(runtime);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn interrupted() {
+    let mut interrupt = signal(SignalKind::interrupt()).expect("a signal that can be handled");
+    let mut terminate = signal(SignalKind::terminate()).expect("a signal that can be handled");
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 /// `remora exec`: until the command ends; its exit code becomes ours (128 + signal, if one ended it).
@@ -195,14 +216,7 @@ impl Agent {
         let started = Instant::now();
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
-        for name in redact::add_sensitive(&config.redaction.query_keys) {
-            tracing::warn!(name, "redaction.query_keys: longer than any name that is compared");
-        }
-        if let Ok(methods) = std::env::var("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")
-            && !methods.trim().is_empty()
-        {
-            http::set_known_methods(&methods);
-        }
+        announce_options(config);
         let facts = HostFacts::probe();
         if let Some(missing) = parts::missing_privilege(&facts) {
             return Err(RunError::Privileges(missing));
@@ -252,6 +266,18 @@ impl Agent {
         self.stop_serving.cancel();
         let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));
         eprint!("{}", Report { books: &books, lanes: &lanes });
+    }
+}
+
+/// Options of semantics, which are one for the process.
+fn announce_options(config: &Config) {
+    for name in redact::add_sensitive(&config.redaction.query_keys) {
+        tracing::warn!(name, "redaction.query_keys: longer than any name that is compared");
+    }
+    if let Ok(methods) = std::env::var("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")
+        && !methods.trim().is_empty()
+    {
+        http::set_known_methods(&methods);
     }
 }
 

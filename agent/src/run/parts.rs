@@ -1,6 +1,6 @@
 //! From the configuration to the settings of each stage.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::{
     aggregate::{self, ExemplarFilter, HistogramKind},
@@ -28,6 +28,9 @@ pub(super) struct Parts {
     pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
+    /// Where to record to, and what is hidden in it besides what always is.
+    pub(super) record: Option<PathBuf>,
+    pub(super) query_keys: Vec<String>,
     pub(super) outputs: String,
     pub(super) selection: String,
 }
@@ -104,6 +107,8 @@ impl Parts {
             metric_interval: metrics.interval,
             selectors,
             host: Arc::new(Host::detect(&config.resource)),
+            record: output.record.clone(),
+            query_keys: config.redaction.query_keys.clone(),
             outputs: Outputs(config).to_string(),
             selection: Selection(config).to_string(),
         }
@@ -147,6 +152,9 @@ impl fmt::Display for Outputs<'_> {
         }
         if let Some(file) = &output.otlp_file {
             parts.push(format!("file {}", file.display()));
+        }
+        if let Some(file) = &output.record {
+            parts.push(format!("recording {}", file.display()));
         }
         if let Some(addr) = output.prometheus {
             parts.push(format!("Prometheus at {addr}"));

@@ -40,7 +40,7 @@ impl fmt::Display for Report<'_> {
         if books.drops.iter().all(|(_, count)| *count == 0) {
             f.write_str(" 0")?;
         }
-        counts(f, books.drops.iter().copied())?;
+        counts(f, books.drops.iter().map(|(name, count)| (&**name, *count)))?;
         write!(
             f,
             "\nremora: bytes {} = seen {} + missed {}",
@@ -69,6 +69,17 @@ impl fmt::Display for Report<'_> {
                 lane.dropped.total()
             )?;
             counts(f, lane.dropped.iter().map(|(reason, count)| (reason.as_str(), count)))?;
+        }
+        if let Some(recording) = &books.recording {
+            write!(
+                f,
+                "\nremora: recording {}: records {} + missing {}, {} bytes{}",
+                recording.path.display(),
+                recording.records,
+                recording.missing,
+                recording.bytes,
+                if recording.whole { "" } else { ", not whole" }
+            )?;
         }
         writeln!(f)
     }

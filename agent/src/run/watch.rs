@@ -14,12 +14,14 @@ use crate::{
     correlate::Correlator,
     decode::Record,
     discover::{Change, Scanner},
+    recording::write::Recorder,
 };
 
 /// See the module.
 pub(super) struct Watch {
     pub(super) targets: Targets,
     pub(super) tls: Option<TlsThread>,
+    pub(super) recorder: Option<Recorder>,
     /// Processes that have ended and may have left something behind.
     pub(super) ended: HashSet<u32>,
 }
@@ -94,15 +96,24 @@ impl Watch {
                 if !self.targets.set(target.tgid, SELECTED | INHERIT) {
                     tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
                 }
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.target(target.tgid, target.selector, &target.resource);
+                }
                 self.tell(how(target.tgid));
             }
             Change::Deselect(tgid) => {
                 self.targets.set(tgid, 0);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.gone(tgid);
+                }
                 self.tell(News::Gone(tgid));
             }
             // The kernel side knew first. Another selected process may have the number by now.
             Change::Gone(tgid) => {
                 self.ended.insert(tgid);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.gone(tgid);
+                }
                 self.tell(News::Gone(tgid));
             }
             Change::Keep => {}

@@ -3,9 +3,10 @@
 //! selected processes, in step with the records that tell of them.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     future::Future,
     io::{self, Write},
+    path::Path,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -30,6 +31,7 @@ use crate::{
     correlate::{
         Correlator, Limits,
         pipeline::{Counts, Output, Pipeline, Resources},
+        random_seed,
     },
     decode::Record,
     discover::Scanner,
@@ -38,6 +40,10 @@ use crate::{
         metrics_data::MetricBatch,
         print::{Aside, RedTable, SpanPrinter, Style},
         prometheus,
+    },
+    recording::{
+        format::{self, End, Facts, Layout},
+        write::{Recorder, Summary},
     },
     resource::Resource,
     semantics::route::Routes,
@@ -80,14 +86,17 @@ pub(super) struct Books {
     pub(super) assembled: assemble::Stats,
     pub(super) counts: Counts,
     /// What the kernel side gave up on, by reason.
-    pub(super) drops: Vec<(&'static str, u64)>,
+    pub(super) drops: Vec<(String, u64)>,
     pub(super) kernel: KernelUsage,
+    /// What became of the recording, if there is one.
+    pub(super) recording: Option<Summary>,
 }
 
 impl Books {
     fn note_drops(&mut self, drops: bpf::Drops) {
         let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
-        self.drops = counted.chain([("missed", self.kernel.missed())]).collect();
+        let all = counted.chain([("missed", self.kernel.missed())]);
+        self.drops = all.map(|(name, count)| (name.to_owned(), count)).collect();
     }
 }
 
@@ -155,19 +164,55 @@ pub(super) fn spawn(
     let reader = programs.reader()?;
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
-    let start = |source| RunError::Start { what: "the worker thread".into(), source };
-    let tls = tls.map(TlsThread::spawn).transpose().map_err(start)?;
+    let failed = |source| RunError::Start { what: "the worker thread".into(), source };
+    let start = Start { clock: Clock::start(), mono_ns: mono_ns(), seed: random_seed() };
+    let recorder = match &parts.record {
+        Some(path) => Some(recorder(path, &parts, &programs, &start)?),
+        None => None,
+    };
+    let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls, ended: HashSet::new() };
-            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter).run();
+            let watch = Watch { targets, tls, ended: HashSet::new(), recorder };
+            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, start)
+                .run();
         })
-        .map_err(start)?;
+        .map_err(failed)?;
     Ok(Handle { orders, waker, thread })
+}
+
+/// What a replay has to have the same.
+struct Start {
+    clock: Clock,
+    mono_ns: u64,
+    seed: [u64; 4],
+}
+
+fn recorder(
+    path: &Path,
+    parts: &Parts,
+    programs: &Programs,
+    start: &Start,
+) -> Result<Recorder, RunError> {
+    let host = parts.host.attributes.iter().map(|(key, value)| (&**key, value));
+    let facts = Facts {
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        layout: Layout::HERE,
+        limits: format::Limits::of(&parts.assemble),
+        seed: start.seed,
+        start_mono_ns: start.mono_ns,
+        offset_ns: start.clock.offset().offset_ns(),
+        host: format::attributes(host),
+        door: programs.door().as_str().to_owned(),
+        selection: parts.selection.clone(),
+        query_keys: parts.query_keys.clone(),
+    };
+    Recorder::create(path, &facts)
+        .map_err(|source| RunError::Record { path: path.to_owned(), source })
 }
 
 /// Where spans and advice go.
@@ -251,15 +296,16 @@ impl Worker {
         verdicts: Verdicts,
         parts: Parts,
         exporter: Exporter,
+        start: Start,
     ) -> Self {
         let needs = parts.selectors.needs();
         control.watch(true, needs.ports);
-        let mut clock = Clock::start();
-        let now_unix_ns = clock.offset_at(mono_ns()).unix_ns(mono_ns());
+        let Start { clock, mono_ns: start_ns, seed } = start;
+        let now_unix_ns = clock.offset().unix_ns(start_ns);
         let mut aggregators = Vec::new();
         let mut add = |config: Option<_>| {
             let config = config?;
-            aggregators.push(Aggregator::new(config, now_unix_ns));
+            aggregators.push(Aggregator::seeded(config, now_unix_ns, seed));
             Some(aggregators.len() - 1)
         };
         let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
@@ -276,6 +322,10 @@ impl Worker {
         let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
         });
+        let mut assembler = Assembler::new(parts.assemble);
+        if watch.recorder.is_some() {
+            assembler.keep();
+        }
         Self {
             programs: Some(programs),
             _run_time: run_time,
@@ -283,13 +333,13 @@ impl Worker {
             control,
             inbox,
             watch,
-            assembler: Assembler::new(parts.assemble),
+            assembler,
             otlp,
             totals,
             table,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
-                Correlator::new(parts.sampler, Limits::default()),
+                Correlator::seeded(parts.sampler, Limits::default(), seed),
                 Routes::new(parts.routes),
                 aggregators,
                 clock,
@@ -348,11 +398,18 @@ impl Worker {
                 Ok(record) => {
                     *newest_ns = record.mono_ns().max(*newest_ns);
                     assembler.record(&record, pipeline);
+                    if let Some(recorder) = &mut watch.recorder {
+                        recorder.offset(pipeline.clock.offset());
+                        recorder.record(&record, assembler.kept());
+                    }
                     let scanner = &mut pipeline.resources.scanner;
                     watch.record(&record, scanner, &mut pipeline.correlator);
                 }
                 Err(error) => {
                     books.undecodable += 1;
+                    if let Some(recorder) = &mut watch.recorder {
+                        recorder.undecodable();
+                    }
                     tracing::debug!(%error, "not a record");
                 }
             }
@@ -403,6 +460,10 @@ impl Worker {
             Ok(closed) => {
                 for close in closed {
                     self.assembler.gone(&close, &mut self.pipeline);
+                    if let Some(recorder) = &mut self.watch.recorder {
+                        recorder.offset(self.pipeline.clock.offset());
+                        recorder.orphan(&close);
+                    }
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot look for what processes have left"),
@@ -417,7 +478,13 @@ impl Worker {
         }
         self.last_tick_ns = now;
         self.pipeline.clock.look();
-        self.assembler.tick(if drained { now } else { self.newest_ns }, &mut self.pipeline);
+        let tick_ns = if drained { now } else { self.newest_ns };
+        let due = self.assembler.is_due(tick_ns);
+        self.assembler.tick(tick_ns, &mut self.pipeline);
+        if let Some(recorder) = self.watch.recorder.as_mut().filter(|_| due) {
+            recorder.offset(self.pipeline.clock.offset());
+            recorder.tick(tick_ns);
+        }
         self.rescan(now);
         if drained {
             self.forget_orphans(now);
@@ -426,6 +493,12 @@ impl Worker {
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
             self.pipeline.correlator.expire(now);
+            if let Some(recorder) = &mut self.watch.recorder {
+                recorder.forgot(now);
+            }
+        }
+        if let Some(recorder) = &mut self.watch.recorder {
+            recorder.flush_due(now);
         }
         if Instant::now() >= self.next_metrics {
             self.next_metrics += self.metric_interval;
@@ -487,7 +560,9 @@ impl Worker {
     fn stop(mut self) -> Books {
         self.control.watch(false, false);
         self.watch.targets.clear();
+        let mut blind_spots = BTreeMap::new();
         if let Some(tls) = self.watch.tls.take() {
+            blind_spots = tls.blind_spots();
             tls.stop();
         }
         self.close_books(); // what programs say of themselves goes with them
@@ -497,7 +572,17 @@ impl Worker {
         if let Some(drops) = counters.and_then(|counters| counters.drops().ok()) {
             self.books.note_drops(drops);
         }
-        self.assembler.finish(mono_ns(), &mut self.pipeline);
+        let now_ns = mono_ns();
+        self.assembler.finish(now_ns, &mut self.pipeline);
+        if let Some(mut recorder) = self.watch.recorder.take() {
+            recorder.offset(self.pipeline.clock.offset());
+            let libraries = blind_spots.into_iter().map(|(name, count)| (name.to_owned(), count));
+            self.books.recording = Some(recorder.finish(&End {
+                mono_ns: now_ns,
+                drops: self.books.drops.clone(),
+                tls_blind_spots: libraries.collect(),
+            }));
+        }
         self.export_metrics();
         self.pipeline.output.print(SpanPrinter::finish);
         if let Some(at) = self.table {

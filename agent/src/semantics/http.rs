@@ -41,6 +41,16 @@ pub fn known_method(method: &str) -> &'static str {
     known.iter().find(|&&known| known == method).copied().unwrap_or(OTHER)
 }
 
+/// Whether RFC 9110 and its companions name the method.
+pub(crate) fn is_common_method(method: &str) -> bool {
+    METHODS.contains(&method)
+}
+
+/// Whether the method may be the beginning of one of these.
+pub(crate) fn begins_common_method(begin: &str) -> bool {
+    METHODS.iter().any(|method| method.starts_with(begin))
+}
+
 /// Why an HTTP exchange is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {

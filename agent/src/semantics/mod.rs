@@ -20,6 +20,15 @@ use crate::{
 
 pub use self::target::{Form, Target};
 
+/// For `fuzzing`: everything that reads an address.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_addresses(text: &str) {
+    if let Some(authority) = authority::Authority::parse(text) {
+        assert!(!authority.host.is_empty());
+    }
+    authority::forwarded_node(text);
+}
+
 /// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct AttributeOptions {

@@ -2,7 +2,7 @@
 
 use remora_common::record::{self, CloseCause, Direction};
 
-use super::{Begin, Connection, Fragment, Mode, Noticed, half_mut, half_of};
+use super::{Begin, Connection, Fragment, Mode, Noticed, Place, half_mut, half_of};
 use crate::{
     accounting::Lost,
     assemble::{Cx, half::State, pending::Stage},
@@ -62,6 +62,8 @@ impl Connection {
                 mono_ns: close.mono_ns,
                 begin: Begin::default(),
                 end: pos,
+                place: Place::Head(0),
+                guessed: false,
                 ended_message: false,
             };
             self.gap(direction, pos, &fragment, Noticed::AtClose, cx);

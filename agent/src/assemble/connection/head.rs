@@ -12,6 +12,7 @@ use crate::{
         Parse,
         http1::{self, NotHttp, Request, Response, Side},
     },
+    recording::mask::HeadMask,
 };
 
 /// Turns without a recognisable head after which a connection is taken for another protocol.
@@ -34,12 +35,19 @@ impl Connection {
         cx: &mut Cx<'_, S>,
     ) -> Option<usize> {
         let empty = http1::empty_lines(bytes);
+        cx.keep(|kept| kept.literal(fragment.place, &bytes[..empty]));
         let bytes = &bytes[empty..];
         if bytes.is_empty() {
             return Some(empty);
         }
+        fragment.place = fragment.place.plus(empty);
+        let place = fragment.place;
+        let sure = !std::mem::take(&mut fragment.guessed);
         match self.parse(fragment.direction, bytes) {
             Parse::Parsed { value, used } => {
+                cx.keep(|kept| {
+                    kept.head_bytes(place, &bytes[..used], sure, &mut HeadMask::new());
+                });
                 self.head_ended(value, used, fragment.begin, fragment, cx);
                 Some(empty + used)
             }
@@ -55,6 +63,11 @@ impl Connection {
                     half.head = cx.buffer();
                 }
                 half.head.extend_from_slice(bytes);
+                cx.keep(|kept| {
+                    let certain = sure && http1::cut_request(bytes).is_some();
+                    let mask = half.mask.insert(Box::new(HeadMask::new()));
+                    kept.head_bytes(place, bytes, certain, mask);
+                });
                 if hole_follows && fragment.ended_message {
                     // The hole may hide any number of further messages.
                     self.pipeline_cut(fragment, cx);
@@ -76,6 +89,13 @@ impl Connection {
         let mut before = half.head.len();
         let room = max_head_len.saturating_sub(before).min(bytes.len());
         half.head.extend_from_slice(&bytes[..room]);
+        let place = fragment.place;
+        let mask = half.mask.take();
+        let keep = |cx: &mut Cx<'_, S>, len: usize| {
+            let mut mask = mask?;
+            cx.keep(|kept| kept.head_bytes(place, &bytes[..len], false, &mut mask));
+            Some(mask)
+        };
         let empty = if before == 1 { http1::empty_lines(&half.head) } else { 0 };
         if empty > 0 {
             // What was kept was the first half of an empty line before the message.
@@ -84,6 +104,7 @@ impl Connection {
             if half.head.is_empty() {
                 cx.recycle(std::mem::take(&mut half.head));
                 half.enter(State::Start);
+                keep(cx, empty - before);
                 return Some(empty - before);
             }
         }
@@ -96,9 +117,11 @@ impl Connection {
                     self.head_ended(value, used, begin, fragment, cx);
                     before = before.min(used + empty);
                     cx.recycle(head);
+                    keep(cx, used + empty - before);
                     return Some(used + empty - before);
                 }
                 Parse::NotThis(reason) => {
+                    cx.keep(|kept| kept.junk(place, bytes));
                     self.not_a_head(reason, &head, fragment, cx);
                     cx.recycle(head);
                     return None;
@@ -106,6 +129,7 @@ impl Connection {
                 Parse::NeedMore => half_mut(&mut self.halves, fragment.direction).head = head,
             }
         }
+        half_mut(&mut self.halves, fragment.direction).mask = keep(cx, room);
         if room < bytes.len() {
             self.head_cut(fragment, cx);
             self.content(fragment, (bytes.len() - room) as u64);
@@ -261,6 +285,7 @@ impl Connection {
     ) {
         let Mode::Unknown { mut rejected, mut turns } = self.mode else { return };
         if is_tls(bytes) {
+            cx.keep(|kept| kept.literal(fragment.place, &bytes[..TLS_HEADER_LEN]));
             return self.become_other(capture::CIPHERTEXT, cx);
         }
         let half = half_of(&self.halves, fragment.direction);
@@ -303,6 +328,9 @@ impl Connection {
         half.owner = front.serial;
     }
 }
+
+/// How many bytes of a record header [`is_tls`] looks at.
+const TLS_HEADER_LEN: usize = 3;
 
 /// A TLS record header (RFC 8446 section 5.1): content type 20 to 23, legacy version 3.x.
 fn is_tls(bytes: &[u8]) -> bool {

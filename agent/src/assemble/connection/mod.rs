@@ -15,7 +15,7 @@ use remora_common::{
 };
 
 use super::{
-    Cx, endpoint,
+    Cx, Place, endpoint,
     half::{Half, State},
     index,
     pending::{Begin, Pending},
@@ -80,6 +80,10 @@ struct Fragment {
     begin: Begin,
     /// Where the fragment ends.
     end: u64,
+    /// Where in the record the bytes are that are looked at.
+    place: Place,
+    /// What it begins with was taken for a head because it looks like one.
+    guessed: bool,
     /// A message ended in it.
     ended_message: bool,
 }
@@ -171,6 +175,8 @@ impl Connection {
                 pos: header.pos,
             },
             end,
+            place: Place::Head(0),
+            guessed: false,
             ended_message: false,
         };
         self.leave_barrier(&fragment, cx);
@@ -187,7 +193,7 @@ impl Connection {
         }
         let known = half_of(&self.halves, direction).pos - header.pos;
         if known == 0 && header.flags & data_flag::CONTINUED == 0 && !data.head.is_empty() {
-            self.recognise(&fragment, data.head, cx);
+            self.recognise(&mut fragment, data.head, cx);
         }
         let skipping = matches!(half_of(&self.halves, direction).state, State::Skip { .. });
         if skipping {
@@ -228,13 +234,16 @@ impl Connection {
         let tail_start = (total - tail_len).max(head_end).max(known);
         let hole = tail_start - head_end.max(known);
         if known < head_end {
+            fragment.place = Place::Head(known as usize);
             self.captured(&data.head[known as usize..], hole > 0, fragment, cx);
         }
         if hole > 0 {
             self.hole(hole, fragment, cx);
         }
         if tail_start < total {
-            let tail = &data.header.tail[data.header.tail.len() - (total - tail_start) as usize..];
+            let at = data.header.tail.len() - (total - tail_start) as usize;
+            fragment.place = Place::Tail(at);
+            let tail = &data.header.tail[at..];
             self.captured(tail, false, fragment, cx);
         }
     }
@@ -247,7 +256,10 @@ impl Connection {
         cx: &mut Cx<'_, S>,
     ) {
         let mut rest = bytes;
+        let begin = fragment.place;
         while !rest.is_empty() && self.mode != Mode::Other {
+            let place = begin.plus(bytes.len() - rest.len());
+            fragment.place = place;
             let half = &mut self.halves[index(fragment.direction)];
             match half.state {
                 State::Start => match self.first_of_head(rest, hole_follows, fragment, cx) {
@@ -264,6 +276,7 @@ impl Connection {
                     self.length(left, step as u64, fragment, cx);
                 }
                 State::Chunked(mut chunked) => {
+                    cx.keep(|kept| kept.framing(place, rest, chunked));
                     let before = chunked.content_len();
                     let progress = chunked.feed(rest);
                     let decoded = chunked.content_len() - before;
@@ -284,6 +297,7 @@ impl Connection {
                     }
                 }
                 State::Blind => {
+                    cx.keep(|kept| kept.end_of_content(place, rest));
                     half.note_tail(Some(rest));
                     self.content(fragment, rest.len() as u64);
                     return;

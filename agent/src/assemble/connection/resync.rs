@@ -5,7 +5,7 @@
 
 use remora_common::record::Direction;
 
-use super::{Connection, Fragment, Mode, Pending, find, half_mut, half_of};
+use super::{Connection, Fragment, Mode, Pending, Place, find, half_mut, half_of};
 use crate::{
     accounting::Lost,
     assemble::{Cx, half::State},
@@ -32,12 +32,15 @@ impl Connection {
     /// Decides at the start of a fragment whether it begins a message, where that is not certain.
     pub(super) fn recognise<S: Sink>(
         &mut self,
-        fragment: &Fragment,
+        fragment: &mut Fragment,
         bytes: &[u8],
         cx: &mut Cx<'_, S>,
     ) {
         let half = half_of(&self.halves, fragment.direction);
-        let bytes = &bytes[http1::empty_lines(bytes)..];
+        let (empty, bytes) = bytes.split_at(http1::empty_lines(bytes));
+        fragment.place = Place::Head(empty.len());
+        fragment.guessed = matches!(half.state, State::Skip { .. } | State::Blind);
+        let place = fragment.place;
         let looks_like_head = match self.side(fragment.direction, bytes) {
             Some(Side::Request) => http1::cut_request(bytes).is_some(),
             Some(Side::Response) => http1::cut_response(bytes).is_some(),
@@ -50,11 +53,20 @@ impl Connection {
                     (true, true) => {
                         half_mut(&mut self.halves, fragment.direction).enter(State::Start);
                     }
-                    (true, false) => self.out_of_turn(fragment, cx),
+                    (true, false) => {
+                        cx.keep(|kept| {
+                            kept.literal(Place::Head(0), empty);
+                            kept.start_line(place, bytes);
+                        });
+                        self.out_of_turn(fragment, cx);
+                    }
                     (false, true) if self.may_begin_head(fragment, bytes) => {
                         half_mut(&mut self.halves, fragment.direction).enter(State::Start);
                     }
-                    (false, true) => self.reject_turn(bytes, fragment, cx),
+                    (false, true) => {
+                        cx.keep(|kept| kept.literal(Place::Head(0), empty));
+                        self.reject_turn(bytes, fragment, cx);
+                    }
                     (false, false) => {}
                 }
             }

@@ -8,6 +8,7 @@ use crate::exchange::{Detail, HttpExchange};
 
 mod conversations;
 mod disturbed;
+mod kept;
 mod kernel;
 mod wire;
 
@@ -62,8 +63,20 @@ impl Collector {
     }
 }
 
-/// Runs records through an assembler to its end.
+/// Runs records through an assembler to its end, and again as a recording keeps them: that must not
+/// make a difference.
 fn assemble(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
+    let (out, stats) = run(limits, records);
+    let (replayed, replayed_stats) = run(limits, &kept::as_kept(limits, records));
+    let redacted = |out: &Collector| out.finished.iter().map(kept::redacted).collect::<Vec<_>>();
+    assert_eq!(redacted(&replayed), redacted(&out));
+    assert_eq!(replayed.started, out.started);
+    assert_eq!((&replayed.lost, &replayed.captures), (&out.lost, &out.captures));
+    assert_eq!(replayed_stats, stats);
+    (out, stats)
+}
+
+fn run(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
     let mut assembler = Assembler::new(limits);
     let mut out = Collector::default();
     let mut last_ns = 0;

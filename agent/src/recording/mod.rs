@@ -1,0 +1,14 @@
+//! Recordings: the records of the ring in a file, with everything that is needed to turn them into the
+//! same spans and metrics later, and nothing that a span does not need. `docs/recording.md` describes
+//! the file.
+//!
+//! - [`format`]: what is in it. [`mask`]: what of a message may be in it.
+//! - [`write`]: from the worker, which never waits, by way of a thread that does.
+//! - [`read`]: from any bytes; nothing in a file is trusted.
+
+pub mod format;
+pub(crate) mod mask;
+pub mod read;
+#[cfg(test)]
+mod tests;
+pub mod write;
