@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     books::Books,
     process::{Running, patience, until},
-    resident,
+    recording, resident,
     spans::{self, Span},
 };
 
@@ -41,6 +41,8 @@ pub struct Agent {
     folder: TempDir,
     /// From its start until it said that it is ready.
     pub ready_after: Duration,
+    /// See [`recording::wanted`].
+    recording: Option<PathBuf>,
 }
 
 /// What an agent has left.
@@ -173,8 +175,14 @@ impl Agent {
     pub fn start(name: &str, arguments: &[String]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut remora = command();
-        remora.arg(name).arg("--otlp-file").arg(folder.path().join("spans")).args(arguments);
-        Self::launch(&mut remora, folder)
+        remora.arg(name).arg("--otlp-file").arg(folder.path().join("spans"));
+        let recorded = arguments.iter().any(|argument| argument == "--record");
+        let recording = recording::wanted().filter(|_| !recorded);
+        if let Some(recording) = &recording {
+            remora.arg("--record").arg(recording);
+        }
+        remora.args(arguments);
+        Self { recording, ..Self::launch(&mut remora, folder) }
     }
 
     /// [`Self::on`] as what `wrapper` makes of its caller: with fewer privileges.
@@ -219,7 +227,8 @@ impl Agent {
         remora.env("NOTIFY_SOCKET", folder.path().join("notify"));
         let start = Instant::now();
         let process = Running::start_unread(remora.stdout(file("stdout")).stderr(file("log")));
-        let mut agent = Self { process, folder, ready_after: Duration::ZERO };
+        let ready_after = Duration::ZERO;
+        let mut agent = Self { process, folder, ready_after, recording: None };
         let mut message = [0; 1024];
         loop {
             match socket.recv(&mut message) {
@@ -323,6 +332,9 @@ impl Agent {
     #[must_use]
     pub fn ended_anyhow(mut self) -> Done {
         let (status, peak) = self.wait();
+        if let Some(raw) = &self.recording {
+            recording::keep(raw).expect("a recording");
+        }
         let file = self.folder.path().join("spans");
         let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
         let text = fs::read_to_string(&file).unwrap_or_default();

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod process;
 pub mod programs;
 pub mod random;
+pub mod recording;
 pub mod resident;
 pub mod scripted;
 pub mod services;

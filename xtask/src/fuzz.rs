@@ -13,8 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use remora_ebpf_build::toolchain::on_path;
 
-use crate::shell::{self, cargo, target_dir, workspace};
+use crate::{
+    report::Report,
+    shell::{self, cargo, target_dir, workspace},
+    test::WORKSPACE,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -82,6 +87,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// A short run of each, as part of all tests.
+pub(crate) fn smoke_report() -> Report {
+    let started = Instant::now();
+    let options = Options { names: Vec::new(), time: 0, smoke: true };
+    let mut report = match (on_path("c++"), targets()) {
+        (None, _) => {
+            let skipped = vec!["libFuzzer needs a C++ compiler".to_owned()];
+            Report { skipped, ..Report::default() }
+        }
+        (_, Err(error)) => Report::failed(error),
+        (_, Ok(targets)) => match run(&options) {
+            Ok(()) => Report { passed: targets.len(), ..Report::default() },
+            Err(error) => Report::failed(error),
+        },
+    };
+    report.took = started.elapsed();
+    report
+}
+
 /// Each target has a folder of seeds.
 fn targets() -> Result<Vec<String>> {
     let folder = seeds();
@@ -100,8 +124,8 @@ fn seeds() -> PathBuf {
 fn build() -> Result<PathBuf> {
     let started = Instant::now();
     let mut build = cargo();
-    build.args(["build", "-p", "remora-fuzz", "-p", "remora", "-p", "remora-tests"]);
-    build.args(["--bin", "remora-fuzz"]);
+    build.arg("build").args(WORKSPACE);
+    build.args(["--bin", "remora-fuzz", "--features", "remora-fuzz/libfuzzer"]);
     build.env("RUSTC_WORKSPACE_WRAPPER", env::current_exe()?).env(WRAPS, "1");
     shell::run(&mut build)?;
     eprintln!("built in {} s", started.elapsed().as_secs());

@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod fuzz;
 mod prebuilt;
+mod record;
 mod report;
 mod rust_src;
 mod setup;
@@ -48,6 +49,8 @@ enum Task {
     CheckPrebuilt,
     /// Check formatting and lints
     Lint,
+    /// Make the recordings of tests/data/recordings anew, and what they replay to
+    Record(record::Options),
     /// Run libFuzzer on the readers of bytes from outside
     Fuzz(fuzz::Options),
     /// Pack a static release binary into dist/
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Task::Prebuilt => prebuilt::write(),
         Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),
         Task::Lint => checks::lint(),
+        Task::Record(options) => record::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
     };

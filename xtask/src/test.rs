@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    backends, bench,
+    backends, bench, fuzz,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
@@ -83,6 +83,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         let report = ring_report(ring, options).unwrap_or_else(Report::failed);
         reports.push((ring.to_string(), report));
+        if ring == Ring::Host && options.filter.is_none() {
+            eprintln!("\n== fuzz ==");
+            reports.push(("fuzz".to_owned(), fuzz::smoke_report()));
+        }
     }
     summarise(&reports)
 }
@@ -190,12 +194,12 @@ fn test_files(ring: Ring) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn root() -> Result<Root> {
+pub(crate) fn root() -> Result<Root> {
     Root::find("running kernel and end-to-end tests")
 }
 
 /// Cargo builds as this user and hands the test programs to root.
-fn as_root(cargo: &mut Command, root: Root) {
+pub(crate) fn as_root(cargo: &mut Command, root: Root) {
     cargo.env("REMORA_BIN", target_dir().join("debug/remora"));
     // Root may have another home.
     if let Ok(folder) = backends::folder() {

@@ -74,6 +74,11 @@ impl Agent {
 pub(crate) struct Books(String);
 
 impl Books {
+    /// Of what an agent has written to standard error.
+    pub(crate) fn new(log: String) -> Self {
+        Self(log)
+    }
+
     /// The number behind the first `word` of the line that begins with `line`; 0 where it does not occur.
     pub(crate) fn count(&self, line: &str, word: &str) -> u64 {
         let start = format!("remora: {line}");

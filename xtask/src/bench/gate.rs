@@ -16,6 +16,9 @@ use crate::{
 /// The kernel on which is counted.
 const KERNEL: vm::Version = vm::Version(6, 12);
 
+/// The doors that are held to their numbers: each agent that starts takes seconds of emulation.
+const DOORS: [&str; 2] = ["socket", "fexit"];
+
 /// A number may rise by this share.
 const TOLERANCE: f64 = 0.05;
 
@@ -116,11 +119,12 @@ pub(crate) fn run(accept: bool) -> Result<Option<String>> {
     vm::install()?;
     // With the features of the tests' build: nothing is built twice.
     shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
-    let counted = guest::measure(&target_dir().join("debug/remora"), KERNEL)?;
+    let counted = guest::measure(&target_dir().join("debug/remora"), KERNEL, &DOORS)?;
     let now = Accepted {
         kernel: counted.release,
         qemu: qemu()?,
-        numbers: counted.rows.into_iter().map(|row| (row.what, row.value.median)).collect(),
+        // The least of some rounds: in the others the agent may have sent its metrics besides.
+        numbers: counted.rows.into_iter().map(|row| (row.what, row.value.low)).collect(),
     };
     if accept {
         fs::create_dir_all(results::folder())?;

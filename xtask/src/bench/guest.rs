@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     Lab,
-    agent::{Agent, open_doors},
+    agent::{Agent, DOORS, open_doors},
     load::KeptConnection,
     measure::{Spread, cpu_ns},
     program::Nginx,
@@ -19,7 +19,7 @@ use super::{
 use crate::vm;
 
 /// Requests of a round; the first round warms up.
-const REQUESTS: u32 = 500;
+const REQUESTS: u32 = 1000;
 const ROUNDS: usize = 3;
 
 /// Longer than spans and metrics wait for company. An idle guest's time passes at once.
@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_secs(6);
 const MARK: &str = "bench:";
 
 pub(crate) fn line(lab: &Lab) -> Result<Vec<Row>> {
-    Ok(measure(&lab.agent, lab.kernel)?.rows)
+    Ok(measure(&lab.agent, lab.kernel, &DOORS)?.rows)
 }
 
 pub(crate) struct Counted {
@@ -38,15 +38,16 @@ pub(crate) struct Counted {
     pub(crate) rows: Vec<Row>,
 }
 
-/// Boots a guest and counts there what `agent` costs.
-pub(crate) fn measure(agent: &Path, kernel: vm::Version) -> Result<Counted> {
+/// Boots a guest and counts there what `agent` costs at those of `doors` that open.
+pub(crate) fn measure(agent: &Path, kernel: vm::Version, doors: &[&str]) -> Result<Counted> {
     let own = std::env::current_exe()?;
     // Off the machine's file system: what is read from there is not counted alike every time.
     let script = format!(
         "cp '{}' /tmp/xtask && cp '{}' /tmp/remora && \
-         PATH=/usr/sbin:$PATH /tmp/xtask bench --as guest --agent /tmp/remora",
+         PATH=/usr/sbin:$PATH /tmp/xtask bench --as guest --agent /tmp/remora --door {}",
         own.display(),
-        agent.display()
+        agent.display(),
+        doors.join(",")
     );
     let (release, lines) = vm::count(kernel, &script, &[agent, &own])?;
     let rows = lines.iter().filter_map(|line| line.strip_prefix(MARK)).map(parse);
@@ -102,7 +103,7 @@ fn this_thread() -> Result<u64> {
 }
 
 /// In the guest: prints a line for each number.
-pub(crate) fn inside(agent: &Path) -> Result<()> {
+pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
     let say = |what: &str, Spread { median, low, high }: Spread, unit: &str| {
         println!("{MARK}{what}\t{median:.1}\t{low:.1}\t{high:.1}\t{unit}");
     };
@@ -121,7 +122,8 @@ pub(crate) fn inside(agent: &Path) -> Result<()> {
         low: with.low - base.median,
         high: with.high - base.median,
     };
-    let doors = open_doors(agent)?;
+    let mut doors = open_doors(agent)?;
+    doors.retain(|door| wanted.iter().any(|wanted| wanted == door));
     for (number, door) in doors.iter().enumerate() {
         let on =
             |pid, outputs: &[&str]| Agent::on(agent, pid, &[&["--door", door], outputs].concat());

@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// The kernel to count instructions on
     #[arg(long, default_value = "6.12")]
     kernel: vm::Version,
+    /// Doors to measure; by default all that open
+    #[arg(long, value_delimiter = ',')]
+    door: Vec<String>,
     /// What this process is to another one of these
     #[arg(long = "as", hide = true)]
     part: Option<Part>,
@@ -82,12 +85,14 @@ enum Line {
     Loss,
     /// Start, first span, end
     Life,
+    /// A recording, replayed
+    Replay,
     /// Instructions in a guest
     Guest,
 }
 
 impl Line {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Nginx,
         Self::Redis,
         Self::Echo,
@@ -96,6 +101,7 @@ impl Line {
         Self::Memory,
         Self::Loss,
         Self::Life,
+        Self::Replay,
         Self::Guest,
     ];
 
@@ -109,6 +115,7 @@ impl Line {
             Self::Memory => "memory",
             Self::Loss => "loss",
             Self::Life => "life",
+            Self::Replay => "replay",
             Self::Guest => "guest",
         }
     }
@@ -123,6 +130,7 @@ impl Line {
             Self::Memory => own::memory(lab),
             Self::Loss => own::loss(lab),
             Self::Life => own::life(lab),
+            Self::Replay => own::replay(lab),
             Self::Guest => guest::line(lab),
         }
     }
@@ -155,7 +163,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match options.part {
         Some(Part::Sink) => return sink::run(),
         Some(Part::Guest) => {
-            return guest::inside(options.agent.as_deref().context("which agent?")?);
+            let agent = options.agent.as_deref().context("which agent?")?;
+            return guest::inside(agent, &options.door);
         }
         None => {}
     }
@@ -173,13 +182,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             eprintln!("\n== {} ==", line.name());
             let mut conditions = results::conditions()?;
             if *line == Line::Guest {
-                conditions = format!(
-                    "Linux {} in {}, commit {}",
-                    options.kernel,
-                    gate::qemu()?,
-                    results::commit()?
-                );
+                let commit = results::commit()?;
+                conditions =
+                    format!("Linux {} in {}, commit {commit}", options.kernel, gate::qemu()?);
             }
+            let build = lab.agent.parent().and_then(|folder| folder.file_name());
+            let build = build.unwrap_or_default().to_string_lossy();
+            conditions += &format!(", {build} build of the agent");
             let rows = line.measure(&lab).with_context(|| line.name())?;
             for row in &rows {
                 println!("{}: {} {}", row.what, row.value, row.unit);
@@ -216,7 +225,8 @@ fn prepare(options: &Options) -> Result<Lab> {
     };
     shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
     let collector = target_dir().join("debug/collector");
-    let doors = agent::open_doors(&agent)?;
+    let mut doors = agent::open_doors(&agent)?;
+    doors.retain(|door| options.door.is_empty() || options.door.iter().any(|name| name == door));
     println!("doors that open here: {}", doors.join(", "));
     Ok(Lab { agent, collector, doors, rounds: options.rounds.max(1), kernel: options.kernel })
 }

@@ -2,7 +2,9 @@
 //! time to start and to let go.
 
 use std::{
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -78,7 +80,7 @@ struct Grpc {
 
 impl Grpc {
     fn start(lab: &Lab) -> Result<Self> {
-        let mut command = std::process::Command::new(&lab.collector);
+        let mut command = Command::new(&lab.collector);
         let mut process = Program::start(command.arg("grpc").stdout(std::process::Stdio::piped()))?;
         let endpoint = process.first_line()?;
         Ok(Self { _process: process, endpoint })
@@ -172,5 +174,34 @@ pub(crate) fn life(lab: &Lab) -> Result<Vec<Row>> {
         Row::new("start to ready", Spread::of(ready), "ms"),
         Row::new("start to first span on the terminal", Spread::of(first), "ms"),
         Row::new("SIGINT to the end: detached, flushed, books", Spread::of(ended), "ms"),
+    ])
+}
+
+/// A recording of full load, replayed.
+pub(crate) fn replay(lab: &Lab) -> Result<Vec<Row>> {
+    let nginx = Nginx::start("bench-replay")?;
+    let folder = Scratch::new("bench-recording")?;
+    let file = folder.path().join("recording").display().to_string();
+    let outputs = ["--record", &file, "--otlp-file", "/dev/null"];
+    let agent = Agent::on(&lab.agent, nginx.worker, &outputs)?;
+    load::wrk(&nginx.url("/small"), 16, LOAD, None)?;
+    agent.stop()?;
+    let bytes = fs::metadata(&file)?.len() as f64;
+    let (mut rates, mut sizes) = (Vec::new(), Vec::new());
+    for _ in 0..lab.rounds {
+        let mut command = Command::new(&lab.agent);
+        command.args(["replay", &file, "--otlp-file", "/dev/null"]);
+        let start = Instant::now();
+        let output = command.output().context("cannot run the replay")?;
+        let took = start.elapsed().as_secs_f64();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        anyhow::ensure!(output.status.success(), "the replay failed: {said}");
+        let exchanges = Books::new(said).requests() as f64;
+        rates.push(exchanges / took);
+        sizes.push(bytes / exchanges);
+    }
+    Ok(vec![
+        Row::new("replayed to OTLP/JSON, start and end included", Spread::of(rates), "exchanges/s"),
+        Row::new("size of the recording", Spread::of(sizes), "bytes/exchange"),
     ])
 }

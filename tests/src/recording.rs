@@ -1,0 +1,68 @@
+//! Makes recordings of what end-to-end tests do, without what they say of this machine.
+//!
+//! With `REMORA_TEST_RECORD` set to a folder every agent that a test starts records, and what is short
+//! enough is kept there under the test's name.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
+
+use remora::recording::{
+    format::{Target, section},
+    read::Reader,
+    write::encode,
+};
+use serde_json::Value;
+
+/// Longest recording that is worth a place in the repository.
+const MAX_LEN: usize = 16 << 10;
+
+/// What is kept of a resource: what tells services and processes apart.
+const KEPT: [&str; 3] = ["service.name", "process.pid", "process.parent_pid"];
+
+/// Where the next agent of this test records to, if it has to.
+#[must_use]
+pub fn wanted() -> Option<PathBuf> {
+    static AGENTS: AtomicU32 = AtomicU32::new(0);
+    let folder = PathBuf::from(std::env::var_os("REMORA_TEST_RECORD")?);
+    let test = thread::current().name()?.replace("::", "_");
+    let number = AGENTS.fetch_add(1, Ordering::Relaxed);
+    Some(folder.join(format!("{test}.{number}.raw")))
+}
+
+/// Keeps what was recorded to `raw` if it is short, under the name of its test.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn keep(raw: &Path) -> io::Result<()> {
+    let bytes = sanitised(raw).map_err(io::Error::other)?;
+    fs::remove_file(raw)?;
+    let stem = raw.with_extension("");
+    let name = stem.with_extension("rec");
+    if bytes.len() <= MAX_LEN && !name.exists() {
+        fs::write(name, bytes)?;
+    }
+    Ok(())
+}
+
+fn sanitised(raw: &Path) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut reader = Reader::open(raw)?;
+    let mut facts = reader.facts().clone();
+    facts.host = BTreeMap::from([("host.name".to_owned(), Value::from("host"))]);
+    let mut sections = Vec::new();
+    while let Some((kind, bytes)) = reader.next_raw()? {
+        let bytes = if kind == section::TARGET {
+            let mut target: Target = serde_json::from_slice(bytes)?;
+            target.resource.retain(|key, _| KEPT.contains(&key.as_str()));
+            serde_json::to_vec(&target)?
+        } else {
+            bytes.to_vec()
+        };
+        sections.push((kind, bytes));
+    }
+    Ok(encode(&facts, sections.iter().map(|(kind, bytes)| (*kind, &**bytes)))?)
+}
