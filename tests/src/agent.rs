@@ -51,6 +51,8 @@ pub struct Done {
     pub spans: Vec<Span>,
     /// Lines of metrics, as the file holds them.
     pub metrics: Vec<Value>,
+    /// The file itself; empty where only its spans were counted.
+    pub file: String,
     pub stdout: String,
     /// What it said on standard error, the books at the end.
     pub log: String,
@@ -145,6 +147,24 @@ impl Agent {
         }
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         Self::start("run", &all)
+    }
+
+    /// [`Self::on`] with a configuration file.
+    ///
+    /// # Panics
+    /// If it does not get attached.
+    #[must_use]
+    pub fn configured(pids: &[u32], config: &Value, arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("config");
+        fs::write(&file, config.to_string()).expect("a file");
+        let mut remora = command();
+        remora.args(["run", "--otlp-file"]).arg(folder.path().join("spans"));
+        remora.arg("--config").arg(file).args(arguments);
+        for pid in pids {
+            remora.args(["--pid", &pid.to_string()]);
+        }
+        Self::launch(&mut remora, folder)
     }
 
     /// Any command, with spans in a file; returns when it is attached.
@@ -293,7 +313,8 @@ impl Agent {
         assert!(status.success(), "{status}\n{log}");
         let file = self.folder.path().join("spans");
         let (count, metrics) = spans::count(&file);
-        (Done { status, spans: Vec::new(), metrics, stdout: self.stdout(), log, peak }, count)
+        let (spans, file) = (Vec::new(), String::new());
+        (Done { status, spans, metrics, file, stdout: self.stdout(), log, peak }, count)
     }
 
     /// Waits until it ends by itself, well.
@@ -316,7 +337,9 @@ impl Agent {
         }
         let file = self.folder.path().join("spans");
         let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
-        Done { status, spans, metrics, stdout: self.stdout(), log: self.log(), peak }
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let (stdout, log) = (self.stdout(), self.log());
+        Done { status, spans, metrics, file: text, stdout, log, peak }
     }
 
     /// Ends it without a chance to clean up.

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod backend;
+pub mod backends;
 pub mod books;
 pub mod cgroup;
 pub mod client;

@@ -216,3 +216,39 @@ fn build(folder: &str, files: &[&str], build: impl FnOnce(&Path, &Path)) -> Path
     }
     to
 }
+
+/// The demo's two services: a shop that asks a stock twice for each order.
+pub struct Shop {
+    shop: Running,
+    stock: Running,
+    port: u16,
+}
+
+impl Shop {
+    /// # Panics
+    /// If they do not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let start = |name: &str, arguments: &[&str]| {
+            let mut service = Command::new(built().join(name));
+            let mut service = Running::start(service.args(arguments));
+            let line = service.line();
+            let address = line.rsplit(' ').next().expect("an address").to_owned();
+            (service, address)
+        };
+        let (stock, address) = start("stock", &[]);
+        let (shop, address) = start("shop", &[&address]);
+        let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+        Self { shop, stock, port: port.expect("a port") }
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn pids(&self) -> [u32; 2] {
+        [self.shop.pid(), self.stock.pid()]
+    }
+}

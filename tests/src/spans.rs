@@ -40,6 +40,12 @@ impl Span {
         self.attributes.get(key).and_then(integer)
     }
 
+    /// A text or a number as text.
+    #[must_use]
+    pub fn text_or_int(&self, key: &str) -> String {
+        self.int(key).map_or_else(|| self.text(key).to_owned(), |number| number.to_string())
+    }
+
     /// `GET /path 200`, of either kind.
     #[must_use]
     pub fn line(&self) -> String {
@@ -189,4 +195,71 @@ fn attributes(value: &Value) -> BTreeMap<String, Value> {
             (string(attribute, "key"), value)
         })
         .collect()
+}
+
+/// Every span, or every metric with its points, with the resource and scope it stands under, in one form:
+/// what is not said and what is zero or empty are the same, the order of attributes means nothing, and
+/// numbers are compared to twelve digits. Sorted.
+///
+/// # Panics
+/// If a line is not what the format demands.
+#[must_use]
+pub fn canonical(lines: &[Value], signal: Signal) -> Vec<String> {
+    let [groups, scopes, items] = match signal {
+        Signal::Spans => ["resourceSpans", "scopeSpans", "spans"],
+        Signal::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
+    };
+    let mut all = Vec::new();
+    for group in lines.iter().flat_map(|line| array(line, groups)) {
+        for scope in array(group, scopes) {
+            for item in array(scope, items) {
+                let one = serde_json::json!({
+                    "resource": group["resource"],
+                    "scope": scope["scope"],
+                    "schema": [group["schemaUrl"], scope["schemaUrl"]],
+                    "item": item,
+                });
+                all.push(plain(&one).to_string());
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Spans,
+    Metrics,
+}
+
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, value)| (key.clone(), plain(value)));
+            Value::Object(members.filter(|(_, value)| !is_default(value)).collect())
+        }
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.iter().map(plain).collect();
+            if items.iter().all(|item| item["key"].is_string()) {
+                items.sort_by_key(|item| item["key"].as_str().map(str::to_owned));
+            }
+            Value::Array(items)
+        }
+        Value::Number(number) => match number.as_f64() {
+            Some(0.0) | None => Value::Null,
+            Some(number) => format!("{number:.11e}").into(),
+        },
+        other => other.clone(),
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty() || text == "0",
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
 }

@@ -66,6 +66,9 @@ pub struct Config {
     pub histogram: HistogramKind,
     pub temporality: Temporality,
     pub exemplars: ExemplarFilter,
+    /// Whether a bucket's exemplar is told until another takes its place: for readers who come when they
+    /// like, and may be several. Else it is told once. Exponential histograms tell theirs once.
+    pub keep_exemplars: bool,
     /// Series per metric and resource, the overflow series included.
     pub max_series: usize,
     /// A cumulative series without a measurement for this long is dropped.
@@ -78,6 +81,7 @@ impl Default for Config {
             histogram: HistogramKind::explicit(),
             temporality: Temporality::Cumulative,
             exemplars: ExemplarFilter::default(),
+            keep_exemplars: false,
             max_series: 2000,
             idle_ns: 300_000_000_000,
         }

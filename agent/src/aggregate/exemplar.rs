@@ -42,8 +42,15 @@ impl PerBucket {
 
     /// What was kept since the last time, in the order of buckets.
     pub(super) fn take(&mut self) -> Vec<Exemplar> {
+        let kept = self.kept();
+        self.0.clear();
+        kept
+    }
+
+    /// The last of each bucket, in the order of buckets.
+    pub(super) fn kept(&mut self) -> Vec<Exemplar> {
         self.0.sort_by_key(|(bucket, _)| *bucket);
-        self.0.drain(..).map(|(_, measured)| measured.into()).collect()
+        self.0.iter().map(|&(_, measured)| measured.into()).collect()
     }
 }
 
@@ -100,6 +107,7 @@ mod tests {
         for (bucket, value) in [(3, 3.0), (1, 1.0), (3, 3.5)] {
             reservoir.offer(bucket, &measured(value));
         }
+        assert_eq!(values(&reservoir.kept()), [1.0, 3.5]);
         assert_eq!(values(&reservoir.take()), [1.0, 3.5]);
         assert!(reservoir.take().is_empty());
     }

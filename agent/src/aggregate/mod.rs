@@ -224,7 +224,7 @@ fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: 
     let mut explicit: Vec<HistogramPoint> = Vec::new();
     let mut exponential: Vec<ExponentialPoint> = Vec::new();
     for series in table.iter_mut() {
-        let exemplars = series.histograms[at].take_exemplars();
+        let exemplars = series.histograms[at].exemplars(config.keep_exemplars);
         let mut summary = series.histograms[at].summary();
         if summary.count == 0 {
             continue;

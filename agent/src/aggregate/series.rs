@@ -183,8 +183,10 @@ impl Histogram {
         }
     }
 
-    pub(super) fn take_exemplars(&mut self) -> Vec<Exemplar> {
+    /// What may be told now; `keep` as in [`super::Config::keep_exemplars`].
+    pub(super) fn exemplars(&mut self, keep: bool) -> Vec<Exemplar> {
         match self {
+            Self::Explicit(histogram) if keep => histogram.exemplars.kept(),
             Self::Explicit(histogram) => histogram.exemplars.take(),
             Self::Exponential(histogram) => histogram.exemplars.take(),
         }

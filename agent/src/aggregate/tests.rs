@@ -221,6 +221,19 @@ fn delta_intervals_follow_each_other_and_hold_nothing() {
 }
 
 #[test]
+fn exemplars_are_kept_for_readers_who_come_when_they_like() {
+    let config = Config { keep_exemplars: true, ..Config::default() };
+    let mut aggregator = Aggregator::new(config, 0);
+    aggregator.record(&span(exchange(Role::Server)));
+    for _ in 0..2 {
+        match &aggregator.collect(1)[0].metrics[0].data {
+            Data::Histogram { points, .. } => assert_eq!(points[0].point.exemplars.len(), 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn exemplars_follow_the_filter_and_are_told_once() {
     for (filter, sampled, expected) in [
         (ExemplarFilter::AlwaysOn, false, 1),

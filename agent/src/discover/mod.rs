@@ -26,6 +26,7 @@ pub use ports::{Ports, PortsError};
 pub(crate) use scanner::REMEMBERED;
 pub use scanner::{Change, Scanner, Target};
 pub use selector::{Criteria, Facts, Needs, NothingSelected, Selection, Selector, Selectors};
+pub(crate) use sha1::instance_uuid;
 pub use sockets::{SocketEntry, SocketState, SocketTable};
 
 /// For `fuzzing`: readers of what processes say of themselves.

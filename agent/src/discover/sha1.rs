@@ -49,7 +49,7 @@ fn compress(state: &mut [u32; 5], block: &[u8]) {
 
 /// Version 5 UUID of `name` in the namespace the semantic conventions set aside for
 /// `service.instance.id` (semconv, attribute registry, `service`): RFC 9562 section 5.5.
-pub(super) fn instance_uuid(name: &str) -> String {
+pub(crate) fn instance_uuid(name: &str) -> String {
     const NAMESPACE: u128 = 0x4d63_009a_8d0f_11ee_aad7_4c79_6ed8_e320;
     uuid5(NAMESPACE, name)
 }

@@ -48,6 +48,7 @@ impl Parts {
                 config::Exemplars::AlwaysOn => ExemplarFilter::AlwaysOn,
                 config::Exemplars::AlwaysOff => ExemplarFilter::AlwaysOff,
             },
+            keep_exemplars: true,
             max_series: metrics.max_series as usize,
             idle_ns: nanos(metrics.idle),
         };
@@ -60,6 +61,7 @@ impl Parts {
                 config::Temporality::Cumulative => Temporality::Cumulative,
                 config::Temporality::Delta | config::Temporality::LowMemory => Temporality::Delta,
             },
+            keep_exemplars: false,
             ..total_metrics.clone()
         };
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);

@@ -7,7 +7,7 @@ use crate::{
     accounting::Lost,
     attribute::Value,
     bpf::KernelUsage,
-    discover::Host,
+    discover::{Host, instance_uuid},
     export::{
         metrics_data::{
             Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
@@ -40,16 +40,17 @@ type Row = (Vec<(&'static str, Value)>, Number);
 
 impl Telemetry {
     pub(super) fn new(host: &Host, start_unix_ns: u64) -> Self {
+        let pid = std::process::id();
+        let instance = format!("{}/{pid}/{start_unix_ns}", host.boot_id);
         let own: [(Box<str>, Value); 4] = [
             ("service.name".into(), "remora".into()),
             ("service.version".into(), env!("CARGO_PKG_VERSION").into()),
-            (
-                "service.instance.id".into(),
-                format!("{}-{start_unix_ns}", std::process::id()).into(),
-            ),
-            ("process.pid".into(), i64::from(std::process::id()).into()),
+            ("service.instance.id".into(), instance_uuid(&instance).into()),
+            ("process.pid".into(), i64::from(pid).into()),
         ];
-        let resource = Resource::new(own.into_iter().chain(host.attributes.clone()));
+        // Where it runs is said of the agent, too: its environment, its cluster.
+        let said = host.agent_attributes.iter().cloned();
+        let resource = Resource::new(own.into_iter().chain(said).chain(host.attributes.clone()));
         Self { resource: Arc::new(resource), start_unix_ns }
     }
 

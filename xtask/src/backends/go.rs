@@ -64,7 +64,8 @@ fn build(home: &Path, name: &str, source: &Path, program: &str, tags: &str) -> R
     let mut go = Command::new("nice");
     go.args(["-n", "19", "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly"]);
     go.args(["-ldflags", "-s -w", "-tags", tags, "-o"]).arg(&partial).arg(program);
-    let built = run(go.current_dir(source));
+    // A workspace of the module's authors names more than the module brings.
+    let built = run(go.current_dir(source).env("GOWORK", "off"));
     let built = built.and_then(|()| Ok(fs::rename(&partial, home.join(name))?));
     if built.is_err() {
         // It may not have been written at all.

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+
 use super::names::{escape, label_name, metric_name, unit_name};
 use crate::{
     attribute::{AttributeSink, Value},
@@ -200,6 +202,7 @@ impl Page {
     fn label(&mut self, resource: &Resource, point: &Point) {
         let mut labels = Labels::of_resource(resource);
         labels.add("otel_scope_name".into(), "remora".into());
+        labels.add("otel_scope_schema_url".into(), SCHEMA_URL.into());
         labels.add("otel_scope_version".into(), env!("CARGO_PKG_VERSION").into());
         point.attributes.visit(&mut Except(&mut labels));
         self.labels = labels.text();

@@ -41,16 +41,21 @@ fn sum(name: &'static str, monotonic: bool, value: i64) -> MetricBatch {
     MetricBatch { resource: resource(), metrics }
 }
 
-const SCOPE: &str =
-    concat!("otel_scope_name=\"remora\",otel_scope_version=\"", env!("CARGO_PKG_VERSION"), "\"");
+fn scope() -> String {
+    format!(
+        "otel_scope_name=\"remora\",otel_scope_schema_url=\"{SCHEMA_URL}\",otel_scope_version=\"{}\"",
+        env!("CARGO_PKG_VERSION")
+    )
+}
 
 #[test]
 fn open_metrics_page_has_families_exemplars_and_an_end() {
     let page = render(&red(Config::default()), Format::OpenMetrics);
+    let scope = scope();
     let labels = format!(
         "http_request_method=\"GET\",http_response_status_code=\"200\",http_route=\"/users/{{id}}\",\
          instance=\"one\",job=\"eu/shop\",network_protocol_name=\"http\",\
-         network_protocol_version=\"1.1\",{SCOPE},url_scheme=\"http\""
+         network_protocol_version=\"1.1\",{scope},url_scheme=\"http\""
     );
     for expected in [
         "# TYPE target info\n".to_owned(),
