@@ -13,17 +13,19 @@
 //! Bytes of an object for which none of it holds are counted and not sent: a wrong connection is worse.
 
 use aya_ebpf::{
+    EbpfContext,
     macros::{map, uprobe, uretprobe},
-    maps::{HashMap, LruHashMap},
+    maps::{HashMap, LruHashMap, ProgramArray},
     programs::{ProbeContext, RetProbeContext},
 };
-use remora_common::{capture::CIPHERTEXT, counter::Counter, record::Direction};
+use remora_common::{capture::CIPHERTEXT, counter::Counter, layout::ABSENT, record::Direction};
 
 use crate::{
     capture::{self, Layout, Moved},
     connection::{self, Connection},
     emit, lifecycle,
     maps::{self, CONNECTIONS, selection},
+    offset,
     user::{self, read_user},
 };
 
@@ -114,6 +116,24 @@ struct Object {
 #[map]
 static TLS_LINKS: LruHashMap<Object, Link> = LruHashMap::with_max_entries(8192, 0);
 
+/// Leads nowhere; see [`own_stack`].
+#[map]
+static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Makes the program use the stack of the thread that runs it. From 6.13 on the kernel gives programs of
+/// this type a stack for each CPU unless they may jump, and does not keep those at functions of user
+/// space from being entered twice on one CPU (`bpf_prog_run_array_uprobe`): a thread that is put off in one
+/// would find its kernel pointers overwritten by the next.
+///
+/// VERIFIER: it counts the jump before it looks at any way, and knows that none leads there.
+#[inline(always)]
+fn own_stack(ctx: &impl EbpfContext) {
+    if offset!(task_tgid) == ABSENT {
+        // SAFETY: nothing here waits to be dropped.
+        unsafe { NOWHERE.tail_call(ctx, 0) };
+    }
+}
+
 /// Nested calls of one object lie within this many bytes of stack.
 const NESTED: u64 = 64 << 10;
 
@@ -150,6 +170,7 @@ pub fn ssl_write_ex2(ctx: ProbeContext) -> u32 {
 /// `SSL_do_handshake(ssl)`.
 #[uprobe]
 pub fn ssl_do_handshake(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
     let (tgid, tid) = emit::current();
     if selection(tgid) != 0 {
         enter(&ctx, tid, Direction::Rx, 0, true);
@@ -159,6 +180,7 @@ pub fn ssl_do_handshake(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn called(ctx: &ProbeContext, direction: Direction, done: Option<u64>) -> u32 {
+    own_stack(ctx);
     let (tgid, tid) = emit::current();
     if selection(tgid) != 0 {
         enter(ctx, tid, direction, done.unwrap_or(0), false);
@@ -213,6 +235,7 @@ fn thread(tid: u32) -> Option<&'static mut Thread> {
 /// The return of all of them.
 #[uretprobe]
 pub fn ssl_return(ctx: RetProbeContext) -> u32 {
+    own_stack(&ctx);
     let (tgid, tid) = emit::current();
     let Some(thread) = TLS_THREADS.get_ptr_mut(tid) else { return 0 };
     // SAFETY: a map value, preallocated; only this thread touches its own.

@@ -165,7 +165,9 @@ fn share(folder: &Path) -> Result<Ended> {
 }
 
 fn qemu(kernel: &Kernel, folder: &Path, trees: &[PathBuf], clock: Clock) -> Command {
-    let mut qemu = Command::new("qemu-system-x86_64");
+    // A guest ends with the thread that waits for it, also if that is killed.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
     let trees: Vec<String> = trees.iter().map(|tree| tree.display().to_string()).collect();
     let append = format!(
         "console=ttyS0 quiet panic=-1 oops=panic mitigations=off \
