@@ -12,7 +12,7 @@ use std::{
 
 use remora_tests::{
     agent::{Agent, Done},
-    backends::{self, jaeger::Jaeger, tempo::Tempo},
+    backends::{self, TraceStore, jaeger, tempo},
     client::Connection,
     process::Running,
     programs::target,
@@ -127,7 +127,7 @@ fn jaeger_shows_whole_traces_with_types_and_no_warning() {
         return;
     }
     for protocol in ["grpc", "http/protobuf", "http/json"] {
-        let jaeger = Jaeger::start();
+        let jaeger = jaeger::start();
         let endpoint = match protocol {
             "grpc" => jaeger.grpc(),
             // A signal's own endpoint is used as it is.
@@ -141,7 +141,7 @@ fn jaeger_shows_whole_traces_with_types_and_no_warning() {
     }
 }
 
-fn jaeger_trace(jaeger: &Jaeger, number: usize, done: &Done) {
+fn jaeger_trace(jaeger: &TraceStore, number: usize, done: &Done) {
     let trace = trace_id(number);
     // As OTLP: all that was sent, unchanged.
     let path = format!("/api/v3/traces/{trace}");
@@ -221,7 +221,7 @@ fn reduce(value: &mut Value) {
     }
 }
 
-fn jaeger_index(jaeger: &Jaeger) {
+fn jaeger_index(jaeger: &TraceStore) {
     let mut services: Vec<String> = jaeger.ask("/api/services").unwrap()["data"]
         .as_array()
         .unwrap()
@@ -260,7 +260,7 @@ fn tempo_shows_whole_traces_and_finds_them_by_typed_attributes() {
     if skip::without_root() || skip::without(&["python3"]) || backends::without(&["tempo"]) {
         return;
     }
-    let tempo = Tempo::start();
+    let tempo = tempo::start();
     let done = watch(&tempo.grpc(), "grpc", &tempo.http());
     for number in 0..TRACES {
         let path = format!("/api/v2/traces/{}", trace_id(number));

@@ -13,6 +13,7 @@ mod parts;
 mod replay;
 mod report;
 mod telemetry;
+mod terminal;
 mod tls;
 mod watch;
 mod worker;

@@ -15,7 +15,8 @@ use remora_common::record::ProcessChange;
 use tokio::runtime::Runtime;
 
 use super::{
-    FLUSH, RunError, announce_options, parts::Parts, report::Report, runtime, worker::Books,
+    FLUSH, RunError, announce_options, parts::Parts, report::Report, runtime, terminal::Terminal,
+    worker::Books,
 };
 use crate::{
     aggregate::Aggregator,
@@ -125,20 +126,9 @@ impl prometheus::Source for Totals {
 /// Where spans go.
 struct Outlet {
     exporter: Exporter,
-    printer: Option<SpanPrinter<Stdout>>,
+    terminal: Terminal<Stdout>,
     spans: u64,
     mono_ns: u64,
-}
-
-impl Outlet {
-    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Stdout>) -> io::Result<()>) {
-        if let Some(printer) = &mut self.printer
-            && let Err(error) = write(printer)
-        {
-            tracing::warn!(%error, "cannot print any more");
-            self.printer = None;
-        }
-    }
 }
 
 impl Output for Outlet {
@@ -146,7 +136,7 @@ impl Output for Outlet {
         self.spans += 1;
         self.exporter.span(&span);
         let now_ns = self.mono_ns;
-        self.print(|printer| printer.push(&span, now_ns));
+        self.terminal.print(|printer| printer.push(&span, now_ns));
     }
 
     /// What is captured was decided when the recording was made.
@@ -264,7 +254,12 @@ impl<'a> Stages<'a> {
                 aggregators,
                 Clock::fixed(offset),
                 processes,
-                Outlet { exporter, printer, spans: 0, mono_ns: facts.start_mono_ns },
+                Outlet {
+                    exporter,
+                    terminal: Terminal::new(printer),
+                    spans: 0,
+                    mono_ns: facts.start_mono_ns,
+                },
             ),
             runtime,
             books: Books::default(),
@@ -338,7 +333,7 @@ impl<'a> Stages<'a> {
         self.mono_ns = self.mono_ns.max(mono_ns);
         self.pipeline.output.mono_ns = self.mono_ns;
         self.assembler.tick(mono_ns, &mut self.pipeline);
-        self.pipeline.output.print(|printer| printer.flush_due(mono_ns));
+        self.pipeline.output.terminal.print(|printer| printer.flush_due(mono_ns));
         if mono_ns >= self.next_metrics_ns {
             self.next_metrics_ns = mono_ns.saturating_add(self.metric_interval_ns);
             self.export_metrics();
@@ -365,7 +360,7 @@ impl<'a> Stages<'a> {
         let now_ns = self.mono_ns;
         self.assembler.finish(now_ns, &mut self.pipeline);
         self.export_metrics();
-        self.pipeline.output.print(SpanPrinter::finish);
+        self.pipeline.output.terminal.print(SpanPrinter::finish);
         let now = self.now_unix_ns();
         let mut collect = |at: Option<usize>| {
             at.map(|at| self.pipeline.aggregators[at].collect(now)).unwrap_or_default()

@@ -19,6 +19,7 @@ use super::{
     RunError,
     parts::Parts,
     telemetry::{Observed, Telemetry},
+    terminal::Terminal,
     tls::{News, TlsThread},
     watch::Watch,
 };
@@ -218,26 +219,14 @@ fn recorder(
 /// Where spans and advice go.
 struct Outlet {
     exporter: Exporter,
-    printer: Option<SpanPrinter<Aside>>,
+    terminal: Terminal<Aside>,
     verdicts: Verdicts,
-}
-
-impl Outlet {
-    /// Printing ends for good when standard output is closed; everything else goes on.
-    fn print(&mut self, write: impl FnOnce(&mut SpanPrinter<Aside>) -> io::Result<()>) {
-        if let Some(printer) = &mut self.printer
-            && let Err(error) = write(printer)
-        {
-            tracing::warn!(%error, "cannot print any more");
-            self.printer = None;
-        }
-    }
 }
 
 impl Output for Outlet {
     fn span(&mut self, span: Span) {
         self.exporter.span(&span);
-        self.print(|printer| printer.push(&span, mono_ns()));
+        self.terminal.print(|printer| printer.push(&span, mono_ns()));
     }
 
     fn capture(&mut self, conn_id: u64, mode: u8) {
@@ -347,7 +336,7 @@ impl Worker {
                     scanner: Scanner::new(parts.selectors, parts.host),
                     unknown: Arc::new(unknown),
                 },
-                Outlet { exporter, printer, verdicts },
+                Outlet { exporter, terminal: Terminal::new(printer), verdicts },
             ),
             books: Books::default(),
             metric_interval: parts.metric_interval,
@@ -489,7 +478,7 @@ impl Worker {
         if drained {
             self.forget_orphans(now);
         }
-        self.pipeline.output.print(|printer| printer.flush_due(now));
+        self.pipeline.output.terminal.print(|printer| printer.flush_due(now));
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
             self.pipeline.correlator.expire(now);
@@ -584,16 +573,16 @@ impl Worker {
             }));
         }
         self.export_metrics();
-        self.pipeline.output.print(SpanPrinter::finish);
+        self.pipeline.output.terminal.print(SpanPrinter::finish);
         if let Some(at) = self.table {
             let now = self.now_unix_ns();
             let batches = self.pipeline.aggregators[at].collect(now);
             let table = RedTable::new(&batches, Style::detect(&io::stdout()));
             if !table.is_empty() {
-                self.pipeline.output.print(|printer| writeln!(printer.out(), "\n{table}"));
+                self.pipeline.output.terminal.print(|printer| writeln!(printer.out(), "\n{table}"));
             }
         }
-        self.pipeline.output.print(|printer| {
+        self.pipeline.output.terminal.print(|printer| {
             printer.out().finish(PRINT);
             Ok(())
         });

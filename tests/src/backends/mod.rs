@@ -179,3 +179,37 @@ pub fn encoded(text: &str) -> String {
     }
     encoded
 }
+
+/// A backend that keeps traces: takes OTLP over gRPC and HTTP and is asked through its query API.
+pub struct TraceStore {
+    service: Service,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    query: SocketAddr,
+}
+
+impl TraceStore {
+    #[must_use]
+    pub fn grpc(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    #[must_use]
+    pub fn http(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// What its API answers, if it answers well.
+    #[must_use]
+    pub fn ask(&self, path: &str) -> Option<Value> {
+        json(&format!("http://{}{path}", self.query))
+    }
+
+    /// What a poll finds.
+    ///
+    /// # Panics
+    /// If it finds nothing.
+    pub fn wait_for<T>(&self, what: &str, done: impl FnMut() -> Option<T>) -> T {
+        self.service.wait_for(what, done)
+    }
+}

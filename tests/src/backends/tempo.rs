@@ -3,91 +3,58 @@
 
 use std::{fs, net::SocketAddr};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Service, address, json};
+use super::{Service, TraceStore, address};
 use crate::process::free_port;
 
-pub struct Tempo {
-    service: Service,
-    grpc: SocketAddr,
-    http: SocketAddr,
-    query: SocketAddr,
-}
-
-impl Tempo {
-    /// # Panics
-    /// If it does not start.
-    #[must_use]
-    pub fn start() -> Self {
-        let folder = TempDir::new().expect("a folder");
-        let [grpc, http, query, gossip] = [(); 4].map(|()| address());
-        // It calls itself there, whatever it is told.
-        let internal = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let endpoint = |address: SocketAddr| json!({ "endpoint": address.to_string() });
-        let config = json!({
-            "server": {
-                "http_listen_address": query.ip(),
-                "http_listen_port": query.port(),
-                "grpc_listen_address": internal.ip(),
-                "grpc_listen_port": internal.port(),
+/// # Panics
+/// If it does not start.
+#[must_use]
+pub fn start() -> TraceStore {
+    let folder = TempDir::new().expect("a folder");
+    let [grpc, http, query, gossip] = [(); 4].map(|()| address());
+    // It calls itself there, whatever it is told.
+    let internal = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let endpoint = |address: SocketAddr| json!({ "endpoint": address.to_string() });
+    let config = json!({
+        "server": {
+            "http_listen_address": query.ip(),
+            "http_listen_port": query.port(),
+            "grpc_listen_address": internal.ip(),
+            "grpc_listen_port": internal.port(),
+        },
+        "memberlist": { "bind_addr": [gossip.ip()], "bind_port": gossip.port() },
+        "distributor": {
+            "receivers": {
+                "otlp": { "protocols": { "grpc": endpoint(grpc), "http": endpoint(http) } },
             },
-            "memberlist": { "bind_addr": [gossip.ip()], "bind_port": gossip.port() },
-            "distributor": {
-                "receivers": {
-                    "otlp": { "protocols": { "grpc": endpoint(grpc), "http": endpoint(http) } },
-                },
+        },
+        "ingester": {
+            "trace_idle_period": "1s",
+            "flush_check_period": "1s",
+            "max_block_duration": "1m",
+            "lifecycler": {
+                "address": internal.ip(),
+                "ring": { "kvstore": { "store": "inmemory" }, "replication_factor": 1 },
             },
-            "ingester": {
-                "trace_idle_period": "1s",
-                "flush_check_period": "1s",
-                "max_block_duration": "1m",
-                "lifecycler": {
-                    "address": internal.ip(),
-                    "ring": { "kvstore": { "store": "inmemory" }, "replication_factor": 1 },
-                },
+        },
+        "querier": {
+            "frontend_worker": { "frontend_address": internal.to_string() },
+        },
+        "storage": {
+            "trace": {
+                "backend": "local",
+                "wal": { "path": folder.path().join("wal") },
+                "local": { "path": folder.path().join("blocks") },
             },
-            "querier": {
-                "frontend_worker": { "frontend_address": internal.to_string() },
-            },
-            "storage": {
-                "trace": {
-                    "backend": "local",
-                    "wal": { "path": folder.path().join("wal") },
-                    "local": { "path": folder.path().join("blocks") },
-                },
-            },
-            "usage_report": { "reporting_enabled": false },
-        });
-        let path = folder.path().join("config");
-        fs::write(&path, config.to_string()).expect("a file");
-        let arguments = ["-target=all".to_owned(), format!("-config.file={}", path.display())];
-        let ready = format!("http://{query}/ready");
-        Self { service: Service::start("tempo", folder, &arguments, &ready), grpc, http, query }
-    }
-
-    #[must_use]
-    pub fn grpc(&self) -> String {
-        format!("http://{}", self.grpc)
-    }
-
-    #[must_use]
-    pub fn http(&self) -> String {
-        format!("http://{}", self.http)
-    }
-
-    /// What its API answers, if it answers well.
-    #[must_use]
-    pub fn ask(&self, path: &str) -> Option<Value> {
-        json(&format!("http://{}{path}", self.query))
-    }
-
-    /// What a poll finds.
-    ///
-    /// # Panics
-    /// If it finds nothing.
-    pub fn wait_for<T>(&self, what: &str, done: impl FnMut() -> Option<T>) -> T {
-        self.service.wait_for(what, done)
-    }
+        },
+        "usage_report": { "reporting_enabled": false },
+    });
+    let path = folder.path().join("config");
+    fs::write(&path, config.to_string()).expect("a file");
+    let arguments = ["-target=all".to_owned(), format!("-config.file={}", path.display())];
+    let ready = format!("http://{query}/ready");
+    TraceStore { service: Service::start("tempo", folder, &arguments, &ready), grpc, http, query }
 }
