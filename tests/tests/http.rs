@@ -10,7 +10,7 @@ use std::{
 
 use remora::bpf::Door;
 use remora_tests::{
-    agent::Agent,
+    agent::{Agent, Done},
     doors,
     nginx::Nginx,
     process::{patient, until},
@@ -72,6 +72,18 @@ fn the_same_is_seen_through_tracepoints() {
     agree_through(Door::Tracepoint);
 }
 
+/// A kernel that preempts itself leaves out a program's run while another thread is put off in the same
+/// program; emulated, where programs take long and the clock does not wait, that happens in each test. Then
+/// there is nothing to compare, but that the books say so.
+fn some_runs_were_left_out(done: &Done) -> bool {
+    let left_out = done.books().drops.get("missed").copied().unwrap_or(0);
+    if left_out > 0 {
+        assert!(skip::emulated(), "{}", done.log);
+        println!("skipped: this kernel has left out {left_out} runs of programs");
+    }
+    left_out > 0
+}
+
 /// Returns the agent's log.
 fn access_log_and_stopwatch_agree(door: &str) -> String {
     let nginx = Nginx::start();
@@ -85,6 +97,9 @@ fn access_log_and_stopwatch_agree(door: &str) -> String {
     let output = python.wait_with_output().unwrap();
     assert!(output.status.success());
     let done = agent.stop();
+    if some_runs_were_left_out(&done) {
+        return done.log;
+    }
 
     // Server: nginx's own log.
     let oracle = tally(nginx.log().iter().map(|line| {
@@ -109,7 +124,7 @@ fn access_log_and_stopwatch_agree(door: &str) -> String {
         .collect();
     let mut seen: Vec<&Span> = of_kind(&done.spans, CLIENT).collect();
     seen.sort_by_key(|span| span.start_ns);
-    assert_eq!(seen.len(), said.len());
+    assert_eq!(seen.len(), said.len(), "\n{}", done.log);
     let mut apart = Vec::new();
     for (span, said) in seen.iter().zip(&said) {
         assert_eq!(span.line(), said["line"]);

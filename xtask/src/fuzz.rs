@@ -126,7 +126,7 @@ fn build() -> Result<PathBuf> {
     let mut build = cargo();
     build.arg("build").args(WORKSPACE);
     build.args(["--bin", "remora-fuzz", "--features", "remora-fuzz/libfuzzer"]);
-    build.env("RUSTC_WORKSPACE_WRAPPER", env::current_exe()?).env(WRAPS, "1");
+    build.env("RUSTC_WORKSPACE_WRAPPER", shell::own_program()?).env(WRAPS, "1");
     shell::run(&mut build)?;
     eprintln!("built in {} s", started.elapsed().as_secs());
     Ok(target_dir().join("debug/remora-fuzz"))

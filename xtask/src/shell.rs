@@ -40,6 +40,18 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Where this program is. A build of the whole workspace may have put another one there meanwhile, which is
+/// the same but for what it was built with; the kernel then says that ours is deleted.
+pub(crate) fn own_program() -> Result<PathBuf> {
+    let path = env::current_exe().context("no path of this program")?;
+    let text = path.to_string_lossy();
+    let path = Path::new(text.strip_suffix(" (deleted)").unwrap_or(&text));
+    if !path.is_file() {
+        bail!("this program is not at {} any more", path.display());
+    }
+    Ok(path.to_owned())
+}
+
 /// Says what is run, runs it with this terminal, and fails unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", line(command));

@@ -16,7 +16,7 @@ use super::{
     results::Row,
     sink::Sink,
 };
-use crate::vm;
+use crate::{shell, vm};
 
 /// Requests of a round; the first round warms up.
 const REQUESTS: u32 = 1000;
@@ -40,7 +40,7 @@ pub(crate) struct Counted {
 
 /// Boots a guest and counts there what `agent` costs at those of `doors` that open.
 pub(crate) fn measure(agent: &Path, kernel: vm::Version, doors: &[&str]) -> Result<Counted> {
-    let own = std::env::current_exe()?;
+    let own = shell::own_program()?;
     // Off the machine's file system: what is read from there is not counted alike every time.
     let script = format!(
         "cp '{}' /tmp/xtask && cp '{}' /tmp/remora && \

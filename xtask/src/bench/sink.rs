@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::program::Program;
 
@@ -62,7 +62,7 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) fn start() -> Result<Self> {
-        let own = std::env::current_exe().context("no path of this program")?;
+        let own = crate::shell::own_program()?;
         let mut command = Command::new(own);
         let mut process =
             Program::start(command.args(["bench", "--as", "sink"]).stdout(Stdio::piped()))?;
