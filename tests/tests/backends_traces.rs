@@ -68,12 +68,13 @@ fn watch(endpoint: &str, protocol: &str, http: &str) -> Done {
     let mut own = Vec::new();
     for number in 0..TRACES {
         let (trace, span) = (trace_id(number), caller(number));
-        let path = format!("/orders/{number}{}", if number % 3 == 0 { "/broken" } else { "" });
+        let path =
+            format!("/orders/{number}{}", if number.is_multiple_of(3) { "/broken" } else { "" });
         let begin = now();
         let mut connection = Connection::open(services[0].1).unwrap();
         let fields = format!("traceparent: 00-{trace}-{span}-01\r\n");
         let status = connection.get(&path, &fields).unwrap().status;
-        assert_eq!(status, if number % 3 == 0 { 500 } else { 200 });
+        assert_eq!(status, if number.is_multiple_of(3) { 500 } else { 200 });
         own.push(json!({
             "traceId": trace, "spanId": span, "name": "GET", "kind": CLIENT,
             "startTimeUnixNano": begin.to_string(), "endTimeUnixNano": now().to_string(),
@@ -179,9 +180,9 @@ fn jaeger_trace(jaeger: &TraceStore, number: usize, done: &Done) {
         let tag = |key: &str| tags.iter().find(|tag| tag["key"] == key);
         let status = tag("http.response.status_code").unwrap();
         assert_eq!(status["type"], "int64", "{status}");
-        assert_eq!(status["value"], if number % 3 == 0 { 500 } else { 200 });
+        assert_eq!(status["value"], if number.is_multiple_of(3) { 500 } else { 200 });
         assert_eq!(tag("http.request.method").unwrap()["type"], "string");
-        assert_eq!(tag("error").is_some(), number % 3 == 0, "{tags:?}");
+        assert_eq!(tag("error").is_some(), number.is_multiple_of(3), "{tags:?}");
         assert_eq!(span["references"][0]["refType"], "CHILD_OF");
         kinds.push(format!(
             "{} {}",
@@ -190,7 +191,7 @@ fn jaeger_trace(jaeger: &TraceStore, number: usize, done: &Done) {
         ));
     }
     kinds.sort();
-    let route = if number % 3 == 0 { "/orders/{id}/broken" } else { "/orders/{id}" };
+    let route = if number.is_multiple_of(3) { "/orders/{id}/broken" } else { "/orders/{id}" };
     let server = format!("GET {route} server");
     let mut expected = ["GET client", "GET client", &server, &server, &server];
     expected.sort_unstable();

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use remora_common::{
     layout::ABSENT,
-    record::{CloseCause, Direction, family},
+    record::{Direction, family},
 };
 
 use super::registers::Registers;
@@ -98,10 +98,11 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     }
     let mut buffers = buffers;
     // Who uses rings may have this moved by one while it is in another call.
-    if buffers.layout != Layout::Nowhere && uses_io_uring() {
-        if kernel::socket_of(fd).is_none_or(|socket| socket.sk != sk as u64) {
-            buffers.layout = Layout::Nowhere;
-        }
+    if buffers.layout != Layout::Nowhere
+        && uses_io_uring()
+        && kernel::socket_of(fd).is_none_or(|socket| socket.sk != sk as u64)
+    {
+        buffers.layout = Layout::Nowhere;
     }
     let mut moved = Moved {
         fd,
