@@ -19,6 +19,12 @@ impl Resource {
         Self { attributes }
     }
 
+    /// Of a process that nothing is known of.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::new([("service.name".into(), "unknown_service".into())])
+    }
+
     /// The value under `key`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Value> {

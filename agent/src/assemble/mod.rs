@@ -104,6 +104,27 @@ pub struct Stats {
     pub lost: u64,
 }
 
+impl Stats {
+    /// Records that took no part in an exchange, by reason; with `parsed` these are all.
+    #[must_use]
+    pub const fn ignored(&self) -> [(&'static str, u64); 6] {
+        [
+            ("other_protocol", self.records_other_protocol),
+            ("skipped", self.records_skipped),
+            ("duplicate", self.records_duplicate),
+            ("empty", self.records_empty),
+            ("refused", self.records_refused),
+            ("elsewhere", self.records_elsewhere),
+        ]
+    }
+
+    /// All records, each counted in one column.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.parsed + self.ignored().iter().map(|(_, count)| count).sum::<u64>()
+    }
+}
+
 /// Reassembles any number of connections on one thread.
 #[derive(Debug)]
 pub struct Assembler {

@@ -7,9 +7,12 @@
 //! tokio         exporters, Prometheus endpoint
 //! ```
 
+mod books;
 mod descriptors;
 mod gate;
+mod handle;
 mod parts;
+mod readers;
 mod replay;
 mod report;
 mod telemetry;
@@ -31,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     gate::Gated,
+    handle::{Handle, Order},
     parts::Parts,
     report::Report,
-    worker::{Handle, Order},
 };
 pub use self::{
     gate::{GATE, pass as pass_gate},

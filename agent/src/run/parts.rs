@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use super::readers::Readers;
 use crate::{
     aggregate::{self, ExemplarFilter, HistogramKind},
     assemble,
@@ -21,10 +22,7 @@ pub(super) struct Parts {
     pub(super) assemble: assemble::Limits,
     pub(super) sampler: Sampler,
     pub(super) routes: route::Config,
-    /// For OTLP and files, for Prometheus, which needs totals, and for the table at the end.
-    pub(super) otlp_metrics: Option<aggregate::Config>,
-    pub(super) total_metrics: Option<aggregate::Config>,
-    pub(super) table_metrics: Option<aggregate::Config>,
+    pub(super) readers: Readers<aggregate::Config>,
     pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
@@ -97,13 +95,15 @@ impl Parts {
                 max_siblings: config.routes.max as usize,
                 ..route::Config::default()
             },
-            otlp_metrics: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
-                .then_some(otlp_metrics),
-            table_metrics: output.prints_spans().then(|| aggregate::Config {
-                histogram: HistogramKind::exponential(),
-                ..total_metrics.clone()
-            }),
-            total_metrics: output.prometheus.is_some().then_some(total_metrics),
+            readers: Readers {
+                otlp: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
+                    .then_some(otlp_metrics),
+                table: output.prints_spans().then(|| aggregate::Config {
+                    histogram: HistogramKind::exponential(),
+                    ..total_metrics.clone()
+                }),
+                totals: output.prometheus.is_some().then_some(total_metrics),
+            },
             metric_interval: metrics.interval,
             selectors,
             host: Arc::new(Host::detect(&config.resource)),

@@ -15,11 +15,10 @@ use remora_common::record::ProcessChange;
 use tokio::runtime::Runtime;
 
 use super::{
-    FLUSH, RunError, announce_options, parts::Parts, report::Report, runtime, terminal::Terminal,
-    worker::Books,
+    FLUSH, RunError, announce_options, books::Books, parts::Parts, readers::Readers,
+    report::Report, runtime, terminal::Terminal,
 };
 use crate::{
-    aggregate::Aggregator,
     assemble::Assembler,
     clock::{Clock, ClockOffset},
     config::Loaded,
@@ -221,28 +220,21 @@ struct Stages<'a> {
     next_metrics_ns: u64,
     /// Spans when the exporters were waited for.
     paced: u64,
-    otlp: Option<usize>,
-    totals: Option<usize>,
-    table: Option<usize>,
+    /// Positions of their aggregators.
+    readers: Readers<usize>,
 }
 
 impl<'a> Stages<'a> {
     fn new(parts: Parts, facts: &Facts, exporter: Exporter, runtime: &'a Runtime) -> Self {
         let offset = ClockOffset::fixed(facts.offset_ns);
         let start_unix_ns = offset.unix_ns(facts.start_mono_ns);
-        let mut aggregators = Vec::new();
-        let mut add = |config: Option<_>| {
-            aggregators.push(Aggregator::seeded(config?, start_unix_ns, facts.seed));
-            Some(aggregators.len() - 1)
-        };
-        let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
-        let table = add(parts.table_metrics);
-        let printer = table.is_some().then(|| {
+        let (aggregators, readers) = parts.readers.begin(start_unix_ns, facts.seed);
+        let printer = readers.table.is_some().then(|| {
             let stdout = io::stdout();
             let style = Style::detect(&stdout);
             SpanPrinter::new(stdout, style)
         });
-        let unknown = Arc::new(Resource::new([("service.name".into(), "unknown_service".into())]));
+        let unknown = Arc::new(Resource::unknown());
         let metric_interval_ns =
             u64::try_from(parts.metric_interval.as_nanos()).unwrap_or(u64::MAX);
         let processes = Processes { targets: HashMap::new(), ended: VecDeque::new(), unknown };
@@ -268,9 +260,7 @@ impl<'a> Stages<'a> {
             metric_interval_ns,
             next_metrics_ns: facts.start_mono_ns.saturating_add(metric_interval_ns),
             paced: 0,
-            otlp,
-            totals,
-            table,
+            readers,
         }
     }
 
@@ -348,7 +338,7 @@ impl<'a> Stages<'a> {
     /// Between the spans before and after it: a file has one order.
     fn export_metrics(&mut self) {
         let now = self.now_unix_ns();
-        let Some(at) = self.otlp else { return };
+        let Some(at) = self.readers.otlp else { return };
         let batches = self.pipeline.aggregators[at].collect(now);
         let exporter = &self.pipeline.output.exporter;
         self.runtime.block_on(exporter.flush(FLUSH));
@@ -365,8 +355,8 @@ impl<'a> Stages<'a> {
         let mut collect = |at: Option<usize>| {
             at.map(|at| self.pipeline.aggregators[at].collect(now)).unwrap_or_default()
         };
-        let (totals, table) = (collect(self.totals), collect(self.table));
-        if self.table.is_some() {
+        let (totals, table) = (collect(self.readers.totals), collect(self.readers.table));
+        if self.readers.table.is_some() {
             let stdout = io::stdout();
             let table = RedTable::new(&table, Style::detect(&stdout));
             if !table.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::worker::Books;
+use super::books::Books;
 use crate::{accounting::Lost, export::stats::LaneStats};
 
 /// Prints as lines for people; the totals of a line are the sum of what follows them.
@@ -26,16 +26,7 @@ impl fmt::Display for Report<'_> {
         let Self { books, lanes } = self;
         let stats = &books.assembled;
         write!(f, "remora: records {} = parsed {}", books.records, stats.parsed)?;
-        let other = [
-            ("other_protocol", stats.records_other_protocol),
-            ("skipped", stats.records_skipped),
-            ("duplicate", stats.records_duplicate),
-            ("empty", stats.records_empty),
-            ("refused", stats.records_refused),
-            ("elsewhere", stats.records_elsewhere),
-            ("undecodable", books.undecodable),
-        ];
-        counts(f, other.into_iter())?;
+        counts(f, books.ignored())?;
         write!(f, "; dropped in the kernel")?;
         if books.drops.iter().all(|(_, count)| *count == 0) {
             f.write_str(" 0")?;

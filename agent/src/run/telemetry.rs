@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use super::worker::Books;
+use super::books::Books;
 use crate::{
     accounting::Lost,
     attribute::Value,
@@ -82,17 +82,7 @@ impl Telemetry {
                 "remora.records.ignored",
                 "{record}",
                 "Records read that took no part in an exchange",
-                [
-                    ("other_protocol", stats.records_other_protocol),
-                    ("skipped", stats.records_skipped),
-                    ("duplicate", stats.records_duplicate),
-                    ("empty", stats.records_empty),
-                    ("refused", stats.records_refused),
-                    ("elsewhere", stats.records_elsewhere),
-                    ("undecodable", books.undecodable),
-                ]
-                .map(|(name, count)| reason(name, count))
-                .into(),
+                books.ignored().map(|(name, count)| reason(name, count)).collect(),
             ),
             sum(
                 "remora.kernel.drops",

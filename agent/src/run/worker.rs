@@ -4,34 +4,34 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    future::Future,
     io::{self, Write},
     path::Path,
     sync::{Arc, mpsc},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use remora_common::target::{INHERIT, SELECTED};
-use tokio::sync::oneshot;
 
 use super::{
     RunError,
+    books::Books,
+    handle::{Handle, Order},
     parts::Parts,
+    readers::Readers,
     telemetry::{Observed, Telemetry},
     terminal::Terminal,
     tls::{News, TlsThread},
     watch::Watch,
 };
 use crate::{
-    aggregate::Aggregator,
-    assemble::{self, Assembler},
+    assemble::Assembler,
     attach::TlsSources,
-    bpf::{self, ControlWords, KernelUsage, Programs, Reader, RunTime, Verdicts, Waker},
+    bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts},
     clock::{Clock, mono_ns},
     correlate::{
         Correlator, Limits,
-        pipeline::{Counts, Output, Pipeline, Resources},
+        pipeline::{Output, Pipeline, Resources},
         random_seed,
     },
     decode::Record,
@@ -40,11 +40,10 @@ use crate::{
         Exporter,
         metrics_data::MetricBatch,
         print::{Aside, RedTable, SpanPrinter, Style},
-        prometheus,
     },
     recording::{
         format::{self, End, Facts, Layout},
-        write::{Recorder, Summary},
+        write::Recorder,
     },
     resource::Resource,
     semantics::route::Routes,
@@ -63,96 +62,6 @@ const RESCAN_NS: u64 = 1_000_000_000;
 const ORPHANS_NS: u64 = 100_000_000;
 /// Correlation forgets this often.
 const EXPIRE_NS: u64 = 10_000_000_000;
-
-/// What the worker is asked to do.
-pub(super) enum Order {
-    /// Look at every process.
-    Scan,
-    /// Select this process: the child of `exec`.
-    Adopt(u32),
-    /// Answer when every order before this one is done, by the TLS thread too.
-    Settle(mpsc::Sender<()>),
-    /// Hand over the totals.
-    Collect(oneshot::Sender<Vec<MetricBatch>>),
-    /// Detach, drain, answer with the books, end.
-    Stop(mpsc::Sender<Books>),
-}
-
-/// What is known at the end.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Books {
-    /// Samples taken from the ring, and those of them that were no records.
-    pub(super) records: u64,
-    pub(super) undecodable: u64,
-    pub(super) assembled: assemble::Stats,
-    pub(super) counts: Counts,
-    /// What the kernel side gave up on, by reason.
-    pub(super) drops: Vec<(String, u64)>,
-    pub(super) kernel: KernelUsage,
-    /// What became of the recording, if there is one.
-    pub(super) recording: Option<Summary>,
-}
-
-impl Books {
-    fn note_drops(&mut self, drops: bpf::Drops) {
-        let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
-        let all = counted.chain([("missed", self.kernel.missed())]);
-        self.drops = all.map(|(name, count)| (name.to_owned(), count)).collect();
-    }
-}
-
-/// The worker as the rest of the agent sees it.
-pub(super) struct Handle {
-    orders: mpsc::Sender<Order>,
-    waker: Waker,
-    thread: JoinHandle<()>,
-}
-
-impl Handle {
-    /// Gives an order. A worker that has ended (it panicked) takes none; [`Self::stop`] will tell.
-    pub(super) fn order(&self, order: Order) {
-        let _ = self.orders.send(order);
-        self.waker.wake();
-    }
-
-    /// Waits until all orders so far are done.
-    pub(super) fn settle(&self) {
-        let (done, wait) = mpsc::channel();
-        self.order(Order::Settle(done));
-        let _ = wait.recv();
-    }
-
-    pub(super) fn source(&self) -> Totals {
-        Totals { orders: self.orders.clone(), waker: self.waker.clone() }
-    }
-
-    /// Detaches and drains; afterwards no span comes any more.
-    pub(super) fn stop(self) -> Books {
-        let (answer, books) = mpsc::channel();
-        self.order(Order::Stop(answer));
-        let books = books.recv();
-        let ended = self.thread.join();
-        books.ok().filter(|_| ended.is_ok()).unwrap_or_else(|| {
-            tracing::error!("the worker thread has panicked; its books are lost");
-            Books::default()
-        })
-    }
-}
-
-/// The totals, for scrapes.
-pub(super) struct Totals {
-    orders: mpsc::Sender<Order>,
-    waker: Waker,
-}
-
-impl prometheus::Source for Totals {
-    fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
-        let (answer, batches) = oneshot::channel();
-        let _ = self.orders.send(Order::Collect(answer));
-        self.waker.wake();
-        async move { batches.await.unwrap_or_default() }
-    }
-}
 
 /// Starts the worker on attached programs; without `tls` no TLS is seen.
 pub(super) fn spawn(
@@ -183,7 +92,7 @@ pub(super) fn spawn(
                 .run();
         })
         .map_err(failed)?;
-    Ok(Handle { orders, waker, thread })
+    Ok(Handle::new(orders, waker, thread))
 }
 
 /// What a replay has to have the same.
@@ -268,10 +177,8 @@ struct Worker {
     last_orphans_ns: u64,
     /// Records, and of them those lost for want of room, at the last look.
     looked_at: (u64, u64),
-    /// Positions of the aggregators for OTLP, for Prometheus and for the table, where they are wanted.
-    otlp: Option<usize>,
-    totals: Option<usize>,
-    table: Option<usize>,
+    /// Positions of their aggregators.
+    readers: Readers<usize>,
 }
 
 impl Worker {
@@ -291,16 +198,8 @@ impl Worker {
         control.watch(true, needs.ports);
         let Start { clock, mono_ns: start_ns, seed } = start;
         let now_unix_ns = clock.offset().unix_ns(start_ns);
-        let mut aggregators = Vec::new();
-        let mut add = |config: Option<_>| {
-            let config = config?;
-            aggregators.push(Aggregator::seeded(config, now_unix_ns, seed));
-            Some(aggregators.len() - 1)
-        };
-        let (otlp, totals) = (add(parts.otlp_metrics), add(parts.total_metrics));
-        let table = add(parts.table_metrics);
-        let unknown = Resource::new([("service.name".into(), "unknown_service".into())]);
-        let printer = table.is_some().then(|| {
+        let (aggregators, readers) = parts.readers.begin(now_unix_ns, seed);
+        let printer = readers.table.is_some().then(|| {
             let stdout = io::stdout();
             let style = Style::detect(&stdout);
             Aside::new(stdout).map(|aside| SpanPrinter::new(aside, style))
@@ -323,9 +222,7 @@ impl Worker {
             inbox,
             watch,
             assembler,
-            otlp,
-            totals,
-            table,
+            readers,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
                 Correlator::seeded(parts.sampler, Limits::default(), seed),
@@ -334,7 +231,7 @@ impl Worker {
                 clock,
                 Table {
                     scanner: Scanner::new(parts.selectors, parts.host),
-                    unknown: Arc::new(unknown),
+                    unknown: Arc::new(Resource::unknown()),
                 },
                 Outlet { exporter, terminal: Terminal::new(printer), verdicts },
             ),
@@ -502,7 +399,7 @@ impl Worker {
 
     fn export_metrics(&mut self) {
         let now = self.now_unix_ns();
-        let Some(at) = self.otlp else { return };
+        let Some(at) = self.readers.otlp else { return };
         let mut batches = self.pipeline.aggregators[at].collect(now);
         batches.push(self.own_metrics(now));
         self.pipeline.output.exporter.metrics(&batches);
@@ -510,7 +407,7 @@ impl Worker {
 
     fn collect_totals(&mut self) -> Vec<MetricBatch> {
         let now = self.now_unix_ns();
-        let totals = self.totals.map(|at| self.pipeline.aggregators[at].collect(now));
+        let totals = self.readers.totals.map(|at| self.pipeline.aggregators[at].collect(now));
         let mut batches = totals.unwrap_or_default();
         batches.push(self.own_metrics(now));
         batches
@@ -574,7 +471,7 @@ impl Worker {
         }
         self.export_metrics();
         self.pipeline.output.terminal.print(SpanPrinter::finish);
-        if let Some(at) = self.table {
+        if let Some(at) = self.readers.table {
             let now = self.now_unix_ns();
             let batches = self.pipeline.aggregators[at].collect(now);
             let table = RedTable::new(&batches, Style::detect(&io::stdout()));
