@@ -162,7 +162,7 @@ fn has_ended(sk: u64) -> bool {
 }
 
 /// Who opened a TCP connection, and whether bytes moved on it before `moved`: the kernel counts what it
-/// sent and received. All but the sequence numbers, which wrap, is taken modulo 2^32 too.
+/// sent and received. Sequence numbers wrap at 2^32, so the counts beside them are taken modulo 2^32.
 #[inline(always)]
 fn tcp_history(sk: u64, moved: &Moved) -> Option<(u8, u8)> {
     const IPPROTO_TCP: u16 = 6;

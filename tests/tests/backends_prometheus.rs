@@ -92,8 +92,8 @@ fn exemplars_are_spans(prometheus: &Prometheus, query: &str, done: &Done) {
     }
 }
 
-#[test]
-fn series_are_the_same_scraped_from_us_and_from_a_collector() {
+/// Runs `test` with every Prometheus that is here, behind a Collector.
+fn with_each_prometheus(test: fn(&'static str)) {
     if skip::without_root()
         || skip::without(&["nginx"])
         || backends::without(&["otelcol", "prometheus"])
@@ -101,11 +101,15 @@ fn series_are_the_same_scraped_from_us_and_from_a_collector() {
         return;
     }
     for name in ["prometheus", "prometheus3"] {
-        if backends::binary(name).is_none() {
-            continue;
+        if backends::binary(name).is_some() {
+            test(name);
         }
-        same_series(name);
     }
+}
+
+#[test]
+fn series_are_the_same_scraped_from_us_and_from_a_collector() {
+    with_each_prometheus(same_series);
 }
 
 fn same_series(name: &'static str) {
@@ -223,30 +227,23 @@ fn native_histograms_agree(prometheus: &Prometheus, selector: &str, done: &Done)
 
 #[test]
 fn exponential_histograms_arrive_as_native_ones_through_a_collector() {
-    if skip::without_root()
-        || skip::without(&["nginx"])
-        || backends::without(&["otelcol", "prometheus"])
-    {
-        return;
-    }
-    for name in ["prometheus", "prometheus3"] {
-        if backends::binary(name).is_none() {
-            continue;
-        }
-        let collector = Otelcol::start(&Authority::new());
-        let prometheus = Prometheus::start(name, &[("collector", collector.metrics())]);
-        let nginx = Nginx::start();
-        let own = backends::address();
-        let config = config("exponential", own, &collector);
-        let agent = Agent::configured(&nginx.pids(), &config, &[]);
-        let logged = traffic(nginx);
-        let done = agent.stop();
-        assert_eq!(done.spans.len(), logged, "{}", done.log);
-        native_histograms_agree(&prometheus, &via("collector", DURATION), &done);
-        if name == "prometheus3" {
-            // Earlier ones know no exemplars of native histograms.
-            exemplars_are_spans(&prometheus, &via("collector", DURATION), &done);
-        }
+    with_each_prometheus(same_native_histograms);
+}
+
+fn same_native_histograms(name: &'static str) {
+    let collector = Otelcol::start(&Authority::new());
+    let prometheus = Prometheus::start(name, &[("collector", collector.metrics())]);
+    let nginx = Nginx::start();
+    let own = backends::address();
+    let config = config("exponential", own, &collector);
+    let agent = Agent::configured(&nginx.pids(), &config, &[]);
+    let logged = traffic(nginx);
+    let done = agent.stop();
+    assert_eq!(done.spans.len(), logged, "{}", done.log);
+    native_histograms_agree(&prometheus, &via("collector", DURATION), &done);
+    if name == "prometheus3" {
+        // Earlier ones know no exemplars of native histograms.
+        exemplars_are_spans(&prometheus, &via("collector", DURATION), &done);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use remora_tests::{
-    agent::Agent,
+    agent::{Agent, Done},
     client::Connection,
     config_file::ConfigFile,
     nginx::Nginx,
@@ -38,7 +38,7 @@ fn full_disk_is_said_once_and_counted_and_what_follows_is_written_when_there_is_
     let folder = TempDir::new().unwrap();
     let at = folder.path().display().to_string();
     let nginx = Nginx::start();
-    let pids = nginx.pids().iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let pids = pids(&nginx);
     // A small disk that only the agent sees, nearly full.
     let script = format!(
         "mount -t tmpfs -o size=1m none {at} && head -c 900k /dev/zero >{at}/filler && exec \"$@\""
@@ -92,11 +92,45 @@ fn full_disk_is_said_once_and_counted_and_what_follows_is_written_when_there_is_
 }
 
 /// Takes 64 KiB and then nothing, for ever: somebody has it open and does not read.
-fn stuffed_pipe(folder: &Path) -> (String, File) {
-    let path = folder.join("pipe");
-    output(Command::new("mkfifo").arg(&path));
-    let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    (path.to_str().unwrap().to_owned(), reader)
+struct StuffedPipe {
+    path: String,
+    _reader: File,
+    _folder: TempDir,
+}
+
+impl StuffedPipe {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("pipe");
+        output(Command::new("mkfifo").arg(&path));
+        let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        Self { path: path.to_str().unwrap().to_owned(), _reader: reader, _folder: folder }
+    }
+}
+
+/// Requests whose spans a collector gets, though another output takes nothing.
+fn seen_elsewhere(requests: usize, nginx: &Nginx, collector: &Scripted) {
+    ask(nginx.port(), 0..requests);
+    until("the spans elsewhere", || collector.paths().len() == requests);
+}
+
+/// What the agent said at its end, and how long that took: nothing of these requests was lost to the
+/// collector.
+fn ended(requests: usize, nginx: Nginx, agent: Agent) -> (Done, Duration) {
+    drop(nginx);
+    let start = Instant::now();
+    let done = agent.stop();
+    let took = start.elapsed();
+    let all = requests as u64;
+    assert_eq!(done.requests(), [all, all, 0, 0], "{}", done.log);
+    assert_eq!(done.books().traces_to("otlp").exported, all, "{}", done.log);
+    assert!(took < patient(Duration::from_secs(9)), "{took:?}");
+    assert!(done.peak < MEMORY, "{} bytes", done.peak);
+    (done, took)
+}
+
+fn pids(nginx: &Nginx) -> String {
+    nginx.pids().iter().map(u32::to_string).collect::<Vec<_>>().join(",")
 }
 
 #[test]
@@ -104,34 +138,26 @@ fn pipe_that_nobody_reads_holds_up_neither_other_destinations_nor_the_end() {
     if skip::without_root() || skip::without(&["nginx", "mkfifo"]) {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    let (pipe, _reader) = stuffed_pipe(folder.path());
+    let pipe = StuffedPipe::new();
     let nginx = Nginx::start();
     let collector = Scripted::start([]);
     let config = ConfigFile::new(&format!(
-        "limits: {{queue: 1MiB}}\noutput:\n  batch: {{delay: 50ms}}\n  otlp_file: {pipe}\n  otlp:\n    \
+        "limits: {{queue: 1MiB}}\noutput:\n  batch: {{delay: 50ms}}\n  otlp_file: {}\n  otlp:\n    \
          endpoint: {}\n    protocol: http/protobuf\n",
+        pipe.path,
         collector.endpoint()
     ));
-    let pids = nginx.pids().iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let pids = pids(&nginx);
     let agent = Agent::bare(&[&["run", "--pid", &pids][..], &config.flags()].concat());
     const REQUESTS: usize = 1500;
-    ask(nginx.port(), 0..REQUESTS);
-    until("the spans elsewhere", || collector.paths().len() == REQUESTS);
+    seen_elsewhere(REQUESTS, &nginx, &collector);
     assert!(agent.log().contains("export queue is full"), "{}", agent.log());
-    drop(nginx);
-    let start = Instant::now();
-    let done = agent.stop();
-    let took = start.elapsed();
+    let (done, took) = ended(REQUESTS, nginx, agent);
     let books = done.books();
     let all = REQUESTS as u64;
-    assert_eq!(done.requests(), [all, all, 0, 0], "{}", done.log);
     let lane = books.traces_to("file");
     let dropped = lane.dropped("queue_full") + lane.dropped("shutdown");
     assert!(lane.dropped("queue_full") > 0 && lane.exported + dropped == all, "{}", done.log);
-    assert_eq!(books.traces_to("otlp").exported, all, "{}", done.log);
-    assert!(took < patient(Duration::from_secs(9)), "{took:?}");
-    assert!(done.peak < MEMORY, "{} bytes", done.peak);
     println!("ended after {took:?}; {dropped} of {all} not written; {} MB", done.peak >> 20);
 }
 
@@ -140,8 +166,7 @@ fn terminal_that_takes_nothing_holds_up_neither_capture_nor_the_end() {
     if skip::without_root() || skip::without(&["nginx", "mkfifo"]) {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    let (pipe, _reader) = stuffed_pipe(folder.path());
+    let pipe = StuffedPipe::new();
     let nginx = Nginx::start();
     let collector = Scripted::start([]);
     let config = ConfigFile::new(&format!(
@@ -149,22 +174,13 @@ fn terminal_that_takes_nothing_holds_up_neither_capture_nor_the_end() {
          protocol: http/protobuf\n",
         collector.endpoint()
     ));
-    let pids = nginx.pids().iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    let wrapper = ["sh", "-c", &format!("exec \"$@\" >{pipe}"), "sh"];
+    let pids = pids(&nginx);
+    let wrapper = ["sh", "-c", &format!("exec \"$@\" >{}", pipe.path), "sh"];
     let agent =
         Agent::bare_under(&wrapper, &[&["run", "--pid", &pids][..], &config.flags()].concat());
     const REQUESTS: usize = 3000;
-    ask(nginx.port(), 0..REQUESTS);
-    until("the spans elsewhere", || collector.paths().len() == REQUESTS);
-    drop(nginx);
-    let start = Instant::now();
-    let done = agent.stop();
-    let took = start.elapsed();
-    let all = REQUESTS as u64;
-    assert_eq!(done.requests(), [all, all, 0, 0], "{}", done.log);
-    assert_eq!(done.books().traces_to("otlp").exported, all, "{}", done.log);
+    seen_elsewhere(REQUESTS, &nginx, &collector);
+    let (done, took) = ended(REQUESTS, nginx, agent);
     assert!(done.log.contains("lines not printed"), "{}", done.log);
-    assert!(took < patient(Duration::from_secs(9)), "{took:?}");
-    assert!(done.peak < MEMORY, "{} bytes", done.peak);
     println!("ended after {took:?}; {} MB", done.peak >> 20);
 }

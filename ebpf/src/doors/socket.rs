@@ -89,14 +89,13 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         let inode: u64 = load(inode, offset!(inode_ino));
         (inode, family == family::INET || family == family::INET6)
     };
-    let (fd, buffers) = asked::<DIRECTION>(flags);
+    let (fd, mut buffers) = asked::<DIRECTION>(flags);
     if result <= 0 {
         if let Some((cause, errno)) = syscall::stop(&buffers, result.into()) {
             connection::say(sk as u64, cause, errno);
         }
         return;
     }
-    let mut buffers = buffers;
     // Who uses rings may have this moved by one while it is in another call.
     if buffers.layout != Layout::Nowhere
         && uses_io_uring()
