@@ -18,6 +18,8 @@ pub(super) enum Order {
     Adopt(u32),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
+    /// Answer.
+    Answer(oneshot::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
     /// Detach, drain, answer with the books, end.
@@ -29,12 +31,19 @@ pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
     waker: Waker,
     thread: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Handle {
-    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it.
-    pub(super) fn new(orders: mpsc::Sender<Order>, waker: Waker, thread: JoinHandle<()>) -> Self {
-        Self { orders, waker, thread }
+    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it, and holds the
+    /// other end of `ended`.
+    pub(super) fn new(
+        orders: mpsc::Sender<Order>,
+        waker: Waker,
+        thread: JoinHandle<()>,
+        ended: oneshot::Receiver<()>,
+    ) -> Self {
+        Self { orders, waker, thread, ended }
     }
 
     /// Gives an order. A worker that has ended (it panicked) takes none; [`Self::stop`] will tell.
@@ -48,6 +57,16 @@ impl Handle {
         let (done, wait) = mpsc::channel();
         self.order(Order::Settle(done));
         let _ = wait.recv();
+    }
+
+    /// Waits until the worker has ended, though nobody asked it to.
+    pub(super) async fn ended(&mut self) {
+        // Nothing is ever sent: the other end goes with the thread.
+        let _ = (&mut self.ended).await;
+    }
+
+    pub(super) fn alive(&self) -> Alive {
+        Alive { orders: self.orders.clone(), waker: self.waker.clone() }
     }
 
     pub(super) fn source(&self) -> Totals {
@@ -64,6 +83,22 @@ impl Handle {
             tracing::error!("the worker thread has panicked; its books are lost");
             Books::default()
         })
+    }
+}
+
+/// The worker, to be asked whether it works.
+pub(super) struct Alive {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+}
+
+impl Alive {
+    /// Waits until the worker has done every order so far; `false` if it has ended.
+    pub(super) async fn answers(&self) -> bool {
+        let (answer, wait) = oneshot::channel();
+        let _ = self.orders.send(Order::Answer(answer));
+        self.waker.wake();
+        wait.await.is_ok()
     }
 }
 

@@ -15,6 +15,7 @@ mod parts;
 mod readers;
 mod replay;
 mod report;
+mod service;
 mod telemetry;
 mod terminal;
 mod tls;
@@ -92,6 +93,8 @@ pub enum RunError {
     Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
+    #[error("the worker thread has ended by itself: a defect, of which the log above says more")]
+    Worker,
     #[error("cannot start {what}")]
     Start {
         what: String,
@@ -123,14 +126,19 @@ pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
         Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&config, selectors)?;
+    let mut agent = Agent::start(&config, selectors)?;
     agent.handle.order(Order::Scan);
     agent.ready();
-    runtime.block_on(interrupted());
+    let asked = runtime.block_on(async {
+        tokio::select! {
+            () = interrupted() => true,
+            () = agent.handle.ended() => false,
+        }
+    });
     agent.stop(&runtime);
     drop(guard);
     end(runtime);
-    Ok(ExitCode::SUCCESS)
+    if asked { Ok(ExitCode::SUCCESS) } else { Err(RunError::Worker) }
 }
 
 /// Waits for SIGINT or SIGTERM.
@@ -257,15 +265,12 @@ impl Agent {
         self.handle.settle();
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
         bpf::give_back_memory();
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::warn!(%error, "cannot notify the service manager");
-        }
+        service::ready(&self.handle);
     }
 
     /// Detaches, drains, flushes, and prints the books.
     fn stop(self, runtime: &tokio::runtime::Runtime) {
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        service::stopping();
         let books = self.handle.stop();
         self.stop_serving.cancel();
         let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));

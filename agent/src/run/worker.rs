@@ -12,6 +12,7 @@ use std::{
 };
 
 use remora_common::target::{INHERIT, SELECTED};
+use tokio::sync::oneshot;
 
 use super::{
     RunError,
@@ -81,9 +82,11 @@ pub(super) fn spawn(
         None => None,
     };
     let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
+    let (running, ended) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            let _running: oneshot::Sender<()> = running;
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
@@ -92,7 +95,7 @@ pub(super) fn spawn(
                 .run();
         })
         .map_err(failed)?;
-    Ok(Handle::new(orders, waker, thread))
+    Ok(Handle::new(orders, waker, thread, ended))
 }
 
 /// What a replay has to have the same.
@@ -262,6 +265,7 @@ impl Worker {
                         }
                     }
                     Order::Settle(done) => self.watch.settle(done),
+                    Order::Answer(answer) => _ = answer.send(()),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
                         _ = answer.send(self.stop());
