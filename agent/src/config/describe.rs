@@ -114,11 +114,15 @@ pub(super) trait Section: Default {
 
 type Access<S> = Box<dyn for<'a> Fn(&'a mut S) -> &'a mut dyn Value>;
 
+/// Says what is wrong with a value.
+type Rule<V> = dyn Fn(&V) -> Result<(), String>;
+type Check<S> = dyn Fn(&mut S) -> Result<(), String>;
+
 /// A key of a section.
 pub(super) struct Key<S> {
     pub(super) about: About,
     access: Access<S>,
-    rule: Box<dyn Fn(&mut S) -> Result<(), String>>,
+    rule: Box<Check<S>>,
     reset: Box<dyn Fn(&mut S)>,
 }
 
@@ -126,7 +130,7 @@ pub(super) struct Key<S> {
 pub(super) struct Draft<S, V> {
     about: About,
     access: fn(&mut S) -> &mut V,
-    rules: Vec<Box<dyn Fn(&V) -> Result<(), String>>>,
+    rules: Vec<Box<Rule<V>>>,
 }
 
 impl<S: Section + 'static, V: Value + Samples + 'static> Draft<S, V> {
