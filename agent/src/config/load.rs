@@ -141,8 +141,8 @@ fn finish(
     file: Option<PathBuf>,
     needs_selection: bool,
 ) -> Result<Loaded, ConfigError> {
-    let nothing_selected =
-        needs_selection && config.selectors.iter().all(|selector| selector.criteria.is_empty());
+    let nothing_selected = needs_selection
+        && config.selectors.iter().all(|selector| selector.takes.criteria.is_empty());
     // A selector with a mistake in it is not "nothing selected": one report per mistake.
     if nothing_selected && notes.problems.is_empty() {
         return Err(ConfigError(vec![Problem {

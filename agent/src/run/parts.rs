@@ -2,17 +2,15 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::readers::Readers;
+use super::{live::Live, readers::Readers};
 use crate::{
     aggregate::{self, ExemplarFilter, HistogramKind},
     assemble,
     bpf::{self, Door},
     config::{self, Config},
-    correlate::sampler::Sampler,
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
-    semantics::route,
 };
 
 /// What the stages are built from.
@@ -20,10 +18,8 @@ pub(super) struct Parts {
     pub(super) kernel: bpf::Options,
     pub(super) measure_run_time: bool,
     pub(super) assemble: assemble::Limits,
-    pub(super) sampler: Sampler,
-    pub(super) routes: route::Config,
+    pub(super) live: Live,
     pub(super) readers: Readers<aggregate::Config>,
-    pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
     /// Where to record to, and what is hidden in it besides what always is.
@@ -75,21 +71,7 @@ impl Parts {
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
                 ..assemble::Limits::default()
             },
-            sampler: Sampler::parse(
-                config.traces.sampler.as_str(),
-                Some(&config.traces.ratio.to_string()),
-            )
-            .unwrap_or_default(),
-            routes: route::Config {
-                mode: match config.routes.mode {
-                    config::RouteMode::Heuristic => route::Mode::Heuristic,
-                    config::RouteMode::Patterns => route::Mode::Patterns,
-                    config::RouteMode::Off => route::Mode::Off,
-                },
-                patterns: config.routes.patterns.clone(),
-                max_siblings: config.routes.max as usize,
-                ..route::Config::default()
-            },
+            live: Live::of(config),
             readers: Readers {
                 otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
@@ -99,7 +81,6 @@ impl Parts {
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),
             },
-            metric_interval: metrics.interval,
             selectors,
             host: Arc::new(Host::detect(&config.resource)),
             record: output.record.clone(),
