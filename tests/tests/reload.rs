@@ -175,7 +175,7 @@ fn sampling_headers_and_selection_change_in_flight_and_the_rest_is_named() {
     assert!(done.spans.iter().all(|span| span.service == "edge"), "{log}");
 
     let values = |span: &Span, key: &str| {
-        let values = span.attributes.get(key)?["arrayValue"]["values"].as_array()?;
+        let values = span.attributes.get(key)?["values"].as_array()?;
         values.iter().map(|value| value["stringValue"].as_str().map(str::to_owned)).collect()
     };
     let [before, asked, _] = &*done.spans else { unreachable!("three of them") };

@@ -57,12 +57,11 @@ impl Notices {
 }
 
 impl FileWatch {
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// Of a file in which `content` was read.
+    pub(super) fn new(path: PathBuf, content: Vec<u8>) -> Self {
         let notices = Notices::new()
             .inspect_err(|error| tracing::warn!(%error, "the configuration file is not watched"));
-        let mut watch = Self { path, content: None, notices: notices.ok() };
-        watch.look();
-        watch
+        Self { path, content: Some(content), notices: notices.ok() }
     }
 
     /// Takes the file as it is now for known.
@@ -75,15 +74,15 @@ impl FileWatch {
     /// may be on its way.
     pub(super) async fn changed(&mut self) {
         loop {
-            // Whether or not anything was told.
-            let _ = timeout(ANYWAY, self.told()).await;
-            sleep(QUIET).await;
             self.watch_folders();
             let content = fs::read(&self.path).ok();
             if content.is_some() && content != self.content {
                 self.content = content;
                 return;
             }
+            // Whether or not anything was told.
+            let _ = timeout(ANYWAY, self.told()).await;
+            sleep(QUIET).await;
         }
     }
 
@@ -151,7 +150,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("remora.yaml");
         fs::write(&path, "a").unwrap();
-        let mut watch = FileWatch::new(path.clone());
+        let mut watch = FileWatch::new(path.clone(), b"a".to_vec());
         fs::write(&path, "b").unwrap();
         notices(&mut watch).await;
         let other = folder.path().join(".remora.yaml.swp");
@@ -176,7 +175,7 @@ mod tests {
         version("..1", "a");
         symlink("..1", at("..data")).unwrap();
         symlink("..data/remora.yaml", at("remora.yaml")).unwrap();
-        let mut watch = FileWatch::new(at("remora.yaml"));
+        let mut watch = FileWatch::new(at("remora.yaml"), b"a".to_vec());
         for (old, new) in [("..1", "..2"), ("..2", "..3")] {
             version(new, new);
             symlink(new, at("..data_tmp")).unwrap();

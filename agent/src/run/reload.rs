@@ -45,7 +45,7 @@ pub(super) struct Reloader {
     at_start: Config,
     /// What can is in force as it was read last.
     latest: Config,
-    file: Option<PathBuf>,
+    file: Option<(PathBuf, String)>,
 }
 
 impl Reloader {
@@ -58,11 +58,11 @@ impl Reloader {
     /// is what it is for other programs, and this returns.
     pub(super) async fn run(&mut self, handle: &Handle) {
         let mut hangup = signal(SignalKind::hangup()).expect("a signal that can be handled");
-        let Some(file) = self.file.clone() else {
+        let Some((path, text)) = self.file.take() else {
             hangup.recv().await;
             return;
         };
-        let mut watch = FileWatch::new(file);
+        let mut watch = FileWatch::new(path, text.into_bytes());
         loop {
             tokio::select! {
                 _ = hangup.recv() => watch.look(),
