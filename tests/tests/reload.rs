@@ -53,7 +53,7 @@ fn reloads_under_load_leave_no_request_out() {
     fs::write(&path, config("first", "heuristic")).unwrap();
     let agent = started(&path);
     let url = nginx.url("/load");
-    let load = thread::spawn(move || Wrk::run(&url, CONNECTIONS, 3));
+    let load = thread::spawn(move || Wrk::run(&url, CONNECTIONS, 2));
     let log = |lines: usize| until("load", || nginx.log().len() > lines);
     log(1000);
     replace(&path, &config("second", "off"));

@@ -92,7 +92,7 @@ selectors:
     exclude:
       - cmd: backup
     traces: {sampler: traceidratio, ratio: 0.1}
-    routes: {mode: patterns, patterns: /cart/{id}}
+    routes: {mode: patterns, patterns: '/cart/{id}'}
     headers: {request: [X-Tenant], response: []}
   - pid: 4711
     cgroup: /system.slice/db.service

@@ -247,7 +247,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     (
         "selectors: [{exe: a, traces: {ratio: 2}, headers: {requests: a}}]\n",
         &[
-            "1:39: selectors[0].traces.ratio: found 2, expected 0 to 1",
+            "1:38: selectors[0].traces.ratio: found 2, expected 0 to 1",
             "1:52: selectors[0].headers.requests: unknown setting, did you mean `request`?",
         ],
     ),
