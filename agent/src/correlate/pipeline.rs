@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::Correlator;
+use super::{Correlator, policy::Policies};
 use crate::{
     accounting::Lost,
     aggregate::Aggregator,
     clock::Clock,
     exchange::{Detail, Exchange, Role, Sink, Started},
     resource::Resource,
-    semantics::{Target, route::Routes},
+    semantics::Target,
     span::Span,
 };
 
@@ -18,6 +18,9 @@ use crate::{
 pub trait Resources {
     /// The resource of a process; some resource also for one that is gone already.
     fn resource(&mut self, tgid: u32) -> Arc<Resource>;
+
+    /// Position of the selector that took the process, where that is known.
+    fn selector(&self, tgid: u32) -> Option<usize>;
 }
 
 /// Takes what is to leave the agent.
@@ -55,7 +58,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Pipeline<R, O> {
     pub correlator: Correlator,
-    pub routes: Routes,
+    pub policies: Policies,
     /// Several, where readers want different temporalities or histograms.
     pub aggregators: Vec<Aggregator>,
     pub clock: Clock,
@@ -67,14 +70,14 @@ pub struct Pipeline<R, O> {
 impl<R: Resources, O: Output> Pipeline<R, O> {
     pub fn new(
         correlator: Correlator,
-        routes: Routes,
+        policies: Policies,
         aggregators: Vec<Aggregator>,
         clock: Clock,
         resources: R,
         output: O,
     ) -> Self {
         let counts = Counts::default();
-        Self { correlator, routes, aggregators, clock, resources, output, counts }
+        Self { correlator, policies, aggregators, clock, resources, output, counts }
     }
 
     #[must_use]
@@ -85,16 +88,21 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 
 impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn started(&mut self, started: &Started) {
+        let selector = self.resources.selector(started.tgid);
+        self.correlator.decide_by(self.policies.sampler(selector));
         self.correlator.started(started);
     }
 
-    fn finished(&mut self, exchange: Exchange) {
+    fn finished(&mut self, mut exchange: Exchange) {
         let resource = self.resources.resource(exchange.connection.tgid);
-        let Detail::Http(http) = &exchange.detail;
+        let selector = self.resources.selector(exchange.connection.tgid);
+        self.correlator.decide_by(self.policies.sampler(selector));
+        let Detail::Http(http) = &mut exchange.detail;
+        self.policies.headers(selector, http);
         let route = match exchange.role {
             Role::Server => {
                 let target = Target::parse(&http.method, &http.target);
-                self.routes.route(resource.service_name(), target.path, http.status)
+                self.policies.route(selector, resource.service_name(), target.path, http.status)
             }
             Role::Client => None,
         };
@@ -127,7 +135,12 @@ mod tests {
     use crate::{
         aggregate,
         clock::ClockOffset,
-        correlate::{Limits, sampler::Sampler},
+        correlate::{
+            Limits,
+            policy::{HeaderKeys, Policy},
+            sampler::Sampler,
+        },
+        exchange::{Connection, HeaderValues},
         semantics::{
             route,
             tests::{exchange, http},
@@ -140,6 +153,10 @@ mod tests {
         fn resource(&mut self, _: u32) -> Arc<Resource> {
             Arc::clone(&self.0)
         }
+
+        fn selector(&self, tgid: u32) -> Option<usize> {
+            (tgid == 1).then_some(0)
+        }
     }
 
     impl Output for Vec<Span> {
@@ -150,10 +167,19 @@ mod tests {
     }
 
     fn pipeline(sampler: &str) -> Pipeline<OneService, Vec<Span>> {
+        pipeline_with(sampler, Vec::new())
+    }
+
+    /// Process 1 is of the first selector.
+    fn pipeline_with(sampler: &str, of_selectors: Vec<Policy>) -> Pipeline<OneService, Vec<Span>> {
+        let sampler = Sampler::parse(sampler, Some("0.5")).unwrap();
         let service = Resource::new([("service.name".into(), "shop".into())]);
         Pipeline::new(
-            Correlator::new(Sampler::parse(sampler, Some("0.5")).unwrap(), Limits::default()),
-            Routes::new(route::Config::default()),
+            Correlator::new(sampler, Limits::default()),
+            Policies::new(
+                Policy { sampler, routes: Some(route::Config::default()), ..Policy::default() },
+                of_selectors,
+            ),
             vec![Aggregator::new(aggregate::Config::default(), 0)],
             Clock::fixed(ClockOffset::fixed(1_000)),
             OneService(Arc::new(service)),
@@ -189,6 +215,45 @@ mod tests {
         assert_eq!(counts.spans, pipeline.output.len() as u64);
         let batches = pipeline.aggregators[0].collect(10_000_000);
         assert_eq!(aggregate::tests::count(&batches, "http.client.request.duration"), 100);
+    }
+
+    #[test]
+    fn what_holds_for_a_selector_holds_for_its_processes_alone() {
+        let off = Sampler::parse("always_off", None).unwrap();
+        let routes = route::Config { mode: route::Mode::Off, ..route::Config::default() };
+        let tenant = "http.request.header.x-tenant";
+        let keys = HeaderKeys { request: vec![tenant.into()], response: vec![] };
+        let quiet = Policy { sampler: off, routes: Some(routes), headers: keys };
+        let loud = Sampler::parse("always_on", None).unwrap();
+        let mut pipeline = pipeline_with("always_on", vec![quiet.clone()]);
+        let mut finish = |tgid: u32| {
+            let mut exchange = exchange(Role::Server);
+            let connection = Connection { tgid, ..(*exchange.connection).clone() };
+            exchange.connection = Arc::new(connection);
+            let message = http(&mut exchange);
+            message.trace_parent = None;
+            let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
+            message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
+            pipeline.finished(exchange);
+        };
+        finish(1);
+        finish(2);
+        let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
+        assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
+        let Detail::Http(found) = &span.exchange.detail;
+        assert!(found.request_headers.is_empty(), "nobody asked for them");
+        let quiet = Policy { sampler: loud, ..quiet };
+        pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
+        let mut exchange = exchange(Role::Server);
+        exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
+        let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
+        http(&mut exchange).request_headers = vec![value];
+        http(&mut exchange).trace_parent = None;
+        pipeline.finished(exchange);
+        let span = pipeline.output.last().unwrap();
+        assert_eq!(span.route, None);
+        let Detail::Http(found) = &span.exchange.detail;
+        assert_eq!(&*found.request_headers[0].key, tenant);
     }
 
     #[test]

@@ -32,9 +32,8 @@ pub use sockets::{SocketEntry, SocketState, SocketTable};
 /// For `fuzzing`: readers of what processes say of themselves.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz_texts(text: &str) {
-    if let Some(id) = container::container_id(text) {
-        assert!(id.len() == 64);
-    }
+    let container = container::Container::of_cgroup(text);
+    assert!(container.pod.is_none_or(|pod| matches!(pod.uid.len(), 32 | 36)));
     let arguments: Vec<String> = text.split('\0').map(str::to_owned).collect();
     let exe = arguments.first().cloned().unwrap_or_default();
     let name = service_name::service_name(exe.as_ref(), &arguments);

@@ -12,7 +12,10 @@ use opentelemetry_semantic_conventions::attribute as key;
 use procfs::process::Process;
 
 use super::{
-    container::container_id, host::Host, resource_attributes, service_name::service_name,
+    container::{Container, container_name},
+    host::Host,
+    resource_attributes,
+    service_name::service_name,
     sha1::instance_uuid,
 };
 use crate::{attribute::Value, resource::Resource};
@@ -21,6 +24,7 @@ use crate::{attribute::Value, resource::Resource};
 const ENVIRON_LIMIT: u64 = 1 << 20;
 const COMMAND_LINE_LIMIT: u64 = 64 << 10;
 const CGROUP_LIMIT: u64 = 64 << 10;
+const MOUNTS_LIMIT: u64 = 1 << 20;
 
 /// Attributes that a process shares with the children it forks, until they exec.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +37,7 @@ struct Raw<'a> {
     comm: &'a str,
     environ: &'a [u8],
     command_line: &'a [u8],
-    cgroup: &'a str,
+    container: &'a Container,
 }
 
 impl Profile {
@@ -49,13 +53,17 @@ impl Profile {
         let comm = text("comm", 64);
         let environ = bounded(process, "environ", ENVIRON_LIMIT);
         let command_line = bounded(process, "cmdline", COMMAND_LINE_LIMIT);
-        let cgroup = text("cgroup", CGROUP_LIMIT);
+        let mut container = Container::of_cgroup(&text("cgroup", CGROUP_LIMIT));
+        if let Some(pod) = &mut container.pod {
+            let mounts = text("mountinfo", MOUNTS_LIMIT);
+            pod.container_name = container_name(&mounts, &pod.uid).map(Into::into);
+        }
         let raw = Raw {
             exe,
             comm: comm.trim_end(),
             environ: &environ,
             command_line: &command_line,
-            cgroup: &cgroup,
+            container: &container,
         };
         Self::new(raw, service_name, host)
     }
@@ -93,7 +101,12 @@ impl Profile {
         add(key::PROCESS_EXECUTABLE_NAME, &exe_name);
         add(key::PROCESS_EXECUTABLE_PATH, &raw.exe.to_string_lossy());
         add(key::PROCESS_COMMAND, command(&line, raw.comm));
-        add(key::CONTAINER_ID, container_id(raw.cgroup).unwrap_or_default());
+        add(key::CONTAINER_ID, raw.container.id.as_deref().unwrap_or_default());
+        add(key::CONTAINER_RUNTIME_NAME, raw.container.runtime.unwrap_or_default());
+        if let Some(pod) = &raw.container.pod {
+            add(key::K8S_POD_UID, &pod.uid);
+            add(key::K8S_CONTAINER_NAME, pod.container_name.as_deref().unwrap_or_default());
+        }
         attributes.extend(host.attributes.iter().cloned());
         Self(attributes)
     }
@@ -192,13 +205,15 @@ mod tests {
         }
     }
 
+    static NO_CONTAINER: Container = Container { id: None, runtime: None, pod: None };
+
     fn raw() -> Raw<'static> {
         Raw {
             exe: Path::new("/usr/bin/python3.11"),
             comm: "python3",
             environ: b"PATH=/bin\0",
             command_line: b"python3\0/srv/app.py\0--password=hunter2\0",
-            cgroup: "0::/",
+            container: &NO_CONTAINER,
         }
     }
 
@@ -275,6 +290,20 @@ mod tests {
         let environ = b"OTEL_RESOURCE_ATTRIBUTES=service.instance.id=mine\0";
         let named = resource(Raw { environ, ..raw() }, None);
         assert_eq!(str(&named, "service.instance.id"), Some("mine"));
+    }
+
+    #[test]
+    fn a_containers_process_says_which_and_whose_it_is() {
+        let uid = "2f6d8c1e-58f3-4c39-9e4a-0f6f3c0a1b2c";
+        let id = "0123456789abcdef".repeat(4);
+        let cgroup = format!("0::/kubepods/besteffort/pod{uid}/crio-{id}");
+        let container = Container::of_cgroup(&cgroup);
+        let found = resource(Raw { container: &container, ..raw() }, None);
+        assert_eq!(str(&found, "container.id"), Some(&*id));
+        assert_eq!(str(&found, "container.runtime.name"), Some("cri-o"));
+        assert_eq!(str(&found, "k8s.pod.uid"), Some(uid));
+        let alone = resource(raw(), None);
+        assert_eq!(str(&alone, "container.id"), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::{future::Future, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::books::Books;
+use super::{books::Books, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
@@ -16,6 +17,8 @@ pub(super) enum Order {
     Scan,
     /// Select this process: the child of `exec`.
     Adopt(u32),
+    /// Take what may be taken anew from the configuration.
+    Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
     /// Answer.
@@ -31,17 +34,17 @@ pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
     waker: Waker,
     thread: JoinHandle<()>,
-    ended: oneshot::Receiver<()>,
+    ended: CancellationToken,
 }
 
 impl Handle {
-    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it, and holds the
-    /// other end of `ended`.
+    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it, and cancels
+    /// `ended` at its end.
     pub(super) fn new(
         orders: mpsc::Sender<Order>,
         waker: Waker,
         thread: JoinHandle<()>,
-        ended: oneshot::Receiver<()>,
+        ended: CancellationToken,
     ) -> Self {
         Self { orders, waker, thread, ended }
     }
@@ -60,9 +63,8 @@ impl Handle {
     }
 
     /// Waits until the worker has ended, though nobody asked it to.
-    pub(super) async fn ended(&mut self) {
-        // Nothing is ever sent: the other end goes with the thread.
-        let _ = (&mut self.ended).await;
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub(super) fn alive(&self) -> Alive {

@@ -2,17 +2,15 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::readers::Readers;
+use super::{live::Live, readers::Readers};
 use crate::{
     aggregate::{self, ExemplarFilter, HistogramKind},
     assemble,
     bpf::{self, Door},
     config::{self, Config},
-    correlate::sampler::Sampler,
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
-    semantics::route,
 };
 
 /// What the stages are built from.
@@ -20,10 +18,8 @@ pub(super) struct Parts {
     pub(super) kernel: bpf::Options,
     pub(super) measure_run_time: bool,
     pub(super) assemble: assemble::Limits,
-    pub(super) sampler: Sampler,
-    pub(super) routes: route::Config,
+    pub(super) live: Live,
     pub(super) readers: Readers<aggregate::Config>,
-    pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
     /// Where to record to, and what is hidden in it besides what always is.
@@ -75,36 +71,16 @@ impl Parts {
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
                 ..assemble::Limits::default()
             },
-            sampler: Sampler::parse(
-                config.traces.sampler.as_str(),
-                Some(&config.traces.ratio.to_string()),
-            )
-            .unwrap_or_default(),
-            routes: route::Config {
-                mode: match config.routes.mode {
-                    config::RouteMode::Heuristic => route::Mode::Heuristic,
-                    config::RouteMode::Patterns => route::Mode::Patterns,
-                    config::RouteMode::Off => route::Mode::Off,
-                },
-                patterns: config
-                    .routes
-                    .patterns
-                    .iter()
-                    .filter_map(|p| route::Pattern::parse(p).ok())
-                    .collect(),
-                max_siblings: config.routes.max as usize,
-                ..route::Config::default()
-            },
+            live: Live::of(config),
             readers: Readers {
-                otlp: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
+                otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
-                table: output.prints_spans().then(|| aggregate::Config {
+                table: config.prints_spans().then(|| aggregate::Config {
                     histogram: HistogramKind::exponential(),
                     ..total_metrics.clone()
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),
             },
-            metric_interval: metrics.interval,
             selectors,
             host: Arc::new(Host::detect(&config.resource)),
             record: output.record.clone(),
@@ -143,11 +119,12 @@ struct Outputs<'a>(&'a Config);
 impl fmt::Display for Outputs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let output = &self.0.output;
+        let otlp = self.0.otlp();
         let mut parts = Vec::new();
-        if let Some(otlp) = &output.otlp.traces {
+        if let Some(otlp) = &otlp.traces {
             parts.push(format!("spans to {}", otlp.url.as_str()));
         }
-        if let Some(otlp) = &output.otlp.metrics {
+        if let Some(otlp) = &otlp.metrics {
             parts.push(format!("metrics to {}", otlp.url.as_str()));
         }
         if let Some(file) = &output.otlp_file {
@@ -159,7 +136,7 @@ impl fmt::Display for Outputs<'_> {
         if let Some(addr) = output.prometheus {
             parts.push(format!("Prometheus at {addr}"));
         }
-        if output.prints_spans() {
+        if self.0.prints_spans() {
             parts.push("terminal".into());
         }
         f.write_str(if parts.is_empty() { "none" } else { "" })?;
@@ -172,7 +149,7 @@ struct Selection<'a>(&'a Config);
 
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.selection.selectors.len() {
+        match self.0.selectors.len() {
             0 => f.write_str("one command and its children"),
             1 => f.write_str("what one selector takes"),
             many => write!(f, "what {many} selectors take"),
