@@ -17,7 +17,8 @@ const NEWER: [(&str, (u32, u32)); 3] =
     [("missed runs", (5, 12)), ("door socket", (6, 3)), ("TLS links", (6, 6))];
 
 /// Capabilities of an agent that is not root; enough for everything from Linux 6.6 on.
-const FEW: &str = "--bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+net_admin";
+const FEW: &str =
+    "--bounding-set=-all,+bpf,+perfmon,+sys_ptrace,+dac_read_search,+checkpoint_restore,+sys_nice";
 
 /// A feature that does not stand well: name, state, reason.
 type Shortfall = (String, String, String);

@@ -8,11 +8,13 @@ use procfs::process::{LimitValue, Process};
 use super::{Check, State};
 
 /// Bits of `CapEff` (include/uapi/linux/capability.h).
-const CAPABILITIES: [(&str, u32); 6] = [
+const CAPABILITIES: [(&str, u32); 8] = [
     ("CAP_BPF", CAP_BPF),
     ("CAP_PERFMON", CAP_PERFMON),
     ("CAP_SYS_PTRACE", CAP_SYS_PTRACE),
     ("CAP_DAC_READ_SEARCH", CAP_DAC_READ_SEARCH),
+    ("CAP_CHECKPOINT_RESTORE", CAP_CHECKPOINT_RESTORE),
+    ("CAP_SYS_NICE", CAP_SYS_NICE),
     ("CAP_NET_ADMIN", CAP_NET_ADMIN),
     ("CAP_SYS_ADMIN", CAP_SYS_ADMIN),
 ];
@@ -20,9 +22,11 @@ const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
 /// Inode numbers of the initial namespaces (include/linux/proc_ns.h, fixed since 3.8).
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
@@ -159,6 +163,7 @@ pub fn checks(facts: &HostFacts) -> Vec<Check> {
         tracefs(facts),
         tls_probes(facts),
         inspect_processes(facts),
+        priority(facts),
         process_ids(facts),
         control_groups(facts),
     ];
@@ -203,7 +208,8 @@ pub fn load_programs(facts: &HostFacts) -> Check {
     }
     let verb = if missing.len() == 1 { "is" } else { "are" };
     Check::new(FEATURE, State::Failed, format!("{} {verb} missing", missing.join(" and "))).remedy(
-        "run as root (sudo), or grant cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search",
+        "run as root (sudo), or grant cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search,\
+         cap_checkpoint_restore,cap_sys_nice",
     )
 }
 
@@ -221,11 +227,8 @@ fn lockdown_state(facts: &HostFacts) -> Check {
 }
 
 fn tracefs(facts: &HostFacts) -> Check {
-    if facts.tracefs {
-        return Check::ok("tracefs", "mounted");
-    }
-    Check::new("tracefs", State::Degraded, "not mounted or not readable: no tracepoint door")
-        .remedy("mount -t tracefs tracefs /sys/kernel/tracing")
+    let found = if facts.tracefs { "mounted" } else { "not mounted or not readable" };
+    Check::ok("tracefs", format!("{found}; only the last door, tracepoint, needs it"))
 }
 
 fn tls_probes(facts: &HostFacts) -> Check {
@@ -239,6 +242,11 @@ fn tls_probes(facts: &HostFacts) -> Check {
                       stay opaque";
         return Check::new(FEATURE, State::Degraded, reason).remedy("grant cap_dac_read_search");
     }
+    if !facts.holds(CAP_SYS_ADMIN) && !facts.holds(CAP_CHECKPOINT_RESTORE) {
+        let reason = "CAP_CHECKPOINT_RESTORE is missing: libraries that were deleted or replaced \
+                      since a process mapped them stay opaque";
+        return Check::new(FEATURE, State::Degraded, reason).remedy("grant cap_checkpoint_restore");
+    }
     Check::ok(FEATURE, "libssl.so.3 and libssl.so.1.1 can be opened")
 }
 
@@ -248,6 +256,14 @@ fn inspect_processes(facts: &HostFacts) -> Check {
     }
     let reason = "CAP_SYS_PTRACE is missing: processes of other users cannot be recognised";
     Check::new("inspect processes", State::Degraded, reason).remedy("grant cap_sys_ptrace")
+}
+
+fn priority(facts: &HostFacts) -> Check {
+    if facts.holds(CAP_SYS_NICE) {
+        return Check::ok("priority", "above what it watches");
+    }
+    let reason = "CAP_SYS_NICE is missing: where processors are short, records are lost sooner";
+    Check::new("priority", State::Degraded, reason).remedy("grant cap_sys_nice")
 }
 
 fn process_ids(facts: &HostFacts) -> Check {
@@ -349,10 +365,9 @@ mod tests {
     #[test]
     fn each_fact_that_is_wrong_has_its_own_line() {
         let old = HostFacts { version: Some((5, 4)), memlock: Some(u64::MAX), ..good() };
-        let rows: [(HostFacts, &str, State); 10] = [
+        let rows: [(HostFacts, &str, State); 11] = [
             (old, "kernel", State::Failed),
             (HostFacts { btf: false, ..good() }, "BTF", State::Failed),
-            (HostFacts { tracefs: false, ..good() }, "tracefs", State::Degraded),
             (
                 HostFacts { lockdown: Lockdown::Confidentiality, ..good() },
                 "lockdown",
@@ -384,6 +399,19 @@ mod tests {
                 "TLS probes",
                 State::Degraded,
             ),
+            (
+                HostFacts {
+                    capabilities: Some(!(1 << CAP_CHECKPOINT_RESTORE | 1 << CAP_SYS_ADMIN)),
+                    ..good()
+                },
+                "TLS probes",
+                State::Degraded,
+            ),
+            (
+                HostFacts { capabilities: Some(!(1 << CAP_SYS_NICE)), ..good() },
+                "priority",
+                State::Degraded,
+            ),
         ];
         for (facts, feature, state) in rows {
             let found = not_ok(&facts);
@@ -408,8 +436,14 @@ mod tests {
 
     #[test]
     fn uprobes_without_sys_admin_need_linux_6_6() {
-        let capabilities =
-            bits(&[CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN]);
+        let capabilities = bits(&[
+            CAP_BPF,
+            CAP_PERFMON,
+            CAP_SYS_PTRACE,
+            CAP_DAC_READ_SEARCH,
+            CAP_CHECKPOINT_RESTORE,
+            CAP_SYS_NICE,
+        ]);
         let new = HostFacts { capabilities, ..good() };
         assert_eq!(not_ok(&new), []);
         let old = HostFacts { version: Some((6, 1)), ..new };
