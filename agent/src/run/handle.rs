@@ -4,7 +4,7 @@ use std::{future::Future, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::{books::Books, live::Reload};
+use super::{books::Books, health::Snapshot, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
@@ -22,6 +22,12 @@ pub(super) enum Order {
     Settle(mpsc::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
+    /// Hand over the agent's own metrics.
+    Own(oneshot::Sender<MetricBatch>),
+    /// Tell what is known.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// Answer.
+    Ping(oneshot::Sender<()>),
     /// Detach, drain, answer with the books, end.
     Stop(mpsc::Sender<Books>),
 }
@@ -52,8 +58,8 @@ impl Handle {
         let _ = wait.recv();
     }
 
-    pub(super) fn source(&self) -> Totals {
-        Totals { orders: self.orders.clone(), waker: self.waker.clone() }
+    pub(super) fn questions(&self) -> Questions {
+        Questions { orders: self.orders.clone(), waker: self.waker.clone() }
     }
 
     /// Detaches and drains; afterwards no span comes any more.
@@ -69,17 +75,31 @@ impl Handle {
     }
 }
 
-/// The totals, for scrapes.
-pub(super) struct Totals {
+/// Asks the worker.
+pub(super) struct Questions {
     orders: mpsc::Sender<Order>,
     waker: Waker,
 }
 
+impl Questions {
+    /// Its answer; `None` where it has ended.
+    pub(super) fn ask<T>(
+        &self,
+        order: fn(oneshot::Sender<T>) -> Order,
+    ) -> impl Future<Output = Option<T>> + use<T> {
+        let (answer, awaited) = oneshot::channel();
+        let _ = self.orders.send(order(answer));
+        self.waker.wake();
+        async move { awaited.await.ok() }
+    }
+}
+
+/// The totals, for scrapes.
+pub(super) struct Totals(pub(super) Questions);
+
 impl prometheus::Source for Totals {
     fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
-        let (answer, batches) = oneshot::channel();
-        let _ = self.orders.send(Order::Collect(answer));
-        self.waker.wake();
-        async move { batches.await.unwrap_or_default() }
+        let totals = self.0.ask(Order::Collect);
+        async move { totals.await.unwrap_or_default() }
     }
 }
