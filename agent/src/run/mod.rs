@@ -192,8 +192,10 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
         loop {
             tokio::select! {
                 status = &mut ended => return status.expect("waiting does not panic"),
-                // The command hears of a terminal that goes away as well.
-                () = &mut reloads, if !hung_up => hung_up = true,
+                () = &mut reloads, if !hung_up => {
+                    hung_up = true;
+                    gate::terminate(pid);
+                }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => gate::terminate(pid),
             }

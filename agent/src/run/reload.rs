@@ -6,7 +6,8 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use procfs::process::Process;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     file_watch::FileWatch,
@@ -20,6 +21,9 @@ use crate::{
     discover::{NothingSelected, Selectors},
     log,
 };
+
+/// SIGHUP in a set of signals.
+const HANGUP: u64 = 1;
 
 /// Which command it is: they select differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,27 +55,45 @@ pub(super) struct Reloader {
     latest: Config,
     file: Option<(PathBuf, String)>,
     health: Arc<Health>,
+    hangup: Signal,
+    ignores_hangup: bool,
 }
 
 impl Reloader {
+    /// From now on SIGHUP is for it.
     pub(super) fn new(loaded: Loaded, flags: Flags, of: Of, health: &Arc<Health>) -> Self {
         let Loaded { config, file, .. } = loaded;
         let health = Arc::clone(health);
-        Self { flags, of, at_start: config.clone(), latest: config, file, health }
+        let own = Process::myself().and_then(|process| process.status());
+        let ignores_hangup = own.is_ok_and(|own| own.sigign & HANGUP != 0);
+        let hangup = signal(SignalKind::hangup()).expect("a signal that can be handled");
+        Self {
+            flags,
+            of,
+            at_start: config.clone(),
+            latest: config,
+            file,
+            health,
+            hangup,
+            ignores_hangup,
+        }
     }
 
     /// Reloads whenever there is a reason to. Without a file there is nothing to read again: then SIGHUP
-    /// is what it is for other programs, and this returns.
+    /// is what it is for other programs, and this returns, unless whoever started the agent had it
+    /// ignored (`nohup`).
     pub(super) async fn run(&mut self, handle: &Handle) {
-        let mut hangup = signal(SignalKind::hangup()).expect("a signal that can be handled");
         let Some((path, text)) = self.file.take() else {
-            hangup.recv().await;
+            if self.ignores_hangup {
+                std::future::pending::<()>().await;
+            }
+            self.hangup.recv().await;
             return;
         };
         let mut watch = FileWatch::new(path, text.into_bytes());
         loop {
             tokio::select! {
-                _ = hangup.recv() => watch.look(),
+                _ = self.hangup.recv() => watch.look(),
                 () = watch.changed() => {}
             }
             self.reload(handle);
