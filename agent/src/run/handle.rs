@@ -3,6 +3,7 @@
 use std::{future::Future, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{books::Books, health::Snapshot, live::Reload};
 use crate::{
@@ -20,14 +21,14 @@ pub(super) enum Order {
     Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
+    /// Answer.
+    Answer(oneshot::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
     /// Hand over the agent's own metrics.
     Own(oneshot::Sender<MetricBatch>),
     /// Tell what is known.
     Snapshot(oneshot::Sender<Snapshot>),
-    /// Answer.
-    Ping(oneshot::Sender<()>),
     /// Detach, drain, answer with the books, end.
     Stop(mpsc::Sender<Books>),
 }
@@ -37,12 +38,19 @@ pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
     waker: Waker,
     thread: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl Handle {
-    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it.
-    pub(super) fn new(orders: mpsc::Sender<Order>, waker: Waker, thread: JoinHandle<()>) -> Self {
-        Self { orders, waker, thread }
+    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it, and cancels
+    /// `ended` at its end.
+    pub(super) fn new(
+        orders: mpsc::Sender<Order>,
+        waker: Waker,
+        thread: JoinHandle<()>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self { orders, waker, thread, ended }
     }
 
     /// Gives an order. A worker that has ended (it panicked) takes none; [`Self::stop`] will tell.
@@ -56,6 +64,11 @@ impl Handle {
         let (done, wait) = mpsc::channel();
         self.order(Order::Settle(done));
         let _ = wait.recv();
+    }
+
+    /// Waits until the worker has ended, though nobody asked it to.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 
     pub(super) fn questions(&self) -> Questions {
@@ -91,6 +104,11 @@ impl Questions {
         let _ = self.orders.send(order(answer));
         self.waker.wake();
         async move { awaited.await.ok() }
+    }
+
+    /// Waits until the worker has done every order so far; `false` if it has ended.
+    pub(super) async fn answers(&self) -> bool {
+        self.ask(Order::Answer).await.is_some()
     }
 }
 

@@ -87,7 +87,7 @@ impl Health {
     }
 
     async fn alive(&self) -> Response<Full<Bytes>> {
-        if self.inner().phase == Phase::Ready && self.ask(Order::Ping).await.is_none() {
+        if self.inner().phase == Phase::Ready && self.ask(Order::Answer).await.is_none() {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the worker does not answer\n");
         }
         plain(StatusCode::OK, "alive\n")

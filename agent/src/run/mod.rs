@@ -19,6 +19,7 @@ mod readers;
 mod reload;
 mod replay;
 mod report;
+mod service;
 mod telemetry;
 mod terminal;
 mod tls;
@@ -108,6 +109,8 @@ pub enum RunError {
     Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
+    #[error("the worker thread has ended by itself: a defect, of which the log above says more")]
+    Worker,
     #[error("cannot start {what}")]
     Start {
         what: String,
@@ -141,16 +144,17 @@ pub fn run(loaded: Loaded, flags: Flags) -> Result<ExitCode, RunError> {
     agent.handle.order(Order::Scan);
     let mut reloader = Reloader::new(loaded, flags, Of::Run, &agent.health);
     agent.ready();
-    runtime.block_on(async {
+    let asked = runtime.block_on(async {
         tokio::select! {
-            () = interrupted() => {}
-            () = reloader.run(&agent.handle) => {}
+            () = interrupted() => true,
+            () = reloader.run(&agent.handle) => true,
+            () = agent.handle.ended() => false,
         }
     });
     agent.stop(&runtime);
     drop(guard);
     end(runtime);
-    Ok(ExitCode::SUCCESS)
+    if asked { Ok(ExitCode::SUCCESS) } else { Err(RunError::Worker) }
 }
 
 /// Waits for SIGINT or SIGTERM.
@@ -301,16 +305,13 @@ impl Agent {
         self.health.enter(Phase::Ready);
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
         bpf::give_back_memory();
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::warn!(%error, "cannot notify the service manager");
-        }
+        service::ready(&self.handle);
     }
 
     /// Detaches, drains, flushes, and prints the books.
     fn stop(self, runtime: &tokio::runtime::Runtime) {
         self.health.enter(Phase::Stopping);
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        service::stopping();
         let books = self.handle.stop();
         self.stop_serving.cancel();
         let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));

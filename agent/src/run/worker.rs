@@ -12,6 +12,7 @@ use std::{
 };
 
 use remora_common::target::{INHERIT, SELECTED};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     RunError,
@@ -83,9 +84,12 @@ pub(super) fn spawn(
         None => None,
     };
     let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
+    let ended = CancellationToken::new();
+    let running = ended.clone().drop_guard();
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            let _running = running;
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
@@ -94,7 +98,7 @@ pub(super) fn spawn(
                 .run();
         })
         .map_err(failed)?;
-    Ok(Handle::new(orders, waker, thread))
+    Ok(Handle::new(orders, waker, thread, ended))
 }
 
 /// What a replay has to have the same.
@@ -276,7 +280,7 @@ impl Worker {
                         _ = answer.send(self.own_metrics(now));
                     }
                     Order::Snapshot(answer) => _ = answer.send(self.snapshot()),
-                    Order::Ping(answer) => _ = answer.send(()),
+                    Order::Answer(answer) => _ = answer.send(()),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
                         _ = answer.send(self.stop());
