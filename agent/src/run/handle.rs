@@ -5,7 +5,7 @@ use std::{future::Future, sync::mpsc, thread::JoinHandle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{books::Books, live::Reload};
+use super::{books::Books, health::Snapshot, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
@@ -25,6 +25,10 @@ pub(super) enum Order {
     Answer(oneshot::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
+    /// Hand over the agent's own metrics.
+    Own(oneshot::Sender<MetricBatch>),
+    /// Tell what is known.
+    Snapshot(oneshot::Sender<Snapshot>),
     /// Detach, drain, answer with the books, end.
     Stop(mpsc::Sender<Books>),
 }
@@ -67,12 +71,8 @@ impl Handle {
         self.ended.cancelled().await;
     }
 
-    pub(super) fn alive(&self) -> Alive {
-        Alive { orders: self.orders.clone(), waker: self.waker.clone() }
-    }
-
-    pub(super) fn source(&self) -> Totals {
-        Totals { orders: self.orders.clone(), waker: self.waker.clone() }
+    pub(super) fn questions(&self) -> Questions {
+        Questions { orders: self.orders.clone(), waker: self.waker.clone() }
     }
 
     /// Detaches and drains; afterwards no span comes any more.
@@ -88,33 +88,36 @@ impl Handle {
     }
 }
 
-/// The worker, to be asked whether it works.
-pub(super) struct Alive {
+/// Asks the worker.
+pub(super) struct Questions {
     orders: mpsc::Sender<Order>,
     waker: Waker,
 }
 
-impl Alive {
+impl Questions {
+    /// Its answer; `None` where it has ended.
+    pub(super) fn ask<T>(
+        &self,
+        order: fn(oneshot::Sender<T>) -> Order,
+    ) -> impl Future<Output = Option<T>> + use<T> {
+        let (answer, awaited) = oneshot::channel();
+        let _ = self.orders.send(order(answer));
+        self.waker.wake();
+        async move { awaited.await.ok() }
+    }
+
     /// Waits until the worker has done every order so far; `false` if it has ended.
     pub(super) async fn answers(&self) -> bool {
-        let (answer, wait) = oneshot::channel();
-        let _ = self.orders.send(Order::Answer(answer));
-        self.waker.wake();
-        wait.await.is_ok()
+        self.ask(Order::Answer).await.is_some()
     }
 }
 
 /// The totals, for scrapes.
-pub(super) struct Totals {
-    orders: mpsc::Sender<Order>,
-    waker: Waker,
-}
+pub(super) struct Totals(pub(super) Questions);
 
 impl prometheus::Source for Totals {
     fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
-        let (answer, batches) = oneshot::channel();
-        let _ = self.orders.send(Order::Collect(answer));
-        self.waker.wake();
-        async move { batches.await.unwrap_or_default() }
+        let totals = self.0.ask(Order::Collect);
+        async move { totals.await.unwrap_or_default() }
     }
 }

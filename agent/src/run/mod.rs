@@ -12,6 +12,7 @@ mod descriptors;
 mod file_watch;
 mod gate;
 mod handle;
+mod health;
 mod live;
 mod parts;
 mod readers;
@@ -30,6 +31,7 @@ use std::{
     io,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     gate::Gated,
-    handle::{Handle, Order},
+    handle::{Handle, Order, Totals},
+    health::{Answers, Health},
     parts::Parts,
     reload::{Of, Reloader},
     report::Report,
@@ -51,12 +54,14 @@ use crate::{
     attach::TlsSources,
     bpf::{self, LoadError, Programs},
     cli::Flags,
-    config::{Config, Loaded},
+    config::Loaded,
     discover::{NothingSelected, Selectors},
-    doctor::{self, HostFacts},
+    doctor::{self, Check, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     recording::read::ReadError,
     semantics::http,
+    serve::Server,
+    status::Phase,
 };
 
 /// How long spans that are queued at the end may take to leave.
@@ -73,6 +78,12 @@ pub enum RunError {
     Export(#[from] BuildError),
     #[error("cannot listen on {addr} for Prometheus")]
     Prometheus {
+        addr: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen on {addr} for probes of health")]
+    Listen {
         addr: std::net::SocketAddr,
         #[source]
         source: io::Error,
@@ -129,9 +140,9 @@ pub fn run(loaded: Loaded, flags: Flags) -> Result<ExitCode, RunError> {
     let selectors = Of::Run.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&loaded.config, selectors)?;
+    let agent = Agent::start(&loaded, selectors)?;
     agent.handle.order(Order::Scan);
-    let mut reloader = Reloader::new(loaded, flags, Of::Run);
+    let mut reloader = Reloader::new(loaded, flags, Of::Run, &agent.health);
     agent.ready();
     let asked = runtime.block_on(async {
         tokio::select! {
@@ -166,8 +177,8 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
     let selectors = Of::Exec.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&loaded.config, selectors)?;
-    let mut reloader = Reloader::new(loaded, flags, Of::Exec);
+    let agent = Agent::start(&loaded, selectors)?;
+    let mut reloader = Reloader::new(loaded, flags, Of::Exec, &agent.health);
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
     let mut gated = Gated::spawn(command).map_err(start)?;
@@ -185,8 +196,10 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
         loop {
             tokio::select! {
                 status = &mut ended => return status.expect("waiting does not panic"),
-                // The command hears of a terminal that goes away as well.
-                () = &mut reloads, if !hung_up => hung_up = true,
+                () = &mut reloads, if !hung_up => {
+                    hung_up = true;
+                    gate::terminate(pid);
+                }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => gate::terminate(pid),
             }
@@ -224,13 +237,26 @@ struct Agent {
     handle: Handle,
     exporter: Exporter,
     stop_serving: CancellationToken,
+    health: Arc<Health>,
+    /// Health is told to the end.
+    stop_telling: CancellationToken,
     started: Instant,
 }
 
 impl Agent {
     /// Attaches everything, selects nothing yet.
-    fn start(config: &Config, selectors: Selectors) -> Result<Self, RunError> {
+    fn start(loaded: &Loaded, selectors: Selectors) -> Result<Self, RunError> {
         let started = Instant::now();
+        let config = &loaded.config;
+        let file = loaded.file.as_ref().map(|(path, _)| path.display().to_string());
+        let health = Arc::new(Health::new(file));
+        let stop_telling = CancellationToken::new();
+        if let Some(addr) = config.listen {
+            let server = tokio::runtime::Handle::current()
+                .block_on(Server::bind(addr))
+                .map_err(|source| RunError::Listen { addr, source })?;
+            tokio::spawn(server.run(Answers(Arc::clone(&health)), stop_telling.clone()));
+        }
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
         parts.live.redact();
@@ -258,17 +284,25 @@ impl Agent {
             let named: Vec<String> = shortfalls.iter().map(ToString::to_string).collect();
             tracing::info!("off or reduced here, see `remora doctor`: {}", named.join("; "));
         }
+        let mut checks =
+            vec![Check::ok("kernel programs", format!("attached by {}", programs.door().as_str()))];
+        if tls.is_ok() {
+            checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
+        }
+        checks.extend(shortfalls);
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
+        health.attached(&checks, handle.questions());
         if let Some(server) = listener {
-            let source = handle.source();
+            let source = prometheus::Scrapes(Totals(handle.questions()));
             tokio::spawn(server.run(source, stop_serving.clone()));
         }
-        Ok(Self { handle, exporter, stop_serving, started })
+        Ok(Self { handle, exporter, stop_serving, health, stop_telling, started })
     }
 
     /// Says that everything is attached and every process that runs already was looked at.
     fn ready(&self) {
         self.handle.settle();
+        self.health.enter(Phase::Ready);
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
         bpf::give_back_memory();
         service::ready(&self.handle);
@@ -276,10 +310,12 @@ impl Agent {
 
     /// Detaches, drains, flushes, and prints the books.
     fn stop(self, runtime: &tokio::runtime::Runtime) {
+        self.health.enter(Phase::Stopping);
         service::stopping();
         let books = self.handle.stop();
         self.stop_serving.cancel();
         let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));
+        self.stop_telling.cancel();
         eprint!("{}", Report { books: &books, lanes: &lanes });
     }
 }
@@ -293,8 +329,8 @@ fn announce_options() {
     }
 }
 
-fn prometheus_server(addr: std::net::SocketAddr) -> Result<prometheus::Server, RunError> {
+fn prometheus_server(addr: std::net::SocketAddr) -> Result<Server, RunError> {
     tokio::runtime::Handle::current()
-        .block_on(prometheus::Server::bind(addr))
+        .block_on(Server::bind(addr))
         .map_err(|source| RunError::Prometheus { addr, source })
 }

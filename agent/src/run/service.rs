@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 
-use super::handle::{Alive, Handle};
+use super::handle::{Handle, Questions};
 
 /// Everything is attached. From now on the manager's watchdog, if it set one, hears as long as the worker
 /// answers: one that hangs is ended and started anew.
@@ -14,12 +14,12 @@ pub(super) fn ready(handle: &Handle) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
     if let Some(patience) = watchdog_enabled() {
-        tokio::spawn(watch(handle.alive(), patience));
+        tokio::spawn(watch(handle.questions(), patience));
     }
 }
 
 /// Asks four times as often as the manager expects to hear, and waits for each answer.
-async fn watch(worker: Alive, patience: Duration) {
+async fn watch(worker: Questions, patience: Duration) {
     let mut turns = tokio::time::interval(patience / 4);
     loop {
         turns.tick().await;
