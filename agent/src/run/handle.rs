@@ -8,6 +8,7 @@ use super::books::Books;
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
+    kubernetes::News,
 };
 
 /// What the worker is asked to do.
@@ -18,6 +19,8 @@ pub(super) enum Order {
     Adopt(u32),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
+    /// Something was told of a pod.
+    Pod(News),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
     /// Detach, drain, answer with the books, end.
@@ -48,6 +51,17 @@ impl Handle {
         let (done, wait) = mpsc::channel();
         self.order(Order::Settle(done));
         let _ = wait.recv();
+    }
+
+    /// Where to tell of pods.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn pods(&self) -> impl Fn(News) + Send + Sync + use<> {
+        let (orders, waker) = (self.orders.clone(), self.waker.clone());
+        move |news| {
+            // A worker that has ended does not care any more.
+            let _ = orders.send(Order::Pod(news));
+            waker.wake();
+        }
     }
 
     pub(super) fn source(&self) -> Totals {

@@ -12,6 +12,7 @@ mod descriptors;
 mod gate;
 mod handle;
 mod parts;
+mod pods;
 mod readers;
 mod replay;
 mod report;
@@ -244,7 +245,11 @@ impl Agent {
             let named: Vec<String> = shortfalls.iter().map(ToString::to_string).collect();
             tracing::info!("off or reduced here, see `remora doctor`: {}", named.join("; "));
         }
+        let kubernetes = parts.kubernetes.clone();
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
+        if let Some(settings) = kubernetes {
+            pods::follow(settings, &handle, stop_serving.clone());
+        }
         if let Some(server) = listener {
             let source = handle.source();
             tokio::spawn(server.run(source, stop_serving.clone()));

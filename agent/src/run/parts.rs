@@ -12,6 +12,7 @@ use crate::{
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
+    kubernetes::{self, Pods},
     semantics::route,
 };
 
@@ -26,6 +27,9 @@ pub(super) struct Parts {
     pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
+    /// How pods are followed; `None`: they are not.
+    pub(super) kubernetes: Option<kubernetes::Settings>,
+    pub(super) pods: Pods,
     /// Where to record to, and what is hidden in it besides what always is.
     pub(super) record: Option<PathBuf>,
     pub(super) query_keys: Vec<String>,
@@ -62,6 +66,7 @@ impl Parts {
             keep_exemplars: false,
             ..total_metrics.clone()
         };
+        let kubernetes = followed_pods(kubernetes::Settings::default(), &selectors);
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
         Self {
             kernel: bpf::Options {
@@ -106,6 +111,8 @@ impl Parts {
             },
             metric_interval: metrics.interval,
             selectors,
+            pods: kubernetes.as_ref().map(Pods::expected).unwrap_or_default(),
+            kubernetes,
             host: Arc::new(Host::detect(&config.resource)),
             record: output.record.clone(),
             query_keys: config.redaction.query_keys.clone(),
@@ -113,6 +120,20 @@ impl Parts {
             selection: Selection(config).to_string(),
         }
     }
+}
+
+/// How pods are followed, if they are.
+fn followed_pods(
+    mut settings: kubernetes::Settings,
+    selectors: &Selectors,
+) -> Option<kubernetes::Settings> {
+    if !cfg!(feature = "kubernetes") || !settings.wanted(|name| std::env::var(name).ok()) {
+        return None;
+    }
+    let asked = selectors.annotations().map(Box::from);
+    let told = settings.naming.pod_annotations.iter().cloned();
+    settings.keep.annotations.extend(asked.chain(told));
+    Some(settings)
 }
 
 fn doors(door: config::Door) -> Vec<Door> {
