@@ -3,7 +3,9 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{self, ConfigFlag};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +62,19 @@ Examples:
   remora doctor --pid 4711      which TLS libraries does it use, and can Remora see through them?
   remora doctor --json | jq '.checks[] | select(.state != \"ok\")'";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  remora config check /etc/remora.yaml
+  remora config show --config /etc/remora.yaml --exe nginx
+  remora config schema > remora.schema.json      what editors complete and check with";
+
+const SHOW_EXAMPLES: &str = "\
+Takes the options of `remora run`, and says what would be in force with them. Headers are not shown.
+
+Examples:
+  remora config show --config /etc/remora.yaml
+  OTEL_TRACES_SAMPLER=always_off remora config show --json | jq '.[] | select(.origin != \"default\")'";
+
 /// OpenTelemetry traces and RED metrics of running services, with eBPF and without code changes.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "remora", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -85,6 +100,9 @@ pub enum Command {
     /// Say what this host allows, feature by feature, and why not.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Check configuration files, say what is in force, print the schema.
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -94,30 +112,18 @@ pub struct RunArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
-    pub output: OutputArgs,
-    #[command(flatten)]
-    pub traces: TracesArgs,
-    #[command(flatten)]
-    pub kernel: KernelArgs,
+    pub settings: Settings,
 }
 
 #[derive(Clone, Debug, Args)]
 pub struct ExecArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// `service.name` of the command and its children; otherwise OTEL_SERVICE_NAME, otherwise the
-    /// program's name.
-    #[arg(long, value_name = "NAME", help_heading = "Selection")]
-    pub service_name: Option<String>,
     /// Executables that are not captured even as children (repeatable).
     #[arg(long, value_name = "GLOB", help_heading = "Selection")]
     pub exclude: Vec<String>,
     #[command(flatten)]
-    pub output: OutputArgs,
-    #[command(flatten)]
-    pub traces: TracesArgs,
-    #[command(flatten)]
-    pub kernel: KernelArgs,
+    pub settings: Settings,
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -128,12 +134,44 @@ pub struct ReplayArgs {
     #[command(flatten)]
     pub common: CommonArgs,
     #[command(flatten)]
-    pub output: OutputArgs,
-    #[command(flatten)]
-    pub traces: TracesArgs,
+    pub settings: ReplaySettings,
     /// What `--record` has written.
     #[arg(value_name = "FILE")]
     pub recording: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with a configuration file; exit code 2 if there is something.
+    Check {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of configuration files, for editors.
+    Schema,
+    /// Print what is in force, key by key, and where it came from.
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Box<ShowArgs>),
+    /// Print the reference of all keys as Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -154,9 +192,6 @@ pub struct CommonArgs {
     /// YAML file with selectors, routes, limits and outputs [env: REMORA_CONFIG].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Filter of the agent's own log: error, warn, info, debug, trace, or per module [env: REMORA_LOG].
-    #[arg(long, value_name = "LEVEL")]
-    pub log_level: Option<String>,
 }
 
 /// Which processes.
@@ -184,64 +219,87 @@ pub struct SelectionArgs {
     /// Executables that are never captured (repeatable).
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// `service.name` of what these flags select; otherwise each process decides.
-    #[arg(long, value_name = "NAME")]
-    pub service_name: Option<String>,
 }
 
-/// Where to. Without any of these, and without OTEL_EXPORTER_OTLP_ENDPOINT, spans are printed.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Output")]
-pub struct OutputArgs {
-    /// Collector to send spans and metrics to, such as `http://localhost:4317`
-    /// [env: OTEL_EXPORTER_OTLP_ENDPOINT].
-    #[arg(long, value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
-    /// grpc (assumed on port 4317), http/protobuf or http/json [env: OTEL_EXPORTER_OTLP_PROTOCOL].
-    #[arg(long, value_name = "PROTOCOL")]
-    pub otlp_protocol: Option<String>,
-    /// Sent with every export: `key=value,key=value` [env: OTEL_EXPORTER_OTLP_HEADERS].
-    // Not printed as a default or in errors of clap: it may hold a token.
-    #[arg(long, value_name = "PAIRS", hide_env_values = true)]
-    pub otlp_headers: Option<String>,
-    /// Write OTLP/JSON lines to this file; `-` is standard output.
-    #[arg(long, value_name = "FILE")]
-    pub otlp_file: Option<String>,
-    /// Record what the kernel side tells, to be replayed; without credentials and content.
-    #[arg(long, value_name = "FILE")]
-    pub record: Option<String>,
-    /// Print spans to standard output: spans or none [default: spans if there is no other output].
-    #[arg(long, value_name = "WHAT")]
-    pub print: Option<String>,
-    /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`.
-    #[arg(long, value_name = "ADDR")]
-    pub prometheus: Option<String>,
+/// Flags that set one key of the configuration each, as the keys describe them: flag and text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(Vec<(&'static str, String)>);
+
+/// Those of them that mean something to a replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplaySettings(Settings);
+
+impl Settings {
+    /// The text of a flag, named with its dashes.
+    #[must_use]
+    pub fn get(&self, flag: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == flag).map(|(_, text)| &**text)
+    }
+
+    fn arguments(filter: fn(&ConfigFlag) -> bool) -> impl Iterator<Item = Arg> {
+        config::flags().into_iter().filter(filter).map(|flag| {
+            let argument = Arg::new(flag.name)
+                .long(flag.name.trim_start_matches('-'))
+                .value_name(flag.value_name)
+                .help(flag.help);
+            // Without a heading of its own it would come under that of the flags before it.
+            argument.help_heading(Some(flag.heading).filter(|heading| !heading.is_empty()))
+        })
+    }
 }
 
-/// Which traces.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Sampling")]
-pub struct TracesArgs {
-    /// always_on, always_off, traceidratio, or one of these with `parentbased_` before it
-    /// [default: parentbased_always_on] [env: OTEL_TRACES_SAMPLER].
-    #[arg(long, value_name = "NAME")]
-    pub sampler: Option<String>,
-    /// Share of traces that a ratio sampler keeps, 0 to 1 [env: OTEL_TRACES_SAMPLER_ARG].
-    #[arg(long, value_name = "RATIO")]
-    pub sampler_ratio: Option<String>,
+impl FromIterator<(&'static str, String)> for Settings {
+    fn from_iter<T: IntoIterator<Item = (&'static str, String)>>(settings: T) -> Self {
+        Self(settings.into_iter().collect())
+    }
 }
 
-/// How.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Kernel")]
-pub struct KernelArgs {
-    /// How system calls are seen: auto, socket, fexit, tp-btf, raw-tp or tracepoint [default: auto, the
-    /// cheapest that works].
-    #[arg(long, value_name = "DOOR")]
-    pub door: Option<String>,
-    /// Ring buffer between kernel and agent, a power of two [default: 4MiB].
-    #[arg(long, value_name = "SIZE")]
-    pub ring_size: Option<String>,
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let said = |flag: ConfigFlag| {
+            // A command need not have all of them.
+            let text = matches.try_get_one::<String>(flag.name).ok()??;
+            Some((flag.name, text.clone()))
+        };
+        Ok(config::flags().into_iter().filter_map(said).collect())
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Settings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.args(Self::arguments(|_| true))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ReplaySettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Settings::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl Args for ReplaySettings {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        const OF_LIVE_AGENTS: [&str; 3] = ["Selection", "Kernel", "Health"];
+        let filter = |flag: &ConfigFlag| !OF_LIVE_AGENTS.contains(&flag.heading);
+        command.args(Settings::arguments(filter))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
 }
 
 /// See [`Command::Gate`].
@@ -262,50 +320,43 @@ pub struct Flags {
     /// Whether records come from a file, so that none can be written.
     pub replays: bool,
     pub config_file: Option<PathBuf>,
-    pub log_level: Option<String>,
     pub selection: SelectionArgs,
-    pub output: OutputArgs,
-    pub traces: TracesArgs,
-    pub kernel: KernelArgs,
+    pub settings: Settings,
+}
+
+impl RunArgs {
+    /// What the configuration of `remora run` is made from.
+    #[must_use]
+    pub fn flags(self) -> Flags {
+        Flags {
+            needs_selection: true,
+            config_file: self.common.config,
+            selection: self.selection,
+            settings: self.settings,
+            ..Flags::default()
+        }
+    }
 }
 
 impl Command {
-    /// What the configuration is made from; `None` for `doctor`, which has none.
+    /// What the configuration is made from; `None` for commands that have none.
     #[must_use]
     pub fn flags(&self) -> Option<Flags> {
         let flags = match self.clone() {
-            Self::Run(RunArgs { common, selection, output, traces, kernel }) => Flags {
-                needs_selection: true,
-                config_file: common.config,
-                log_level: common.log_level,
-                selection,
-                output,
-                traces,
-                kernel,
-                ..Flags::default()
-            },
+            Self::Run(args) => args.flags(),
             Self::Exec(args) => Flags {
                 config_file: args.common.config,
-                log_level: args.common.log_level,
-                selection: SelectionArgs {
-                    service_name: args.service_name,
-                    exclude: args.exclude,
-                    ..SelectionArgs::default()
-                },
-                output: args.output,
-                traces: args.traces,
-                kernel: args.kernel,
+                selection: SelectionArgs { exclude: args.exclude, ..SelectionArgs::default() },
+                settings: args.settings,
                 ..Flags::default()
             },
             Self::Replay(args) => Flags {
                 replays: true,
                 config_file: args.common.config,
-                log_level: args.common.log_level,
-                output: args.output,
-                traces: args.traces,
+                settings: args.settings.0,
                 ..Flags::default()
             },
-            Self::Doctor(_) | Self::Gate(_) => return None,
+            Self::Doctor(_) | Self::Gate(_) | Self::Config(_) => return None,
         };
         Some(flags)
     }
@@ -332,7 +383,7 @@ mod tests {
             panic!("not exec")
         };
         assert_eq!(args.command, ["curl", "--print", "-v"]);
-        assert_eq!(args.output.print.as_deref(), Some("none"));
+        assert_eq!(args.settings.get("--print"), Some("none"));
         assert_eq!(parse("remora exec").unwrap_err().exit_code(), 2);
     }
 

@@ -1,12 +1,12 @@
 //! The command line: reads flags and configuration, then hands over to the library.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use remora::{
     bpf,
-    cli::{Cli, Command, DoctorArgs},
-    config::{Config, Loaded},
+    cli::{Cli, Command, ConfigCommand, DoctorArgs, Flags, ShowArgs},
+    config::{self, Config, ConfigError, Loaded},
     doctor::{self, HostFacts, ProcessReport, Report},
     log::{self, LogFilter},
     run,
@@ -20,14 +20,12 @@ fn main() -> ExitCode {
     match &command {
         Command::Gate(args) => return run::pass_gate(&args.socket, &args.command),
         Command::Doctor(args) => return doctor(args),
+        Command::Config(args) => return configuration(&args.command),
         Command::Run(_) | Command::Exec(_) | Command::Replay(_) => {}
     }
     let loaded = match command.flags().map(|flags| Config::load_here(&flags)) {
         Some(Ok(loaded)) => loaded,
-        Some(Err(error)) => {
-            eprintln!("remora: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Some(Err(error)) => return refuse(&error),
         None => return ExitCode::from(USAGE),
     };
     init_log(&loaded.config.log_level.clone().unwrap_or_default());
@@ -45,6 +43,44 @@ fn main() -> ExitCode {
         eprintln!("remora: {:#}", anyhow::Error::from(error));
         code
     })
+}
+
+fn configuration(command: &ConfigCommand) -> ExitCode {
+    let text = match command {
+        ConfigCommand::Check { file } => match Config::check(file) {
+            Ok(()) => format!("{}: no mistakes\n", file.display()),
+            Err(error) => return refuse(&error),
+        },
+        ConfigCommand::Schema => format!("{:#}\n", config::schema()),
+        ConfigCommand::Reference => config::reference(),
+        ConfigCommand::Show(args) => match shown(args) {
+            Ok(text) => text,
+            Err(error) => return refuse(&error),
+        },
+    };
+    // Who reads may have seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    eprintln!("remora: {error}");
+    ExitCode::from(USAGE)
+}
+
+fn shown(args: &ShowArgs) -> Result<String, ConfigError> {
+    // What selects nothing can be looked at, too.
+    let flags = Flags { needs_selection: false, ..args.run.clone().flags() };
+    let loaded = Config::load_here(&flags)?;
+    for warning in &loaded.warnings {
+        eprintln!("remora: {warning}");
+    }
+    let keys = config::shown(&loaded);
+    if args.json {
+        let keys: serde_json::Value = keys.iter().map(config::Shown::to_json).collect();
+        return Ok(format!("{keys:#}\n"));
+    }
+    Ok(keys.iter().map(|key| format!("{key}\n")).collect())
 }
 
 fn init_log(filter: &LogFilter) {

@@ -6,6 +6,7 @@ mod bench;
 mod checks;
 mod demo;
 mod dist;
+mod docs;
 mod fuzz;
 mod prebuilt;
 mod record;
@@ -47,6 +48,8 @@ enum Task {
     Prebuilt,
     /// Rebuild the kernel objects and compare them with the committed ones, byte for byte
     CheckPrebuilt,
+    /// Write docs/configuration.md anew from the keys' descriptions
+    Docs,
     /// Check formatting and lints
     Lint,
     /// Make the recordings of tests/data/recordings anew, and what they replay to
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Prebuilt => prebuilt::write(),
         Task::CheckPrebuilt => prebuilt::check().map(|outcome| println!("{outcome}")),
+        Task::Docs => docs::write(),
         Task::Lint => checks::lint(),
         Task::Record(options) => record::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -1,13 +1,14 @@
 //! From the sources to one [`Config`], or to all that is wrong with them.
 
-use std::{collections::HashMap, path::Path};
-
-use garde::Validate;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    Config, ConfigError, Origin, Print, Problem, env, file, flags,
-    otlp::{Exporter, OtlpSettings, OtlpSignal},
-    value::Setting,
+    Config, ConfigError, Origin, Problem, env, file, flags,
+    otlp::OtlpSignal,
+    value::{Setting, read_one},
 };
 use crate::{cli::Flags, discover::NothingSelected};
 
@@ -15,19 +16,13 @@ use crate::{cli::Flags, discover::NothingSelected};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub config: Config,
+    /// Where what is not a default came from, by the key's path.
+    pub origins: HashMap<String, Origin>,
+    /// The file it was read from, if there is one.
+    pub file: Option<PathBuf>,
     /// Values of `OTEL_*` variables that were ignored: the specification wants a warning, not an
     /// error, for they are often set for other programs.
     pub warnings: Vec<Problem>,
-}
-
-/// A configuration under construction.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    pub(super) config: Config,
-    pub(super) otlp: OtlpSettings,
-    pub(super) traces_exporters: Option<Vec<Exporter>>,
-    pub(super) metrics_exporters: Option<Vec<Exporter>>,
-    pub(super) notes: Notes,
 }
 
 /// Where values came from, and what was wrong with those that were not taken.
@@ -48,6 +43,11 @@ impl Notes {
         self.origins.insert(setting.to_owned(), origin);
     }
 
+    /// What was said of `setting` does not count any more.
+    pub(super) fn forget(&mut self, setting: &str) {
+        self.origins.remove(setting);
+    }
+
     /// The value of `text`, or a problem.
     pub(super) fn parse<T: Setting>(
         &mut self,
@@ -55,20 +55,19 @@ impl Notes {
         origin: Origin,
         text: &str,
     ) -> Option<T> {
-        match T::parse(text) {
+        match read_one(text) {
             Ok(value) => {
                 self.came_from(setting, origin);
                 Some(value)
             }
-            Err(expected) => {
-                let found = if T::SECRET { "what cannot be read" } else { &format!("`{text}`") };
-                self.problem(origin, setting, format!("found {found}, expected {expected}"));
+            Err(message) => {
+                self.problem(origin, setting, message);
                 None
             }
         }
     }
 
-    fn origin(&self, setting: &str) -> Origin {
+    pub(super) fn origin(&self, setting: &str) -> Origin {
         self.origins.get(setting).cloned().unwrap_or(Origin::Default)
     }
 }
@@ -84,20 +83,21 @@ impl Config {
         env: impl Fn(&str) -> Option<String>,
         file: Option<(&Path, &str)>,
     ) -> Result<Loaded, ConfigError> {
-        let mut draft = Draft::default();
+        let (mut config, mut notes) = (Self::default(), Notes::default());
         if let Some((path, text)) = file {
-            file::apply(&mut draft, &path.to_string_lossy(), text);
+            file::apply(&mut config, &mut notes, &path.to_string_lossy(), text);
         }
-        env::apply(&mut draft, &env);
-        flags::apply(&mut draft, flags);
+        env::apply(&mut config, &mut notes, &env);
+        flags::apply(&mut config, &mut notes, flags);
         if flags.replays
-            && draft.config.output.record.take().is_some()
-            && flags.output.record.is_some()
+            && config.output.record.take().is_some()
+            && let origin @ Origin::Flag(_) = notes.origin("output.record")
         {
             let message = "found with `replay`, which makes no recording".to_owned();
-            draft.notes.problem(Origin::Flag("--record"), "output.record", message);
+            notes.problem(origin, "output.record", message);
         }
-        draft.finish(flags.needs_selection)
+        let file = file.map(|(path, _)| path.to_owned());
+        finish(config, notes, file, flags.needs_selection)
     }
 
     /// Reads the file that the flags or `REMORA_CONFIG` name, and the process's environment.
@@ -110,75 +110,76 @@ impl Config {
             .config_file
             .clone()
             .or_else(|| env("REMORA_CONFIG").filter(|path| !path.is_empty()).map(Into::into));
-        let Some(path) = path else { return Self::load(flags, env, None) };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::load(flags, env, Some((&path, &text))),
-            Err(error) => {
-                let path = path.to_string_lossy().into();
-                Err(ConfigError(vec![Problem {
-                    origin: Origin::File { path, line: 0, column: 0 },
-                    setting: String::new(),
-                    message: format!("configuration file cannot be read: {error}"),
-                }]))
-            }
+        match path {
+            Some(path) => Self::load(flags, env, Some((&path, &read(&path)?))),
+            None => Self::load(flags, env, None),
         }
+    }
+
+    /// Everything that is wrong with a file by itself.
+    ///
+    /// # Errors
+    /// As [`Self::load_here`].
+    pub fn check(path: &Path) -> Result<(), ConfigError> {
+        Self::load(&Flags::default(), |_| None, Some((path, &read(path)?))).map(drop)
     }
 }
 
-impl Draft {
-    fn finish(mut self, needs_selection: bool) -> Result<Loaded, ConfigError> {
-        let (traces, metrics) =
-            (self.traces_exporters.as_deref(), self.metrics_exporters.as_deref());
-        self.config.output.otlp = std::mem::take(&mut self.otlp).resolve(traces, metrics);
-        let lists = || traces.into_iter().chain(metrics).flatten();
-        if self.config.output.print.is_none() && lists().any(|list| *list == Exporter::Console) {
-            self.config.output.print = Some(Print::Spans);
-        }
-        let nothing_selected = needs_selection
-            && self.config.selection.selectors.iter().all(|s| s.criteria.is_empty());
-        // A selector with a mistake in it is not "nothing selected": one report per mistake.
-        if nothing_selected && self.notes.problems.is_empty() {
-            return Err(ConfigError(vec![Problem {
-                origin: Origin::Default,
-                setting: String::new(),
-                message: NothingSelected.to_string(),
-            }]));
-        }
-        if let Err(report) = self.config.validate() {
-            for (path, error) in report.iter() {
-                let setting = path.to_string();
-                let origin = self.notes.origin(&setting);
-                self.notes.problem(origin, &setting, error.message().to_owned());
-            }
-        }
-        self.check_tls();
-        self.check_standard_output();
-        if self.notes.problems.is_empty() {
-            return Ok(Loaded { config: self.config, warnings: self.notes.warnings });
-        }
-        self.notes.problems.sort_by_key(|problem| match problem.origin {
-            Origin::File { line, column, .. } => (0, line, column),
-            Origin::Default | Origin::Environment(_) => (1, 0, 0),
-            Origin::Flag(_) => (2, 0, 0),
-        });
-        Err(ConfigError(self.notes.problems))
-    }
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        ConfigError(vec![Problem {
+            origin: Origin::File { path: path.to_string_lossy().into(), line: 0, column: 0 },
+            setting: String::new(),
+            message: format!("configuration file cannot be read: {error}"),
+        }])
+    })
+}
 
+fn finish(
+    config: Config,
+    mut notes: Notes,
+    file: Option<PathBuf>,
+    needs_selection: bool,
+) -> Result<Loaded, ConfigError> {
+    let nothing_selected =
+        needs_selection && config.selectors.iter().all(|selector| selector.criteria.is_empty());
+    // A selector with a mistake in it is not "nothing selected": one report per mistake.
+    if nothing_selected && notes.problems.is_empty() {
+        return Err(ConfigError(vec![Problem {
+            origin: Origin::Default,
+            setting: String::new(),
+            message: NothingSelected.to_string(),
+        }]));
+    }
+    notes.check_tls(&config);
+    notes.check_standard_output(&config);
+    let Notes { origins, mut problems, warnings } = notes;
+    if problems.is_empty() {
+        return Ok(Loaded { config, origins, file, warnings });
+    }
+    problems.sort_by_key(|problem| match problem.origin {
+        Origin::File { line, column, .. } => (0, line, column),
+        Origin::Default | Origin::Environment(_) => (1, 0, 0),
+        Origin::Flag(_) => (2, 0, 0),
+    });
+    Err(ConfigError(problems))
+}
+
+impl Notes {
     /// Standard output takes one format.
-    fn check_standard_output(&mut self) {
-        let output = &self.config.output;
-        let lines = output.otlp_file.as_deref() == Some(Path::new("-"));
-        if lines && output.prints_spans() {
-            let origin = self.notes.origin("output.otlp_file");
+    fn check_standard_output(&mut self, config: &Config) {
+        let lines = config.output.otlp_file.as_deref() == Some(Path::new("-"));
+        if lines && config.prints_spans() {
+            let origin = self.origin("output.otlp_file");
             let message = "found `-` while spans are printed there, expected a file or print: none";
-            self.notes.problem(origin, "output.otlp_file", message.into());
+            self.problem(origin, "output.otlp_file", message.into());
         }
     }
 
     /// Client certificate and key belong together.
-    fn check_tls(&mut self) {
-        let otlp = &self.config.output.otlp;
-        let signals = [("traces", otlp.traces.clone()), ("metrics", otlp.metrics.clone())];
+    fn check_tls(&mut self, config: &Config) {
+        let otlp = config.otlp();
+        let signals = [("traces", otlp.traces), ("metrics", otlp.metrics)];
         for (name, signal) in signals {
             let Some(OtlpSignal { tls, .. }) = signal else { continue };
             let (setting, missing) = match (&tls.client_certificate, &tls.client_key) {
@@ -188,12 +189,12 @@ impl Draft {
             };
             let own = format!("output.otlp.{name}.{setting}");
             let common = format!("output.otlp.{setting}");
-            let path = if self.notes.origins.contains_key(&own) { own } else { common };
-            let origin = self.notes.origin(&path);
+            let path = if self.origins.contains_key(&own) { own } else { common };
+            let origin = self.origin(&path);
             let message = format!("found without {missing}, expected both");
             let known = |p: &Problem| p.setting == path && p.origin == origin;
-            if !self.notes.problems.iter().any(known) {
-                self.notes.problem(origin, &path, message);
+            if !self.problems.iter().any(known) {
+                self.problem(origin, &path, message);
             }
         }
     }

@@ -1,85 +1,94 @@
 //! What the agent is told to do: one typed [`Config`], merged from built-in defaults, a YAML file, the
 //! environment and flags, in this order; later ones override earlier ones. Every mistake is reported
 //! at once with its place; nothing is read from the process behind the caller's back.
+//!
+//! To add a key, add a field to a `section!` below: its documentation, default and, behind them, its
+//! variable, flag, bounds and whether it is `live()`. Nothing else lists keys.
 
+mod describe;
 mod env;
 mod file;
 mod flags;
+mod kubernetes;
 mod load;
 mod node;
 mod otlp;
 mod problem;
-mod rules;
+mod reference;
+mod schema;
+mod selection;
+mod show;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use garde::Validate;
-
 use crate::{
-    discover::{Criteria, Pattern, Selector},
+    discover::{Criteria, Selector},
     log::LogFilter,
+    semantics::route,
 };
 
+use describe::section;
+pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
-pub use otlp::{Compression, Exporter, Otlp, OtlpSignal, Protocol, TlsFiles};
+pub use otlp::{
+    Compression, Exporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol, SignalSettings,
+    TlsFiles, TracesSignal,
+};
+use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
+pub use reference::reference;
+pub use schema::schema;
+pub use show::{ConfigFlag, Shown, flags, shown};
 use value::keywords;
 pub use value::{Size, Url};
 
-/// Everything that can be configured, with its defaults.
-#[derive(Clone, Debug, Default, PartialEq, Validate)]
-pub struct Config {
-    #[garde(skip)]
-    pub selection: Selection,
-    #[garde(dive)]
-    pub capture: Capture,
-    #[garde(dive)]
-    pub routes: Routes,
-    #[garde(skip)]
-    pub redaction: Redaction,
-    #[garde(dive)]
-    pub output: Output,
-    #[garde(dive)]
-    pub limits: Limits,
-    #[garde(dive)]
-    pub metrics: Metrics,
-    #[garde(dive)]
-    pub traces: Traces,
-    #[garde(skip)]
-    pub kernel: Kernel,
-    /// Attributes of every target's resource, below the target's own (`resource:`,
-    /// `OTEL_RESOURCE_ATTRIBUTES` of the agent).
-    #[garde(skip)]
-    pub resource: Vec<(String, String)>,
-    /// Filter of the agent's own log.
-    #[garde(skip)]
-    pub log_level: Option<LogFilter>,
+section! {
+    /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs
+    /// something to capture.
+    pub struct Config {
+        /// Which processes are captured; the first selector that matches takes the process.
+        pub selectors: Vec<Selector> = vec![],
+            also("replaced by `--pid`, `--exe`, `--port`, `--cmd`, `--cgroup` and `--all`");
+        /// What no selector takes.
+        pub exclude: Vec<Criteria> = vec![], also("`--exclude` adds to it");
+        /// `service.name` of what flags select and of what `remora exec` starts; otherwise each process
+        /// decides.
+        pub service_name: Option<Box<str>> = None, flag("--service-name", "NAME", "Selection");
+        /// What is kept of a message.
+        pub capture: Capture = Capture::default();
+        /// How `http.route` is found.
+        pub routes: Routes = Routes::default();
+        /// What is replaced by `REDACTED`, beyond what always is.
+        pub redaction: Redaction = Redaction::default();
+        /// Where spans and metrics go; several at once are possible.
+        pub output: Output = Output::default();
+        /// Bounds of memory.
+        pub limits: Limits = Limits::default();
+        /// RED metrics.
+        pub metrics: Metrics = Metrics::default();
+        /// Which traces are exported.
+        pub traces: Traces = Traces::default();
+        /// The kernel side.
+        pub kernel: Kernel = Kernel::default();
+        /// Whose processes are where Kubernetes runs them.
+        pub kubernetes: Kubernetes = Kubernetes::default();
+        /// Attributes of every target's resource, below the target's own.
+        pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
+        /// Filter of the agent's own log: error, warn, info (if nothing is said), debug, trace, or per
+        /// module.
+        pub log_level: Option<LogFilter> = None, variable("OTEL_LOG_LEVEL"), variable("RUST_LOG"),
+            variable("REMORA_LOG"), flag("--log-level", "LEVEL", "");
+    }
 }
 
-/// Which processes are captured; see [`crate::discover::Selectors`].
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Selection {
-    pub selectors: Vec<Selector>,
-    /// What no selector takes.
-    pub exclude: Vec<Criteria>,
-    /// `service.name` of what `remora exec` starts, and of what flags select.
-    pub service_name: Option<Box<str>>,
-}
-
-/// What is kept of a message.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Capture {
-    /// Longest header block that is read.
-    #[garde(custom(rules::size(Size::kib(1), Size::mib(1))))]
-    pub max_head: Size,
-}
-
-impl Default for Capture {
-    fn default() -> Self {
-        Self { max_head: Size::kib(64) }
+section! {
+    /// What is kept of a message.
+    pub struct Capture {
+        /// Longest header block that is read.
+        pub max_head: Size = Size::kib(64), within(Size::kib(1), Size::mib(1));
     }
 }
 
@@ -95,30 +104,25 @@ keywords! {
     }
 }
 
-/// `http.route`.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Routes {
-    #[garde(skip)]
-    pub mode: RouteMode,
-    /// Templates such as `/users/{id}`; the first that matches is the route.
-    #[garde(inner(custom(rules::route)))]
-    pub patterns: Vec<String>,
-    /// Distinct routes per service before further ones are left out.
-    #[garde(custom(rules::count(1, 100_000)))]
-    pub max: u32,
-}
-
-impl Default for Routes {
-    fn default() -> Self {
-        Self { mode: RouteMode::Heuristic, patterns: vec![], max: 200 }
+section! {
+    /// How `http.route` is found.
+    pub struct Routes {
+        /// heuristic: configured patterns first, then a guess at which path segments vary; patterns:
+        /// configured patterns only; off: never.
+        pub mode: RouteMode = RouteMode::Heuristic;
+        /// Templates such as `/users/{id}` or `/files/*`; the first that matches is the route.
+        pub patterns: Vec<route::Pattern> = vec![];
+        /// Distinct fixed segments below one prefix before that position becomes `{param}`.
+        pub max: u32 = 200, within(1, 100_000);
     }
 }
 
-/// What is replaced by `REDACTED`, beyond what always is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Redaction {
-    /// Further query parameters, case-insensitive.
-    pub query_keys: Vec<String>,
+section! {
+    /// What is replaced by `REDACTED`, beyond what always is.
+    pub struct Redaction {
+        /// Further query parameters; case, `-`, `_` and `.` do not matter.
+        pub query_keys: Vec<String> = vec![];
+    }
 }
 
 keywords! {
@@ -129,75 +133,60 @@ keywords! {
     }
 }
 
-/// Where spans and metrics go; several at once are possible.
-#[derive(Clone, Debug, Default, PartialEq, Validate)]
-pub struct Output {
-    #[garde(skip)]
-    pub otlp: Otlp,
-    /// OTLP/JSON lines; `-` is standard output.
-    #[garde(skip)]
-    pub otlp_file: Option<PathBuf>,
-    /// The kernel's records, to be replayed; without credentials and content.
-    #[garde(skip)]
-    pub record: Option<PathBuf>,
-    /// Whether spans are printed. Where no output at all was chosen they are.
-    #[garde(skip)]
-    pub print: Option<Print>,
-    /// Where Prometheus may scrape.
-    #[garde(skip)]
-    pub prometheus: Option<SocketAddr>,
-    #[garde(dive)]
-    pub batch: Batch,
-}
-
-impl Output {
-    /// Whether spans are printed.
-    #[must_use]
-    pub fn prints_spans(&self) -> bool {
-        let elsewhere = self.otlp.traces.is_some()
-            || self.otlp.metrics.is_some()
-            || self.otlp_file.is_some()
-            || self.record.is_some()
-            || self.prometheus.is_some();
-        self.print.map_or(!elsewhere, |print| print == Print::Spans)
+section! {
+    /// Where spans and metrics go; several at once are possible.
+    pub struct Output {
+        /// Spans and metrics over OTLP.
+        pub otlp: OtlpSettings = OtlpSettings::default();
+        /// Write OTLP/JSON lines to this file; `-` is standard output.
+        pub otlp_file: Option<PathBuf> = None, flag("--otlp-file", "FILE", "Output");
+        /// Record what the kernel side tells, to be replayed; without credentials and content.
+        pub record: Option<PathBuf> = None, flag("--record", "FILE", "Output");
+        /// Print spans to standard output: spans or none; if nothing is said, where there is no other
+        /// output.
+        pub print: Option<Print> = None, flag("--print", "WHAT", "Output");
+        /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`.
+        pub prometheus: Option<SocketAddr> = None, flag("--prometheus", "ADDR", "Output"),
+            also("`OTEL_EXPORTER_PROMETHEUS_HOST` and `OTEL_EXPORTER_PROMETHEUS_PORT` where \
+                  `metrics.exporters` names prometheus");
+        /// How spans are put together for export.
+        pub batch: Batch = Batch::default();
     }
 }
 
-/// How spans are put together for export.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Batch {
-    /// Longest time a span waits for others (`OTEL_BSP_SCHEDULE_DELAY`).
-    #[garde(custom(rules::duration(Duration::from_millis(1), Duration::from_secs(600))))]
-    pub delay: Duration,
-    /// Most spans in one request (`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`).
-    #[garde(custom(rules::count(1, 100_000)))]
-    pub max_spans: u32,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { delay: Duration::from_secs(1), max_spans: 4096 }
+section! {
+    /// How spans are put together for export.
+    pub struct Batch {
+        /// Longest time a span waits for others. As a variable in milliseconds.
+        pub delay: Duration = Duration::from_secs(1),
+            within(Duration::from_millis(1), Duration::from_secs(600)),
+            spelled("OTEL_BSP_SCHEDULE_DELAY", millis, MILLIS);
+        /// Most spans in one request.
+        pub max_spans: u32 = 4096, within(1, 100_000), variable("OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
     }
 }
 
-/// Bounds of memory.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Limits {
-    /// Encoded spans waiting for export.
-    #[garde(custom(rules::size(Size::kib(64), Size::mib(4096))))]
-    pub queue: Size,
-    /// Connections followed at once.
-    #[garde(custom(rules::count(16, 4_194_304)))]
-    pub connections: u32,
-    /// Ring buffer between kernel and agent; a power of two.
-    #[garde(custom(rules::ring))]
-    pub ring: Size,
+section! {
+    /// Bounds of memory.
+    pub struct Limits {
+        /// Encoded spans waiting for export.
+        pub queue: Size = Size::mib(16), within(Size::kib(64), Size::mib(4096));
+        /// Connections followed at once.
+        pub connections: u32 = 16_384, within(16, 4_194_304);
+        /// Ring buffer between kernel and agent; a power of two.
+        pub ring: Size = Size::mib(4), within(Size::kib(64), Size::mib(1024)), rule(power_of_two),
+            flag("--ring-size", "SIZE", "Kernel");
+    }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { queue: Size::mib(16), connections: 16_384, ring: Size::mib(4) }
+/// The kernel takes ring buffers of a power of two, at least a page.
+fn power_of_two(value: &Size) -> Result<(), String> {
+    if value.0.is_power_of_two() {
+        return Ok(());
     }
+    let above = value.0.next_power_of_two();
+    let (below, above) = (Size(above / 2), Size(above));
+    Err(format!("found {value}, expected a power of two such as {below} or {above}"))
 }
 
 keywords! {
@@ -207,6 +196,15 @@ keywords! {
         Explicit = "explicit",
         /// Base-2 exponential.
         Exponential = "exponential",
+    }
+}
+
+/// The words that the specification has for histograms.
+fn histogram(text: &str) -> Result<String, String> {
+    match text {
+        "explicit_bucket_histogram" => Ok("explicit".into()),
+        "base2_exponential_bucket_histogram" => Ok("exponential".into()),
+        _ => Err("explicit_bucket_histogram or base2_exponential_bucket_histogram".into()),
     }
 }
 
@@ -229,36 +227,33 @@ keywords! {
     }
 }
 
-/// RED metrics.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Metrics {
-    #[garde(skip)]
-    pub histogram: Histogram,
-    #[garde(skip)]
-    pub temporality: Temporality,
-    /// Between two exports (`OTEL_METRIC_EXPORT_INTERVAL`).
-    #[garde(custom(rules::duration(Duration::from_millis(100), Duration::from_secs(86_400))))]
-    pub interval: Duration,
-    #[garde(skip)]
-    pub exemplars: Exemplars,
-    /// Series per instrument and service; more go to the overflow series.
-    #[garde(custom(rules::count(1, 1_000_000)))]
-    pub max_series: u32,
-    /// A series without new values is forgotten after this.
-    #[garde(custom(rules::duration(Duration::from_secs(1), Duration::from_secs(7 * 86_400))))]
-    pub idle: Duration,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            histogram: Histogram::Explicit,
-            temporality: Temporality::Cumulative,
-            interval: Duration::from_secs(60),
-            exemplars: Exemplars::TraceBased,
-            max_series: 2000,
-            idle: Duration::from_secs(900),
-        }
+section! {
+    /// RED metrics.
+    pub struct Metrics {
+        /// Which exporters: otlp, prometheus, none. If nothing is said: those that have an endpoint or
+        /// address.
+        pub exporters: Vec<Exporter> = vec![], variable("OTEL_METRICS_EXPORTER");
+        /// Buckets: explicit are those of the semantic conventions, exponential are base-2.
+        pub histogram: Histogram = Histogram::Explicit,
+            spelled(
+                "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+                histogram,
+                &["base2_exponential_bucket_histogram", "explicit_bucket_histogram"]
+            );
+        /// Aggregation temporality of what is exported over OTLP.
+        pub temporality: Temporality = Temporality::Cumulative,
+            variable("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE");
+        /// Between two exports. As a variable in milliseconds.
+        pub interval: Duration = Duration::from_secs(60),
+            within(Duration::from_millis(100), Duration::from_secs(86_400)),
+            spelled("OTEL_METRIC_EXPORT_INTERVAL", millis, MILLIS);
+        /// Which exchanges may become exemplars.
+        pub exemplars: Exemplars = Exemplars::TraceBased, variable("OTEL_METRICS_EXEMPLAR_FILTER");
+        /// Series per instrument and service; more go to the overflow series.
+        pub max_series: u32 = 2000, within(1, 1_000_000);
+        /// A series without new values is forgotten after this.
+        pub idle: Duration = Duration::from_secs(900),
+            within(Duration::from_secs(1), Duration::from_secs(7 * 86_400));
     }
 }
 
@@ -274,19 +269,17 @@ keywords! {
     }
 }
 
-/// Which traces are exported.
-#[derive(Clone, Debug, PartialEq, Validate)]
-pub struct Traces {
-    #[garde(skip)]
-    pub sampler: Sampler,
-    /// Share of traces that the ratio samplers keep (`OTEL_TRACES_SAMPLER_ARG`).
-    #[garde(custom(rules::ratio))]
-    pub ratio: f64,
-}
-
-impl Default for Traces {
-    fn default() -> Self {
-        Self { sampler: Sampler::ParentBasedAlwaysOn, ratio: 1.0 }
+section! {
+    /// Which traces are exported.
+    pub struct Traces {
+        /// Which exporters: otlp, console, none. If nothing is said: those that have an endpoint or file.
+        pub exporters: Vec<Exporter> = vec![], variable("OTEL_TRACES_EXPORTER");
+        /// What decides on a trace; `parentbased_` ones follow what a request carries.
+        pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, variable("OTEL_TRACES_SAMPLER"),
+            flag("--sampler", "NAME", "Sampling");
+        /// Share of traces that a ratio sampler keeps.
+        pub ratio: f64 = 1.0, within(0.0, 1.0), variable("OTEL_TRACES_SAMPLER_ARG"),
+            flag("--sampler-ratio", "RATIO", "Sampling");
     }
 }
 
@@ -303,28 +296,37 @@ keywords! {
     }
 }
 
-/// The kernel side.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Kernel {
-    pub door: Door,
-    /// Have the kernel measure the programs' run time, for the agent's own metrics. It then does so
-    /// for every BPF program of the host.
-    pub run_time: bool,
-}
-
-impl Default for Kernel {
-    fn default() -> Self {
-        Self { door: Door::Auto, run_time: false }
+section! {
+    /// The kernel side.
+    pub struct Kernel {
+        /// How system calls are seen; auto is the cheapest that works.
+        pub door: Door = Door::Auto, flag("--door", "DOOR", "Kernel");
+        /// Have the kernel measure the programs' run time, for the agent's own metrics. It then does so
+        /// for every BPF program of the host.
+        pub run_time: bool = false;
     }
 }
 
-impl Selection {
-    /// A selector that takes whatever one flag names.
-    fn add(&mut self, criteria: Criteria) {
-        self.selectors.push(Selector { name: None, criteria, exclude: vec![] });
+impl Config {
+    /// The OTLP exporters that are on.
+    #[must_use]
+    pub fn otlp(&self) -> Otlp {
+        self.output.otlp.resolve(&self.traces.exporters, &self.metrics.exporters)
     }
 
-    fn exclude_exe(&mut self, pattern: Pattern) {
-        self.exclude.push(Criteria { exe: vec![pattern], ..Criteria::default() });
+    /// Whether spans are printed: if that was said, or if there is no other output.
+    #[must_use]
+    pub fn prints_spans(&self) -> bool {
+        let Output { print, otlp_file, record, prometheus, .. } = &self.output;
+        if let Some(print) = print {
+            return *print == Print::Spans;
+        }
+        let console = [&self.traces.exporters, &self.metrics.exporters];
+        if console.iter().any(|exporters| exporters.contains(&Exporter::Console)) {
+            return true;
+        }
+        let otlp = self.otlp();
+        let over_otlp = otlp.traces.is_some() || otlp.metrics.is_some();
+        !over_otlp && otlp_file.is_none() && record.is_none() && prometheus.is_none()
     }
 }

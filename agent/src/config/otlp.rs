@@ -1,10 +1,17 @@
 //! Where OTLP goes: the rules of the OTLP exporter specification for endpoints, and which of several
 //! settings for one signal counts.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use super::value::{Setting, Url, keywords};
-use crate::discover::resource_attributes;
+use serde_json::Value as Json;
+
+use super::{
+    describe::{Flag, Key, Samples, Section, Shape, Value, keys, section_value},
+    file::Reader,
+    node::{Content, Node},
+    value::{Setting, Url, keywords},
+};
+use crate::{discover::resource_attributes, semantics::redact::REDACTED};
 
 keywords! {
     /// `OTEL_EXPORTER_OTLP_PROTOCOL`.
@@ -66,74 +73,178 @@ keywords! {
 
 /// Headers as `key=value` pairs, percent-encoded, separated by commas.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Headers(pub(super) Vec<(String, String)>);
+pub struct Headers(pub(super) Vec<(String, String)>);
 
-impl Setting for Headers {
-    const SECRET: bool = true;
+impl Value for Option<Headers> {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        if matches!(node.content, Content::Scalar(_)) {
+            // It may be a token, which is not repeated.
+            let message = "found a text, expected a mapping of names to texts";
+            reader.problem(node.place, setting, message.into());
+            return false;
+        }
+        reader.pairs(node, setting).map(|pairs| *self = Some(Headers(pairs))).is_some()
+    }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
         let pairs = resource_attributes::parse(text).ok().filter(|pairs| !pairs.is_empty());
-        pairs.map(Self).ok_or("key=value pairs, percent-encoded, separated by commas".into())
+        let message = "found what cannot be read, expected key=value pairs, percent-encoded, \
+                       separated by commas";
+        *self = Some(Headers(pairs.ok_or(message)?));
+        Ok(())
+    }
+
+    fn shown(&self, secrets: bool) -> Json {
+        let pairs = self.iter().flat_map(|headers| &headers.0);
+        let value = |value: &String| if secrets { value.as_str() } else { REDACTED }.into();
+        Json::Object(pairs.map(|(key, text)| (key.clone(), value(text))).collect())
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Pairs
     }
 }
 
-/// What one source says of one signal, or of both.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SignalSettings {
-    pub(super) endpoint: Option<Url>,
-    pub(super) protocol: Option<Protocol>,
-    pub(super) headers: Option<Headers>,
-    pub(super) timeout: Option<Duration>,
-    pub(super) compression: Option<Compression>,
-    pub(super) certificate: Option<PathBuf>,
-    pub(super) client_certificate: Option<PathBuf>,
-    pub(super) client_key: Option<PathBuf>,
+impl Samples for Option<Headers> {
+    fn samples() -> &'static [&'static str] {
+        &["a=1", "b=2", "c=3"]
+    }
 }
 
-/// What one source says, or all of them after [`Self::overlay`].
-#[derive(Clone, Debug, Default)]
-pub(super) struct OtlpSettings {
-    pub(super) both: SignalSettings,
-    pub(super) traces: SignalSettings,
-    pub(super) metrics: SignalSettings,
+/// What is said of one signal, or of both.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SignalSettings {
+    pub endpoint: Option<Url>,
+    pub protocol: Option<Protocol>,
+    pub headers: Option<Headers>,
+    pub timeout: Option<Duration>,
+    pub compression: Option<Compression>,
+    pub certificate: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
 }
+
+/// Of spans.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TracesSignal(pub SignalSettings);
+
+/// Of metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsSignal(pub SignalSettings);
+
+/// What is said of OTLP; [`Self::resolve`] says what comes of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OtlpSettings {
+    pub both: SignalSettings,
+    pub traces: TracesSignal,
+    pub metrics: MetricsSignal,
+}
+
+macro_rules! signal_keys {
+    ($prefix:literal) => {
+        keys!(SignalSettings:
+            /// Collector to send to, such as `http://localhost:4317`. Of what is said for both signals it is
+            /// the base of an HTTP URL, to which `/v1/traces` and `/v1/metrics` are appended; one signal's
+            /// own is used as it is. Without an endpoint, or an exporter list that names `otlp`, nothing is
+            /// sent over OTLP.
+            endpoint, variable(concat!($prefix, "ENDPOINT"));
+            /// grpc (assumed on port 4317), http/protobuf (assumed elsewhere) or http/json.
+            protocol, variable(concat!($prefix, "PROTOCOL"));
+            /// Sent with every export; as a variable or flag `key=value,key=value`, percent-encoded. Values
+            /// are not shown anywhere.
+            headers, variable(concat!($prefix, "HEADERS"));
+            /// Longest time for one request, 10s if nothing is said. As a variable in milliseconds.
+            timeout, spelled(concat!($prefix, "TIMEOUT"), millis, MILLIS);
+            /// Of requests; none if nothing is said.
+            compression, variable(concat!($prefix, "COMPRESSION"));
+            /// PEM file with the authorities that are trusted instead of the system's.
+            certificate, variable(concat!($prefix, "CERTIFICATE"));
+            /// PEM file with the client's certificate; together with `client_key`.
+            client_certificate, variable(concat!($prefix, "CLIENT_CERTIFICATE"));
+            /// PEM file with the client's key.
+            client_key, variable(concat!($prefix, "CLIENT_KEY"));
+        )
+    };
+}
+
+impl Section for SignalSettings {
+    const ABOUT: &'static [&'static str] = &["Where to, and how."];
+
+    fn keys() -> Vec<Key<Self>> {
+        let mut keys = signal_keys!("OTEL_EXPORTER_OTLP_");
+        for key in &mut keys {
+            let (name, value_name) = match key.about.name {
+                "endpoint" => ("--otlp-endpoint", "URL"),
+                "protocol" => ("--otlp-protocol", "PROTOCOL"),
+                "headers" => ("--otlp-headers", "PAIRS"),
+                _ => continue,
+            };
+            key.about.flag = Some(Flag { name, value_name, heading: "Output" });
+        }
+        keys
+    }
+}
+
+impl Section for TracesSignal {
+    const ABOUT: &'static [&'static str] = &["What differs for spans."];
+
+    fn keys() -> Vec<Key<Self>> {
+        let keys = signal_keys!("OTEL_EXPORTER_OTLP_TRACES_");
+        keys.into_iter().map(|key| key.lift(|signal: &mut Self| &mut signal.0)).collect()
+    }
+}
+
+impl Section for MetricsSignal {
+    const ABOUT: &'static [&'static str] = &["What differs for metrics."];
+
+    fn keys() -> Vec<Key<Self>> {
+        let keys = signal_keys!("OTEL_EXPORTER_OTLP_METRICS_");
+        keys.into_iter().map(|key| key.lift(|signal: &mut Self| &mut signal.0)).collect()
+    }
+}
+
+impl Section for OtlpSettings {
+    const ABOUT: &'static [&'static str] = &["Spans and metrics over OTLP."];
+
+    fn keys() -> Vec<Key<Self>> {
+        let both = SignalSettings::keys().into_iter();
+        let mut keys: Vec<_> = both.map(|key| key.lift(|otlp: &mut Self| &mut otlp.both)).collect();
+        keys.extend(keys!(Self:
+            /// What differs for spans.
+            traces;
+            /// What differs for metrics.
+            metrics;
+        ));
+        keys
+    }
+}
+
+section_value!(TracesSignal);
+section_value!(MetricsSignal);
+section_value!(OtlpSettings);
+
+/// Whether what an earlier source said of `path`, a key of one signal, does not count any more, because
+/// a later one has `said` it of both.
+pub(super) fn is_overridden(path: &str, said: &HashSet<String>) -> bool {
+    let own = path.strip_prefix("output.otlp.").and_then(|path| path.split_once('.'));
+    own.is_some_and(|(_, key)| said.contains(&format!("output.otlp.{key}")))
+}
+
+/// A duration in whole milliseconds, as `OTEL_*` variables give it.
+pub(super) fn millis(text: &str) -> Result<String, String> {
+    let millis: u64 = text.parse().map_err(|_| "whole milliseconds")?;
+    Ok(format!("{millis}ms"))
+}
+
+/// Samples of it.
+pub(super) const MILLIS: &[&str] = &["2000", "3000", "4000"];
 
 impl OtlpSettings {
-    /// Puts a later source over this one: what it says of both signals also overrides what an
-    /// earlier source said of one.
-    pub(super) fn overlay(&mut self, later: Self) {
-        macro_rules! overlay {
-            ($($field:ident),*) => {$(
-                if later.both.$field.is_some() {
-                    self.both.$field = later.both.$field;
-                    self.traces.$field = None;
-                    self.metrics.$field = None;
-                }
-                if later.traces.$field.is_some() {
-                    self.traces.$field = later.traces.$field;
-                }
-                if later.metrics.$field.is_some() {
-                    self.metrics.$field = later.metrics.$field;
-                }
-            )*};
-        }
-        overlay!(
-            endpoint,
-            protocol,
-            headers,
-            timeout,
-            compression,
-            certificate,
-            client_certificate,
-            client_key
-        );
-    }
-
     /// The exporters that are on: with an endpoint, or because the exporter list names OTLP.
-    pub(super) fn resolve(self, traces: Option<&[Exporter]>, metrics: Option<&[Exporter]>) -> Otlp {
+    pub(super) fn resolve(&self, traces: &[Exporter], metrics: &[Exporter]) -> Otlp {
         Otlp {
-            traces: signal(&self.both, self.traces, traces, "v1/traces"),
-            metrics: signal(&self.both, self.metrics, metrics, "v1/metrics"),
+            traces: signal(&self.both, self.traces.0.clone(), traces, "v1/traces"),
+            metrics: signal(&self.both, self.metrics.0.clone(), metrics, "v1/metrics"),
         }
     }
 }
@@ -141,12 +252,12 @@ impl OtlpSettings {
 fn signal(
     both: &SignalSettings,
     own: SignalSettings,
-    exporters: Option<&[Exporter]>,
+    exporters: &[Exporter],
     path: &str,
 ) -> Option<OtlpSignal> {
     let on = match exporters {
-        Some(exporters) => exporters.contains(&Exporter::Otlp),
-        None => both.endpoint.is_some() || own.endpoint.is_some(),
+        [] => both.endpoint.is_some() || own.endpoint.is_some(),
+        named => named.contains(&Exporter::Otlp),
     };
     if !on {
         return None;
@@ -210,43 +321,35 @@ mod tests {
 
     #[test]
     fn nothing_said_means_no_exporter() {
-        assert_eq!(OtlpSettings::default().resolve(None, None), Otlp::default());
+        assert_eq!(OtlpSettings::default().resolve(&[], &[]), Otlp::default());
     }
 
     #[test]
     fn a_common_endpoint_is_a_base_and_a_signals_own_is_used_as_it_is() {
         let mut settings = both("http://h:4318/base");
-        settings.metrics.endpoint = url("http://m:9/exact");
+        settings.metrics.0.endpoint = url("http://m:9/exact");
         let expected = (Some("http://h:4318/base/v1/traces"), Some("http://m:9/exact"));
-        assert_eq!(urls(&settings.resolve(None, None)), expected);
+        assert_eq!(urls(&settings.resolve(&[], &[])), expected);
     }
 
     #[test]
     fn grpc_is_assumed_on_its_port_only_and_takes_the_server() {
-        let otlp = both("http://h:4317").resolve(None, None);
+        let otlp = both("http://h:4317").resolve(&[], &[]);
         assert_eq!(otlp.traces.as_ref().unwrap().protocol, Protocol::Grpc);
         assert_eq!(urls(&otlp), (Some("http://h:4317"), Some("http://h:4317")));
         let mut stated = both("http://h:4317");
         stated.both.protocol = Some(Protocol::HttpJson);
-        let otlp = stated.resolve(None, None);
+        let otlp = stated.resolve(&[], &[]);
         assert_eq!(urls(&otlp).0, Some("http://h:4317/v1/traces"));
-        let other = both("http://h:80").resolve(None, None);
+        let other = both("http://h:80").resolve(&[], &[]);
         assert_eq!(other.traces.unwrap().protocol, Protocol::HttpProtobuf);
     }
 
     #[test]
     fn an_exporter_list_switches_signals_on_and_off() {
-        let otlp = both("http://h:1").resolve(Some(&[Exporter::None]), None);
+        let otlp = both("http://h:1").resolve(&[Exporter::None], &[]);
         assert!(otlp.traces.is_none() && otlp.metrics.is_some());
-        let otlp = OtlpSettings::default().resolve(Some(&[Exporter::Otlp]), None);
+        let otlp = OtlpSettings::default().resolve(&[Exporter::Otlp], &[]);
         assert_eq!(urls(&otlp), (Some("http://localhost:4318/v1/traces"), None));
-    }
-
-    #[test]
-    fn a_later_common_setting_overrides_an_earlier_signals_own() {
-        let mut settings = OtlpSettings::default();
-        settings.traces.endpoint = url("http://file/traces");
-        settings.overlay(both("http://flag"));
-        assert_eq!(urls(&settings.resolve(None, None)).0, Some("http://flag/v1/traces"));
     }
 }

@@ -1,48 +1,115 @@
-//! How the text of one setting becomes its value; the same rules for file, environment and flags.
+//! How the text of one setting becomes its value, and the value text again; the same rules for file,
+//! environment and flags.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::problem::nearest;
+use serde_json::Value as Json;
+
+use super::{
+    describe::{Samples, Scalar, Shape, Value},
+    file::Reader,
+    node::Node,
+    problem::nearest,
+};
 use crate::{
-    discover::{Pattern, Ports},
+    discover::{Pattern, resource_attributes},
     log::LogFilter,
+    semantics::{redact::REDACTED, route},
 };
 
-/// A value that can be written as one text. The error says what was expected.
-pub(super) trait Setting: Sized {
+/// A value that can be written as one text.
+pub(super) trait Setting: Sized + 'static {
     /// Its text may hold credentials and is not repeated in messages.
     const SECRET: bool = false;
+    /// Texts that can be read, for tests.
+    const SAMPLES: &'static [&'static str];
 
+    /// # Errors
+    /// What was expected.
     fn parse(text: &str) -> Result<Self, String>;
+
+    /// As it would stand in a file.
+    fn written(&self) -> Json;
+
+    /// What its texts look like.
+    fn looks() -> Scalar;
+}
+
+/// A text in a file, not an empty one.
+fn text(expected: &str) -> Scalar {
+    let expected = expected.into();
+    Scalar { expected, types: &["string"], pattern: Some("."), ..Scalar::default() }
 }
 
 impl<T: Setting> Setting for Option<T> {
     const SECRET: bool = T::SECRET;
+    const SAMPLES: &'static [&'static str] = T::SAMPLES;
 
     fn parse(text: &str) -> Result<Self, String> {
         T::parse(text).map(Some)
     }
+
+    fn written(&self) -> Json {
+        self.as_ref().map_or(Json::Null, T::written)
+    }
+
+    fn looks() -> Scalar {
+        T::looks()
+    }
 }
 
 impl Setting for String {
+    const SAMPLES: &'static [&'static str] = &["one", "two", "three"];
+
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("a text".into()) } else { Ok(text.into()) }
+    }
+
+    fn written(&self) -> Json {
+        self.as_str().into()
+    }
+
+    fn looks() -> Scalar {
+        // A number or a truth value is as good as its text.
+        Scalar { types: &["string", "number", "boolean"], ..text("a text") }
     }
 }
 
 impl Setting for Box<str> {
+    const SAMPLES: &'static [&'static str] = String::SAMPLES;
+
     fn parse(text: &str) -> Result<Self, String> {
         String::parse(text).map(Into::into)
+    }
+
+    fn written(&self) -> Json {
+        (&**self).into()
+    }
+
+    fn looks() -> Scalar {
+        String::looks()
     }
 }
 
 impl Setting for PathBuf {
+    const SAMPLES: &'static [&'static str] = &["/tmp/one", "two", "/tmp/three"];
+
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("a path".into()) } else { Ok(text.into()) }
+    }
+
+    fn written(&self) -> Json {
+        self.to_string_lossy().into()
+    }
+
+    fn looks() -> Scalar {
+        text("a path")
     }
 }
 
 impl Setting for bool {
+    const SAMPLES: &'static [&'static str] = &["true", "false"];
+
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "true" => Ok(true),
@@ -50,46 +117,129 @@ impl Setting for bool {
             _ => Err("true or false".into()),
         }
     }
+
+    fn written(&self) -> Json {
+        (*self).into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar { expected: "true or false".into(), types: &["boolean"], ..Scalar::default() }
+    }
 }
 
 impl Setting for u32 {
+    const SAMPLES: &'static [&'static str] = &["300", "400", "500"];
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| format!("a whole number up to {}", Self::MAX))
+    }
+
+    fn written(&self) -> Json {
+        (*self).into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar { expected: "a whole number".into(), types: &["integer"], ..Scalar::default() }
     }
 }
 
 impl Setting for f64 {
+    const SAMPLES: &'static [&'static str] = &["0.25", "0.5", "0.75"];
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().ok().filter(|value: &Self| value.is_finite()).ok_or("a number".into())
     }
-}
 
-impl Setting for Ports {
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| "ports and ranges such as 80,8000-8099 (1 to 65535)".into())
+    fn written(&self) -> Json {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+        if self.fract() == 0.0 && self.abs() < 9e15 {
+            (*self as i64).into()
+        } else {
+            (*self).into()
+        }
+    }
+
+    fn looks() -> Scalar {
+        Scalar { expected: "a number".into(), types: &["number"], ..Scalar::default() }
     }
 }
 
 impl Setting for Pattern {
+    const SAMPLES: &'static [&'static str] = &["nginx", "/srv/*", "{a,b}"];
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse::<Self>()
             .map_err(|error| format!("a glob such as /srv/*/shop: {}", error.reason()))
     }
+
+    fn written(&self) -> Json {
+        self.to_string().into()
+    }
+
+    fn looks() -> Scalar {
+        // `1234` is the name of a program, too.
+        Scalar { types: &["string", "number"], ..text("a glob such as /srv/*/shop") }
+    }
+}
+
+impl Setting for route::Pattern {
+    const SAMPLES: &'static [&'static str] = &["/users/{id}", "/files/*", "/"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| match error {
+            route::PatternError::NoSlash(_) => "a route that begins with /".to_owned(),
+            route::PatternError::Segment { segment, .. } => {
+                format!("fixed text or {{name}} where `{segment}` is")
+            }
+            route::PatternError::Star(_) => "* as the last segment only".to_owned(),
+        })
+    }
+
+    fn written(&self) -> Json {
+        self.as_str().into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar { pattern: Some("^/"), ..text("a route such as /users/{id} or /files/*") }
+    }
 }
 
 impl Setting for LogFilter {
+    const SAMPLES: &'static [&'static str] = &["debug", "error", "remora::export=trace"];
+
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
             .map_err(|_| "a level such as debug, or filters such as remora::export=trace".into())
     }
+
+    fn written(&self) -> Json {
+        self.to_string().into()
+    }
+
+    fn looks() -> Scalar {
+        text("a level such as debug, or filters such as remora::export=trace")
+    }
 }
 
 impl Setting for SocketAddr {
+    const SAMPLES: &'static [&'static str] = &["127.0.0.1:9464", "[::1]:9465", "localhost:9466"];
+
     fn parse(text: &str) -> Result<Self, String> {
         let address = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let port_only = text.strip_prefix(':').map(|port| format!("127.0.0.1:{port}"));
         let text = address.or(port_only).unwrap_or_else(|| text.into());
         text.parse().map_err(|_| "an address and a port such as 127.0.0.1:9464".into())
+    }
+
+    fn written(&self) -> Json {
+        self.to_string().into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar {
+            pattern: Some(":[0-9]{1,5}$"),
+            ..text("an address and a port such as 127.0.0.1:9464")
+        }
     }
 }
 
@@ -111,6 +261,8 @@ impl Size {
 }
 
 impl Setting for Size {
+    const SAMPLES: &'static [&'static str] = &["64KiB", "128KiB", "262144"];
+
     fn parse(text: &str) -> Result<Self, String> {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (count, unit) = text.split_at(digits);
@@ -129,6 +281,18 @@ impl Setting for Size {
             .map(Self)
             .ok_or("a size such as 4096, 64KiB or 16MiB".into())
     }
+
+    fn written(&self) -> Json {
+        self.to_string().into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar {
+            types: &["string", "integer"],
+            pattern: Some("^[0-9]+ *(B|K|KiB|M|MiB|G|GiB)?$"),
+            ..text("a size such as 4096, 64KiB or 16MiB")
+        }
+    }
 }
 
 impl fmt::Display for Size {
@@ -142,6 +306,8 @@ impl fmt::Display for Size {
 }
 
 impl Setting for Duration {
+    const SAMPLES: &'static [&'static str] = &["2s", "3500ms", "5m"];
+
     fn parse(text: &str) -> Result<Self, String> {
         const UNITS: [(&str, f64); 5] =
             [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
@@ -152,15 +318,19 @@ impl Setting for Duration {
             .and_then(|factor| Self::try_from_secs_f64(count.parse::<f64>().ok()? * factor).ok())
             .ok_or("a time such as 500ms, 10s or 5m".into())
     }
-}
 
-/// A duration in whole milliseconds, as `OTEL_*` variables give it.
-pub(super) struct Millis(pub(super) Duration);
+    fn written(&self) -> Json {
+        if self.is_zero() {
+            return "0s".into();
+        }
+        format!("{self:?}").replace('µ', "u").into()
+    }
 
-impl Setting for Millis {
-    fn parse(text: &str) -> Result<Self, String> {
-        let millis = text.parse().map_err(|_| "whole milliseconds")?;
-        Ok(Self(Duration::from_millis(millis)))
+    fn looks() -> Scalar {
+        Scalar {
+            pattern: Some("^[0-9]+(\\.[0-9]+)? *(us|ms|s|m|h)$"),
+            ..text("a time such as 500ms, 10s or 5m")
+        }
     }
 }
 
@@ -188,6 +358,8 @@ impl Url {
 }
 
 impl Setting for Url {
+    const SAMPLES: &'static [&'static str] = &["http://one:1", "https://two:2", "http://three"];
+
     fn parse(text: &str) -> Result<Self, String> {
         let uri: Option<http::Uri> = text.parse().ok();
         let valid = uri.is_some_and(|uri| {
@@ -200,6 +372,14 @@ impl Setting for Url {
         } else {
             Err("a URL such as http://localhost:4317".into())
         }
+    }
+
+    fn written(&self) -> Json {
+        self.0.as_ref().into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar { pattern: Some("^https?://[^?]+$"), ..text("a URL such as http://localhost:4317") }
     }
 }
 
@@ -219,10 +399,25 @@ macro_rules! keywords {
         }
 
         impl $crate::config::value::Setting for $name {
+            const SAMPLES: &'static [&'static str] = &[$($word),*];
+
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
                     $($word => Ok(Self::$variant),)*
                     _ => Err($crate::config::value::one_of(text, &[$($word),*])),
+                }
+            }
+
+            fn written(&self) -> serde_json::Value {
+                self.as_str().into()
+            }
+
+            fn looks() -> $crate::config::describe::Scalar {
+                $crate::config::describe::Scalar {
+                    expected: format!("one of {}", [$($word),*].join(", ")),
+                    types: &["string"],
+                    words: &[$($word),*],
+                    pattern: None,
                 }
             }
         }
@@ -236,6 +431,105 @@ pub(super) fn one_of(text: &str, words: &[&str]) -> String {
     match nearest(text, words.iter().copied()) {
         Some(word) => format!("one of {list} (did you mean {word}?)"),
         None => format!("one of {list}"),
+    }
+}
+
+/// The value of `text`; the error says what was found, unless it may be a secret, and what was expected.
+pub(super) fn read_one<T: Setting>(text: &str) -> Result<T, String> {
+    let found = if T::SECRET { "what cannot be read" } else { &format!("`{text}`") };
+    T::parse(text).map_err(|expected| format!("found {found}, expected {expected}"))
+}
+
+impl<T: Setting> Samples for T {
+    fn samples() -> &'static [&'static str] {
+        T::SAMPLES
+    }
+}
+
+impl<T: Setting> Value for T {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        reader.scalar(node, setting).map(|value| *self = value).is_some()
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        read_one(text).map(|value| *self = value)
+    }
+
+    fn shown(&self, secrets: bool) -> Json {
+        if T::SECRET && !secrets { REDACTED.into() } else { hide_userinfo(self.written(), secrets) }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Scalar(T::looks())
+    }
+}
+
+/// Of a URL with credentials, what may be shown.
+fn hide_userinfo(value: Json, secrets: bool) -> Json {
+    let hidden = value.as_str().filter(|_| !secrets).and_then(|text| {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = rest.split('/').next()?;
+        let at = authority.rfind('@')?;
+        Some(format!("{scheme}://{REDACTED}{}", &rest[at..]))
+    });
+    hidden.map_or(value, Json::from)
+}
+
+/// Where a text stands for a list, commas separate its items.
+impl<T: Setting> Value for Vec<T> {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        reader.items(node, setting, Reader::scalar).map(|items| *self = items).is_some()
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let items: Result<Self, _> = words.map(read_one).collect();
+        items.map(|items| *self = items)
+    }
+
+    fn shown(&self, secrets: bool) -> Json {
+        self.iter().map(|item| item.shown(secrets)).collect()
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::List(Box::new(Shape::Scalar(T::looks())))
+    }
+}
+
+impl<T: Setting> Samples for Vec<T> {
+    fn samples() -> &'static [&'static str] {
+        T::SAMPLES
+    }
+}
+
+/// Free keys with texts. A variable adds to what was said before, key by key.
+impl Value for Vec<(String, String)> {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        reader.pairs(node, setting).map(|pairs| *self = pairs).is_some()
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        let pairs = resource_attributes::parse(text).map_err(|error| {
+            format!("found `{text}`, expected key=value pairs, percent-encoded: {error}")
+        })?;
+        self.retain(|(key, _)| !pairs.iter().any(|(later, _)| later == key));
+        self.extend(pairs);
+        Ok(())
+    }
+
+    fn shown(&self, _: bool) -> Json {
+        let pairs = self.iter().map(|(key, value)| (key.clone(), value.as_str().into()));
+        Json::Object(pairs.collect())
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Pairs
+    }
+}
+
+impl Samples for Vec<(String, String)> {
+    fn samples() -> &'static [&'static str] {
+        &["a=1", "a=2", "a=3"]
     }
 }
 

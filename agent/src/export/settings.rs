@@ -100,11 +100,11 @@ impl Settings {
             }
             None => Ok(None),
         };
-        let output = &config.output;
+        let (output, otlp) = (&config.output, config.otlp());
         let queue_bytes = usize::try_from(config.limits.queue.0).unwrap_or(usize::MAX);
         Ok(Self {
-            traces: signal(Signal::Traces, &output.otlp.traces)?,
-            metrics: signal(Signal::Metrics, &output.otlp.metrics)?,
+            traces: signal(Signal::Traces, &otlp.traces)?,
+            metrics: signal(Signal::Metrics, &otlp.metrics)?,
             file: output.otlp_file.as_ref().map(|path| match path.to_str() {
                 Some("-") => FileTarget::Stdout,
                 _ => FileTarget::Path(path.clone()),

@@ -40,4 +40,8 @@ pub enum News {
     Cluster(Box<str>),
     /// All pods of this node are known; again after each time they had to be listed anew.
     Listed,
+    /// The API server does not answer, or not as it should: why.
+    Away(Box<str>),
+    /// It does again.
+    Back,
 }

@@ -1,4 +1,4 @@
-//! The node whose pods are watched: the configured one, `NODE_NAME`, or that of the agent's own pod.
+//! The node whose pods are watched: the configured one, or that of the agent's own pod.
 
 use std::{fs, net::IpAddr};
 

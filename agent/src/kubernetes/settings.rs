@@ -18,7 +18,7 @@ pub enum Enabled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub enabled: Enabled,
-    /// The node whose pods are watched; otherwise `NODE_NAME`, otherwise the node of the agent's own pod.
+    /// The node whose pods are watched; otherwise the node of the agent's own pod.
     pub node: Option<Box<str>>,
     /// How to reach the API server; otherwise as pods do.
     pub kubeconfig: Option<PathBuf>,

@@ -209,7 +209,7 @@ fn containers(
         Container {
             name: container.name.into(),
             image: container.image.into(),
-            image_id: Some(status.image_id.into()).filter(|id: &Box<str>| !id.is_empty()),
+            image_id: (!status.image_id.is_empty()).then(|| status.image_id.into()),
             id,
             runtime,
             restart_count: status.restart_count,

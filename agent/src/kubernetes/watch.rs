@@ -77,7 +77,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let work = async {
-        let node = node(&client, &settings).await;
+        let node = node(&client, &settings, &tell).await;
         tracing::info!(%node, "watching the pods of this node");
         tokio::join!(cluster(&client, &tell), follow(&client, &node, settings.keep, &tell));
     };
@@ -88,17 +88,15 @@ pub async fn run(
 }
 
 /// The node's name; asks until it is known.
-async fn node(client: &Client, settings: &Settings) -> String {
-    let named = settings.node.as_deref().map(str::to_owned);
-    let named = named.or_else(|| std::env::var("NODE_NAME").ok());
-    if let Some(name) = named.filter(|name| !name.is_empty()) {
-        return name;
+async fn node(client: &Client, settings: &Settings, tell: &impl Fn(News)) -> String {
+    if let Some(name) = settings.node.as_deref().filter(|name| !name.is_empty()) {
+        return name.to_owned();
     }
     let mut retry = Retry::default();
     loop {
         match node_of(client, &Own::detect()).await {
             Ok(node) => return node,
-            Err(error) => retry.failed(&Away::Node(error)).await,
+            Err(error) => retry.failed(&Away::Node(error), tell).await,
         }
     }
 }
@@ -155,7 +153,7 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
             match event {
                 Ok(Some(event)) => {
                     if watch.event(event) {
-                        retry.succeeded(watch.known.len());
+                        retry.succeeded(watch.known.len(), tell);
                     }
                 }
                 Ok(None) => break,
@@ -166,13 +164,13 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
                 }
                 Err(error) => {
                     let answered = refusal(&error).is_some();
-                    retry.failed(&Away::Watch(error)).await;
+                    retry.failed(&Away::Watch(error), tell).await;
                     // A watch that is taken up again tells nothing until something happens.
                     if !answered && watch.listed.is_none() && !watch.known.is_empty() {
                         while let Err(error) = client.apiserver_version().await {
-                            retry.failed(&Away::Server(error)).await;
+                            retry.failed(&Away::Server(error), tell).await;
                         }
-                        retry.succeeded(watch.known.len());
+                        retry.succeeded(watch.known.len(), tell);
                     }
                 }
             }
@@ -250,10 +248,11 @@ struct Retry {
 }
 
 impl Retry {
-    async fn failed(&mut self, away: &Away) {
+    async fn failed(&mut self, away: &Away, tell: &impl Fn(News)) {
         let why = away.say();
         if self.said.as_ref() != Some(&why) {
             tracing::warn!("pods are not followed, going on with what is known: {why}");
+            tell(News::Away(why.as_str().into()));
             self.said = Some(why);
         }
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
@@ -261,8 +260,9 @@ impl Retry {
         tokio::time::sleep(self.pause.mul_f64(0.5 + spread / 2.0)).await;
     }
 
-    fn succeeded(&mut self, pods: usize) {
+    fn succeeded(&mut self, pods: usize, tell: &impl Fn(News)) {
         if self.said.take().is_some() {
+            tell(News::Back);
             tracing::info!(pods, "caught up with the API server");
         }
         self.pause = Duration::ZERO;
@@ -298,8 +298,8 @@ impl<T: Fn(News)> Watch<'_, T> {
             }
             Event::InitDone => {
                 let listed = self.listed.take().unwrap_or_default();
-                let gone = |uid: &&Box<str>| !listed.contains(*uid);
-                let gone: Vec<_> = self.known.keys().filter(gone).cloned().collect();
+                let known = self.known.keys();
+                let gone: Vec<_> = known.filter(|uid| !listed.contains(*uid)).cloned().collect();
                 gone.iter().for_each(|uid| self.remove(uid));
                 tracing::debug!(pods = self.known.len(), "pods listed");
                 (self.tell)(News::Listed);

@@ -119,9 +119,8 @@ impl RunError {
 pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
     descriptors::enough()?;
     let config = loaded.config;
-    let selection = &config.selection;
     let selectors =
-        Selectors::new(selection.selectors.clone(), selection.exclude.clone(), std::process::id())?;
+        Selectors::new(config.selectors.clone(), config.exclude.clone(), std::process::id())?;
     let runtime = runtime()?;
     let guard = runtime.enter();
     let agent = Agent::start(&config, selectors)?;
@@ -151,10 +150,9 @@ async fn interrupted() {
 pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
     descriptors::enough()?;
     let config = loaded.config;
-    let selection = &config.selection;
     let selectors = Selectors::for_exec(
-        selection.service_name.clone(),
-        selection.exclude.clone(),
+        config.service_name.clone(),
+        config.exclude.clone(),
         std::process::id(),
     );
     let runtime = runtime()?;

@@ -66,7 +66,7 @@ impl Parts {
             keep_exemplars: false,
             ..total_metrics.clone()
         };
-        let kubernetes = followed_pods(kubernetes::Settings::default(), &selectors);
+        let kubernetes = followed_pods(config.kubernetes.settings(), &selectors);
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
         Self {
             kernel: bpf::Options {
@@ -91,19 +91,14 @@ impl Parts {
                     config::RouteMode::Patterns => route::Mode::Patterns,
                     config::RouteMode::Off => route::Mode::Off,
                 },
-                patterns: config
-                    .routes
-                    .patterns
-                    .iter()
-                    .filter_map(|p| route::Pattern::parse(p).ok())
-                    .collect(),
+                patterns: config.routes.patterns.clone(),
                 max_siblings: config.routes.max as usize,
                 ..route::Config::default()
             },
             readers: Readers {
-                otlp: (output.otlp.metrics.is_some() || output.otlp_file.is_some())
+                otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
-                table: output.prints_spans().then(|| aggregate::Config {
+                table: config.prints_spans().then(|| aggregate::Config {
                     histogram: HistogramKind::exponential(),
                     ..total_metrics.clone()
                 }),
@@ -164,11 +159,12 @@ struct Outputs<'a>(&'a Config);
 impl fmt::Display for Outputs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let output = &self.0.output;
+        let otlp = self.0.otlp();
         let mut parts = Vec::new();
-        if let Some(otlp) = &output.otlp.traces {
+        if let Some(otlp) = &otlp.traces {
             parts.push(format!("spans to {}", otlp.url.as_str()));
         }
-        if let Some(otlp) = &output.otlp.metrics {
+        if let Some(otlp) = &otlp.metrics {
             parts.push(format!("metrics to {}", otlp.url.as_str()));
         }
         if let Some(file) = &output.otlp_file {
@@ -180,7 +176,7 @@ impl fmt::Display for Outputs<'_> {
         if let Some(addr) = output.prometheus {
             parts.push(format!("Prometheus at {addr}"));
         }
-        if output.prints_spans() {
+        if self.0.prints_spans() {
             parts.push("terminal".into());
         }
         f.write_str(if parts.is_empty() { "none" } else { "" })?;
@@ -193,7 +189,7 @@ struct Selection<'a>(&'a Config);
 
 impl fmt::Display for Selection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.selection.selectors.len() {
+        match self.0.selectors.len() {
             0 => f.write_str("one command and its children"),
             1 => f.write_str("what one selector takes"),
             many => write!(f, "what {many} selectors take"),

@@ -26,7 +26,7 @@ impl Scanner {
                 let members: Vec<u32> = self.targets.keys().copied().collect();
                 members.into_iter().filter_map(|tgid| self.rename(tgid)).collect()
             }
-            News::Listed => Vec::new(),
+            News::Listed | News::Away(_) | News::Back => Vec::new(),
         }
     }
 
@@ -180,4 +180,153 @@ fn differs_for_selection(before: &Pod, now: &Pod) -> bool {
         || before.annotations != now.annotations
         || before.owner != now.owner
         || names(before) != names(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::{
+        discover::{Criteria, Host, PodCriteria, PodMember, Selector, Selectors},
+        kubernetes::{
+            Pods, Settings,
+            pod::{
+                CAPTURE,
+                tests::{container, pairs, pod},
+            },
+        },
+    };
+
+    struct Waiting(Child);
+
+    impl Waiting {
+        fn new() -> Self {
+            Self(Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap())
+        }
+    }
+
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    /// A scanner that has selected `process`, which the control groups say is in `pod()`.
+    fn scanner(process: &Waiting, criteria: Criteria) -> Scanner {
+        let tgid = process.0.id();
+        let selectors =
+            Selectors::new(vec![Selector { criteria, ..Selector::default() }], vec![], u32::MAX);
+        let pods = Pods::expected(&Settings::default());
+        let mut scanner = Scanner::with_pods(selectors.unwrap(), Arc::new(Host::default()), pods);
+        scanner.adopt(tgid).unwrap();
+        let mut target = Target::clone(&scanner.targets[&tgid]);
+        let mut profile = (*target.profile).clone();
+        profile.container = Container {
+            id: Some("aa".into()),
+            runtime: None,
+            pod: Some(PodMember {
+                uid: pod().uid,
+                container_id: Some("aa".into()),
+                container_name: None,
+            }),
+        };
+        target.settled_mono_ns = scanner.settled_mono_ns(&profile.container);
+        target.profile = Arc::new(profile);
+        scanner.targets.insert(tgid, Arc::new(target));
+        scanner
+    }
+
+    fn by_pid(process: &Waiting) -> Criteria {
+        Criteria { pids: vec![process.0.id()], ..Criteria::default() }
+    }
+
+    fn told(pod: Pod) -> News {
+        News::Pod(Arc::new(pod))
+    }
+
+    #[test]
+    fn a_process_waits_for_its_pod_and_is_renamed_once() {
+        let process = Waiting::new();
+        let tgid = process.0.id();
+        let mut scanner = scanner(&process, by_pid(&process));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
+        // Its container was not told of yet.
+        let early = Pod { containers: [container("app", None)].into(), ..pod() };
+        assert!(matches!(scanner.on_pod(told(early))[..], [Change::Rename(_)]));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
+        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+        let Some(Whose::Known(resource)) = scanner.whose(tgid) else { panic!("still waiting") };
+        assert_eq!(resource.service_name(), "web");
+        assert!(resource.is_shared_instance());
+        assert!(scanner.on_pod(told(pod())).is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_which_nobody_tells_is_waited_for_no_longer_than_said() {
+        let process = Waiting::new();
+        let tgid = process.0.id();
+        let mut scanner = scanner(&process, by_pid(&process));
+        let mut target = Target::clone(&scanner.targets[&tgid]);
+        target.settled_mono_ns = mono_ns();
+        scanner.targets.insert(tgid, Arc::new(target));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Known(_))));
+        // It is not too late to learn more.
+        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+    }
+
+    #[test]
+    fn what_ended_before_its_pod_was_told_of_still_gets_its_name() {
+        let process = Waiting::new();
+        let tgid = process.0.id();
+        let mut scanner = scanner(&process, by_pid(&process));
+        scanner.on_exit(tgid);
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
+        scanner.on_pod(told(pod()));
+        let Some(Whose::Known(resource)) = scanner.whose(tgid) else { panic!("still waiting") };
+        assert_eq!(resource.service_name(), "web");
+    }
+
+    #[test]
+    fn opting_out_ends_capture_at_once_and_opting_in_again_looks_anew() {
+        let process = Waiting::new();
+        let tgid = process.0.id();
+        let mut scanner = scanner(&process, by_pid(&process));
+        scanner.on_pod(told(pod()));
+        let out = Pod { annotations: pairs(&[(CAPTURE, "false")]), ..pod() };
+        assert!(matches!(scanner.on_pod(told(out))[..], [Change::Deselect(gone)] if gone == tgid));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::OptedOut)));
+        assert!(matches!(scanner.on_fork(tgid, tgid), Change::Deselect(_)));
+        assert!(!scanner.take_scan());
+        scanner.on_pod(told(pod()));
+        assert!(scanner.take_scan() && !scanner.take_scan());
+    }
+
+    #[test]
+    fn a_label_that_is_gone_deselects() {
+        let process = Waiting::new();
+        let labels = vec![("app".into(), "web".parse().unwrap())];
+        let asks = PodCriteria { labels, ..PodCriteria::default() };
+        let mut scanner = scanner(&process, Criteria { pod: asks, ..Criteria::default() });
+        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+        let other = Pod { labels: pairs(&[("app", "shop")]), ..pod() };
+        assert!(matches!(scanner.on_pod(told(other))[..], [Change::Deselect(_)]));
+        scanner.on_pod(told(pod()));
+        assert!(scanner.take_scan(), "a label that comes back selects again");
+    }
+
+    #[test]
+    fn only_pods_whose_processes_were_seen_before_cost_a_scan() {
+        let process = Waiting::new();
+        let mut scanner = scanner(&process, by_pid(&process));
+        let other = Pod { uid: "other".into(), ..pod() };
+        scanner.on_pod(told(other.clone()));
+        assert!(!scanner.take_scan());
+        scanner.on_pod(News::Gone("other".into()));
+        scanner.unknown_pods.insert("other".into());
+        scanner.on_pod(told(other));
+        assert!(scanner.take_scan());
+        assert_eq!(scanner.pods(), 1);
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     collector::{Answer, Collector, Script},
     *,
 };
-use crate::{cli::OutputArgs, config::Size, export::otlp::wire};
+use crate::{config::Size, export::otlp::wire};
 
 async fn start(grpc: bool, script: &Arc<Script>) -> Collector {
     if grpc {
@@ -40,7 +40,7 @@ async fn a_small_queue_loses_nothing_while_the_collector_works() {
     config.limits.queue = Size::kib(64);
     let endpoint = format!("http://{}", collector.addr);
     let flags = Flags {
-        output: OutputArgs { otlp_endpoint: Some(endpoint), ..OutputArgs::default() },
+        settings: [("--otlp-endpoint", endpoint)].into_iter().collect(),
         ..Flags::default()
     };
     config.output = Config::load(&flags, |_| None, None).unwrap().config.output;

@@ -63,6 +63,12 @@ impl Pattern {
         Ok(Self { route: text.into(), pieces, rest })
     }
 
+    /// As it was written, which is the route.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.route
+    }
+
     pub(super) fn matches(&self, path: &str) -> bool {
         let mut segments = path.split('/').skip(1);
         for piece in &self.pieces {

@@ -3,7 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
-use crate::cli::{Flags, OutputArgs, SelectionArgs};
+use crate::cli::{Flags, SelectionArgs};
+
+mod described;
+mod precedence;
+mod wrong;
 
 fn env_of(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
     let pairs: Vec<_> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -18,141 +22,14 @@ fn load_with(text: &str, env: &[(&str, &str)], flags: &Flags) -> Result<Loaded, 
     Config::load(flags, env_of(env), Some((Path::new("remora.yaml"), text)))
 }
 
-fn config(text: &str) -> Config {
-    load(text).unwrap().config
+/// Flags that set one key each.
+fn flags(settings: &[(&'static str, &str)]) -> Flags {
+    let settings = settings.iter().map(|(flag, text)| (*flag, (*text).to_owned()));
+    Flags { settings: settings.collect(), ..Flags::default() }
 }
 
-/// A file and all that is wrong with it, `line:column: …`.
-const WRONG: &[(&str, &[&str])] = &[
-    ("a: [1, 2", &["1:4: not YAML: "]),
-    ("just text", &["1:1: found `just text`, expected a mapping of settings"]),
-    ("limit:\n  ring: 8MiB\n", &["1:1: limit: unknown setting, did you mean `limits`?"]),
-    (
-        "limits:\n  rings: 8MiB\n  databases: 3\n",
-        &[
-            "2:3: limits.rings: unknown setting, did you mean `ring`?",
-            "3:3: limits.databases: unknown setting, expected one of queue, connections, ring",
-        ],
-    ),
-    (
-        "limits:\n  ring: 8MB\n",
-        &["2:9: limits.ring: found `8MB`, expected a size such as 4096, 64KiB or 16MiB"],
-    ),
-    (
-        "limits:\n  ring: 3MiB\n",
-        &["2:9: limits.ring: found 3MiB, expected a power of two such as 2MiB or 4MiB"],
-    ),
-    ("limits:\n  connections: 1\n", &["2:16: limits.connections: found 1, expected 16 to 4194304"]),
-    ("limits: 5\n", &["1:9: limits: found `5`, expected a mapping of settings"]),
-    (
-        "limits:\n  queue: [1]\n",
-        &["2:10: limits.queue: found a list of 1, expected a size such as 4096, 64KiB or 16MiB"],
-    ),
-    ("limits:\n  queue:\n", &["limits.queue: found nothing, expected a size such as"]),
-    (
-        "selectors:\n  - name: shop\n",
-        &[
-            "2:5: selectors[0]: found no criterion, expected at least one of exe, cmd, port, pid, cgroup, all",
-        ],
-    ),
-    (
-        "selectors:\n  - exe: /srv/[a\n    port: 80-http\n",
-        &[
-            "2:10: selectors[0].exe: found `/srv/[a`, expected a glob such as /srv/*/shop: ",
-            "3:11: selectors[0].port: found `80-http`, expected ports and ranges such as 80,8000-8099 (1 to 65535)",
-        ],
-    ),
-    (
-        "selectors:\n  - pid: [12, minus]\n    exclude:\n      - exes: x\n",
-        &[
-            "2:15: selectors[0].pid[1]: found `minus`, expected a whole number up to 4294967295",
-            "4:9: selectors[0].exclude[0].exes: unknown setting, did you mean `exe`?",
-        ],
-    ),
-    (
-        "selectors:\n  - all: maybe\n",
-        &["2:10: selectors[0].all: found `maybe`, expected true or false"],
-    ),
-    (
-        "routes:\n  patterns: [users, '/a/{id']\n  mode: pattern\n",
-        &[
-            "2:14: routes.patterns[0]: found `users`, expected a route that begins with /",
-            "2:21: routes.patterns[1]: found `/a/{id`, expected every { closed by a } in the same segment",
-            "3:9: routes.mode: found `pattern`, expected one of heuristic, patterns, off (did you mean patterns?)",
-        ],
-    ),
-    (
-        "metrics:\n  interval: 10\n  histogram: exp\n",
-        &[
-            "2:13: metrics.interval: found `10`, expected a time such as 500ms, 10s or 5m",
-            "3:14: metrics.histogram: found `exp`, expected one of explicit, exponential",
-        ],
-    ),
-    (
-        "metrics:\n  interval: 1ms\n",
-        &["2:13: metrics.interval: found 1ms, expected 100ms to 86400s"],
-    ),
-    (
-        "traces:\n  sampler: traceidratio\n  ratio: 1.5\n",
-        &["3:10: traces.ratio: found 1.5, expected 0 to 1"],
-    ),
-    (
-        "capture:\n  max_head: 2MiB\n",
-        &["2:13: capture.max_head: found 2MiB, expected 1KiB to 1MiB"],
-    ),
-    (
-        "output:\n  otlp:\n    endpoint: localhost:4317\n    protocol: http\n    headers: token\n",
-        &[
-            "3:15: output.otlp.endpoint: found `localhost:4317`, expected a URL such as http://localhost:4317",
-            "4:15: output.otlp.protocol: found `http`, expected one of grpc, http/protobuf, http/json",
-            "5:14: output.otlp.headers: found `token`, expected a mapping of settings",
-        ],
-    ),
-    (
-        "output:\n  otlp:\n    endpoint: https://h\n    client_key: k.pem\n",
-        &["4:17: output.otlp.client_key: found without client_certificate, expected both"],
-    ),
-    (
-        "output:\n  prometheus: 9464\n  print: yes please\n",
-        &[
-            "2:15: output.prometheus: found `9464`, expected an address and a port such as 127.0.0.1:9464",
-            "3:10: output.print: found `yes please`, expected one of spans, none",
-        ],
-    ),
-    (
-        "output: {otlp_file: '-', print: spans}\n",
-        &[
-            "1:21: output.otlp_file: found `-` while spans are printed there, expected a file or print: none",
-        ],
-    ),
-    (
-        "log_level: remora=loud\n",
-        &["1:12: log_level: found `remora=loud`, expected a level such as debug"],
-    ),
-    (
-        "kernel:\n  door: fexitt\n",
-        &[
-            "2:9: kernel.door: found `fexitt`, expected one of auto, socket, fexit, tp-btf, raw-tp, tracepoint (did you mean fexit?)",
-        ],
-    ),
-];
-
-#[test]
-fn wrong_files_name_every_mistake_with_its_place() {
-    for (text, expected) in WRONG {
-        let ConfigError(problems) = load(text).expect_err(text);
-        let found: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(found.len(), expected.len(), "{text}\n{found:#?}");
-        for (found, expected) in found.iter().zip(*expected) {
-            let rest = found.strip_prefix("remora.yaml:").unwrap_or(found);
-            let rest = if expected.starts_with(|c: char| c.is_ascii_digit()) {
-                rest
-            } else {
-                rest.splitn(3, ':').nth(2).unwrap_or_default().trim_start()
-            };
-            assert!(rest.starts_with(expected), "{text}\nfound    {rest}\nexpected {expected}");
-        }
-    }
+fn config(text: &str) -> Config {
+    load(text).unwrap().config
 }
 
 #[test]
@@ -164,41 +41,43 @@ fn an_empty_file_is_the_defaults() {
 
 #[test]
 fn the_sample_file_is_right() {
-    let config = config(include_str!("../../../deploy/remora.yaml"));
-    assert_eq!(config.selection.selectors[0].criteria.ports.to_string(), "80,443,8000-8999");
-    assert_eq!(config.selection.exclude.len(), 1);
-    assert_eq!(config.output.otlp.traces.unwrap().url.as_str(), "http://127.0.0.1:4317");
+    let config = config(include_str!("../../../../deploy/remora.yaml"));
+    assert_eq!(config.selectors[0].criteria.ports.to_string(), "80,443,8000-8999");
+    assert_eq!(config.exclude.len(), 1);
+    assert_eq!(config.otlp().traces.unwrap().url.as_str(), "http://127.0.0.1:4317");
 }
 
 #[test]
 fn a_full_file_sets_everything() {
     let config = config(FULL);
-    let [shop, db] = &*config.selection.selectors else { panic!("{:?}", config.selection) };
+    let [shop, db] = &*config.selectors else { panic!("{:?}", config.selectors) };
     assert_eq!(shop.name.as_deref(), Some("shop"));
     assert_eq!(shop.criteria.exe[0].to_string(), "/srv/shop/*");
     assert_eq!(shop.criteria.ports.to_string(), "8080,8443-8445");
     assert_eq!(shop.exclude[0].comm[0].to_string(), "backup");
     assert_eq!(db.criteria.pids, [4711]);
     assert_eq!(db.criteria.cgroups, [Path::new("/system.slice/db.service")]);
-    assert_eq!(config.selection.exclude.len(), 1);
+    assert_eq!(config.exclude.len(), 1);
     assert_eq!(config.capture.max_head, Size::kib(32));
     assert_eq!((config.routes.mode, config.routes.max), (RouteMode::Patterns, 50));
     assert_eq!(config.redaction.query_keys, ["session"]);
-    let traces = config.output.otlp.traces.as_ref().unwrap();
+    let otlp = config.otlp();
+    let traces = otlp.traces.as_ref().unwrap();
     assert_eq!(traces.url.as_str(), "https://otel:4318/v1/traces");
     assert_eq!(traces.headers, [("authorization".to_owned(), "Bearer x".to_owned())]);
     assert_eq!((traces.timeout, traces.compression), (Duration::from_secs(5), Compression::Zstd));
-    let metrics = config.output.otlp.metrics.as_ref().unwrap();
+    let metrics = otlp.metrics.as_ref().unwrap();
     assert_eq!(metrics.url.as_str(), "http://prometheus:9090/api/v1/otlp");
     assert_eq!(config.output.otlp_file.as_deref(), Some(Path::new("spans.jsonl")));
-    assert!(config.output.prints_spans());
+    assert!(config.prints_spans());
     assert_eq!(config.output.prometheus, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.output.batch.delay, Duration::from_millis(200));
     assert_eq!((config.limits.queue, config.limits.ring), (Size::mib(64), Size::mib(4)));
     assert_eq!(config.metrics.histogram, Histogram::Exponential);
     assert_eq!(config.metrics.temporality, Temporality::Delta);
     assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOff);
-    assert_eq!(config.traces, Traces { sampler: Sampler::ParentBasedTraceIdRatio, ratio: 0.25 });
+    assert_eq!(config.traces.sampler, Sampler::ParentBasedTraceIdRatio);
+    assert_eq!(config.traces.ratio, 0.25);
     assert_eq!(config.kernel.door, Door::Tracepoint);
     assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
@@ -264,21 +143,18 @@ metrics: {interval: 10s}
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "20000"),
     ];
-    let traces = |config: &Config| {
-        config.output.otlp.traces.as_ref().map(|signal| signal.url.as_str().to_owned())
-    };
+    let traces =
+        |config: &Config| config.otlp().traces.map(|signal| signal.url.as_str().to_owned());
 
     let found = load_with(file, &[], &Flags::default()).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://file/t"));
 
     let found = load_with(file, &env, &Flags::default()).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://env/v1/traces"));
-    assert_eq!(found.traces, Traces { sampler: Sampler::TraceIdRatio, ratio: 0.5 });
+    assert_eq!((found.traces.sampler, found.traces.ratio), (Sampler::TraceIdRatio, 0.5));
     assert_eq!(found.metrics.interval, Duration::from_secs(20));
 
-    let mut flags = Flags::default();
-    flags.output.otlp_endpoint = Some("http://flag:4317".into());
-    flags.traces.sampler = Some("always_on".into());
+    let flags = flags(&[("--otlp-endpoint", "http://flag:4317"), ("--sampler", "always_on")]);
     let found = load_with(file, &env, &flags).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://flag:4317"));
     assert_eq!(found.traces.sampler, Sampler::AlwaysOn);
@@ -291,11 +167,10 @@ fn selection_flags_replace_the_files_selectors_and_exclusions_add_up() {
         port: vec!["80".into()],
         pid: vec!["1, 2".into()],
         exclude: vec!["c".into()],
-        service_name: Some("edge".into()),
         ..SelectionArgs::default()
     };
-    let flags = Flags { selection, ..Flags::default() };
-    let found = load_with(file, &[], &flags).unwrap().config.selection;
+    let flags = Flags { selection, ..flags(&[("--service-name", "edge")]) };
+    let found = load_with(file, &[], &flags).unwrap().config;
     assert_eq!(found.exclude.len(), 2);
     let pids: Vec<_> = found.selectors.iter().map(|s| s.criteria.pids.clone()).collect();
     assert_eq!(pids, [vec![1], vec![2], vec![]]);
@@ -304,9 +179,8 @@ fn selection_flags_replace_the_files_selectors_and_exclusions_add_up() {
 
 #[test]
 fn mistakes_of_file_and_flags_come_in_one_report() {
-    let mut flags = Flags { needs_selection: true, ..Flags::default() };
+    let mut flags = Flags { needs_selection: true, ..flags(&[("--prometheus", "x")]) };
     flags.selection.port = vec!["http".into()];
-    flags.output.prometheus = Some("x".into());
     let error = load_with("limits: {ring: 1}\n", &[], &flags).unwrap_err();
     let expected = "\
 3 mistakes in the configuration
@@ -341,8 +215,8 @@ fn unusable_otel_variables_are_warnings() {
     let names: Vec<_> = found.iter().map(|(name, _)| *name).collect();
     let expected = [
         "OTEL_EXPORTER_OTLP_HEADERS",
-        "OTEL_TRACES_SAMPLER",
         "OTEL_METRIC_EXPORT_INTERVAL",
+        "OTEL_TRACES_SAMPLER",
         "OTEL_RESOURCE_ATTRIBUTES",
     ];
     assert_eq!(names, expected);
@@ -369,8 +243,8 @@ fn otel_variables_have_their_specified_meaning() {
     let loaded = load_with("resource: {team: red, zone: a}\n", &env, &Flags::default()).unwrap();
     assert_eq!(loaded.warnings, []);
     let config = loaded.config;
-    let (traces, metrics) =
-        (config.output.otlp.traces.unwrap(), config.output.otlp.metrics.unwrap());
+    let otlp = config.otlp();
+    let (traces, metrics) = (otlp.traces.unwrap(), otlp.metrics.unwrap());
     assert_eq!(traces.url.as_str(), "http://h:4318/v1/traces");
     assert_eq!(metrics.url.as_str(), "http://m/exact");
     assert_eq!(traces.headers[0], ("api-key".to_owned(), "a b".to_owned()));
@@ -386,17 +260,44 @@ fn otel_variables_have_their_specified_meaning() {
 
 #[test]
 fn spans_are_printed_when_nothing_else_was_chosen() {
-    let prints = |env: &[(&str, &str)], output: OutputArgs| {
-        let flags = Flags { output, ..Flags::default() };
-        load_with("", env, &flags).unwrap().config.output.prints_spans()
+    let prints = |env: &[(&str, &str)], settings: &[(&'static str, &str)]| {
+        load_with("", env, &flags(settings)).unwrap().config.prints_spans()
     };
-    let none = OutputArgs::default;
-    assert!(prints(&[], none()));
-    assert!(!prints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h")], none()));
-    assert!(prints(&[("OTEL_TRACES_EXPORTER", "otlp,console")], none()));
-    assert!(!prints(&[], OutputArgs { otlp_file: Some("f".into()), ..none() }));
-    assert!(!prints(&[], OutputArgs { print: Some("none".into()), ..none() }));
-    assert!(!prints(&[], OutputArgs { otlp_file: Some("-".into()), ..none() }));
+    assert!(prints(&[], &[]));
+    assert!(!prints(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h")], &[]));
+    assert!(prints(&[("OTEL_TRACES_EXPORTER", "otlp,console")], &[]));
+    assert!(!prints(&[], &[("--otlp-file", "f")]));
+    assert!(!prints(&[], &[("--print", "none")]));
+    assert!(!prints(&[], &[("--otlp-file", "-")]));
+}
+
+#[test]
+fn an_unknown_exporter_leaves_the_others() {
+    let env = [("OTEL_TRACES_EXPORTER", "zipkin, otlp"), ("OTEL_METRICS_EXPORTER", "none")];
+    let loaded = load_with("", &env, &Flags::default()).unwrap();
+    let otlp = loaded.config.otlp();
+    assert_eq!(otlp.traces.unwrap().url.as_str(), "http://localhost:4318/v1/traces");
+    assert_eq!(otlp.metrics, None);
+    let [warning] = &*loaded.warnings else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.to_string().starts_with("OTEL_TRACES_EXPORTER: found `zipkin`, expected"));
+}
+
+#[test]
+fn prometheus_is_served_where_the_specification_has_it() {
+    let of = |env: &[(&str, &str)]| {
+        load_with("", env, &Flags::default()).unwrap().config.output.prometheus
+    };
+    let exporter = ("OTEL_METRICS_EXPORTER", "prometheus");
+    assert_eq!(of(&[("OTEL_EXPORTER_PROMETHEUS_PORT", "9999")]), None);
+    assert_eq!(of(&[exporter]), Some("127.0.0.1:9464".parse().unwrap()));
+    let elsewhere = [
+        exporter,
+        ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "1"),
+    ];
+    assert_eq!(of(&elsewhere), None, "an address without brackets");
+    let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0")];
+    assert_eq!(of(&elsewhere), Some("0.0.0.0:9464".parse().unwrap()));
 }
 
 #[test]

@@ -1,0 +1,120 @@
+//! Selectors in the configuration: which processes are captured, and what holds for each.
+
+use serde_json::Value as Json;
+
+use super::{
+    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section_value},
+    file::Reader,
+    node::{Entry, Node},
+    value::Setting,
+};
+use crate::discover::{Criteria, Ports, Selector};
+
+impl Section for Criteria {
+    const ABOUT: &'static [&'static str] = &[
+        "What a process has to be: of different keys all count, of several values of one key any.",
+    ];
+
+    fn keys() -> Vec<Key<Self>> {
+        keys!(Self:
+            /// Process ids, as `/proc` of the agent shows them.
+            pids, named("pid");
+            /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/*`).
+            exe;
+            /// Command names, as `ps -o comm` shows them.
+            comm, named("cmd");
+            /// TCP ports the process listens on: `80,8000-8099`.
+            ports, named("port");
+            /// Control groups, with those below them: `/system.slice/shop.service`.
+            cgroups, named("cgroup");
+            /// Ids of containers, or how they begin.
+            container_ids, named("container_id");
+            /// Pods and containers of Kubernetes.
+            pod, named("kubernetes");
+            /// Every process.
+            all;
+        )
+    }
+}
+
+impl Section for Selector {
+    const ABOUT: &'static [&'static str] =
+        &["Takes processes, and says what holds for them. The first that matches counts."];
+
+    fn keys() -> Vec<Key<Self>> {
+        let mut keys = keys!(Self:
+            /// `service.name` of what it takes; without one each process decides.
+            name;
+        );
+        let criteria = Criteria::keys().into_iter();
+        keys.extend(criteria.map(|key| key.lift(|selector: &mut Self| &mut selector.criteria)));
+        keys.extend(keys!(Self:
+            /// What it leaves to later selectors although it matches.
+            exclude;
+        ));
+        keys
+    }
+
+    /// A selector that asks for nothing would take nothing.
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
+        let names: Vec<&str> = Criteria::keys().iter().map(|key| key.about.name).collect();
+        if entries.iter().any(|entry| names.contains(&&*entry.key)) {
+            return;
+        }
+        let found = if node.describe() == "nothing" { "nothing" } else { "no criterion" };
+        let message = format!("found {found}, expected at least one of {}", names.join(", "));
+        reader.problem(node.place, setting, message);
+    }
+}
+
+section_value!(Criteria);
+section_value!(Selector);
+
+/// One text of ports.
+pub(super) struct PortList(pub(super) Ports);
+
+impl Setting for PortList {
+    const SAMPLES: &'static [&'static str] = &["80", "8000-8099", "80,443"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let ports = text.parse().map(Self);
+        ports.map_err(|_| "ports and ranges such as 80,8000-8099 (1 to 65535)".into())
+    }
+
+    fn written(&self) -> Json {
+        self.0.to_string().into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar {
+            expected: "ports and ranges such as 80,8000-8099 (1 to 65535)".into(),
+            types: &["string", "integer"],
+            words: &[],
+            pattern: Some("^ *[0-9]+ *(- *[0-9]+ *)?(, *[0-9]+ *(- *[0-9]+ *)?)*$"),
+        }
+    }
+}
+
+/// Ports of all items together.
+impl Value for Ports {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        let Some(items) = reader.items(node, setting, Reader::scalar) else { return false };
+        *self = Self::default();
+        items.into_iter().for_each(|PortList(more)| self.extend(more));
+        true
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        super::value::read_one(text).map(|PortList(ports)| *self = ports)
+    }
+
+    fn shown(&self, _: bool) -> Json {
+        if self.is_empty() { Json::Null } else { self.to_string().into() }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::List(Box::new(Shape::Scalar(PortList::looks())))
+    }
+}
+
+impl Samples for Ports {}
