@@ -25,11 +25,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => host()?,
     };
     let binary = build(&target)?;
-    ensure_static(&fs::read(&binary).with_context(|| format!("in {}", binary.display()))?)
-        .with_context(|| format!("{} is not static", binary.display()))?;
+    let bytes = fs::read(&binary).with_context(|| format!("in {}", binary.display()))?;
+    ensure_static(&bytes).with_context(|| format!("{} is not static", binary.display()))?;
     let archive = pack(&binary, &target)?;
     println!("{}: {} bytes", archive.display(), archive.metadata()?.len());
     Ok(())
+}
+
+/// The release binary of this machine, linked statically.
+pub(crate) fn static_binary() -> Result<PathBuf> {
+    build(&host()?)
 }
 
 fn host() -> Result<String> {
@@ -49,7 +54,7 @@ fn build(target: &str) -> Result<PathBuf> {
 
 /// A static binary asks for no interpreter: no `PT_INTERP` among its program headers
 /// (System V ABI, chapter 5), hence no dynamic loader and none of the system's libraries.
-fn ensure_static(elf: &[u8]) -> Result<()> {
+pub(crate) fn ensure_static(elf: &[u8]) -> Result<()> {
     const PT_INTERP: u32 = 3;
     let word = |at: usize, length: usize| -> Result<u64> {
         let bytes = elf.get(at..at + length).context("the file is cut short")?;
