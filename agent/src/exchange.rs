@@ -151,6 +151,17 @@ pub struct HttpExchange {
     pub response_head_len: u32,
     /// The connection became something else (101, CONNECT).
     pub upgraded: bool,
+    /// Fields that were asked for, credentials hidden.
+    pub request_headers: Vec<HeaderValues>,
+    pub response_headers: Vec<HeaderValues>,
+}
+
+/// All values of one header field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderValues {
+    /// The attribute: `http.request.header.x-tenant`.
+    pub key: Arc<str>,
+    pub values: Vec<Box<str>>,
 }
 
 /// A request's head is complete; its response is not. Announced before [`Exchange`] so that requests

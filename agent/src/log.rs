@@ -1,8 +1,8 @@
 //! The agent's own log: to standard error, through `tracing`.
 
-use std::{fmt, io::IsTerminal, str::FromStr};
+use std::{fmt, io::IsTerminal, str::FromStr, sync::OnceLock};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{EnvFilter, filter::ParseError, reload::Handle};
 
 /// Variables that set the filter, the strongest last. A flag overrides them all.
 pub const VARIABLES: [&str; 3] = ["OTEL_LOG_LEVEL", "RUST_LOG", "REMORA_LOG"];
@@ -87,6 +87,18 @@ impl Style {
 #[error("log is set up already")]
 pub struct AlreadySetUp;
 
+type Change = dyn Fn(&LogFilter) + Send + Sync;
+
+/// Sets another filter, once there is a log.
+static CHANGE: OnceLock<Box<Change>> = OnceLock::new();
+
+/// Filters the process's log otherwise from now on.
+pub fn change(filter: &LogFilter) {
+    if let Some(change) = CHANGE.get() {
+        change(filter);
+    }
+}
+
 /// Sends the process's log to standard error.
 ///
 /// # Errors
@@ -97,12 +109,27 @@ pub fn init(filter: &LogFilter, style: Style) -> Result<(), AlreadySetUp> {
         .with_writer(std::io::stderr)
         .with_ansi(style.ansi)
         .with_target(false);
+    // Two types, for a format without times is another one.
     let installed = if style.time {
+        let builder = builder.with_filter_reloading();
+        note_handle(builder.reload_handle());
         tracing::subscriber::set_global_default(builder.finish())
     } else {
-        tracing::subscriber::set_global_default(builder.without_time().finish())
+        let builder = builder.without_time().with_filter_reloading();
+        note_handle(builder.reload_handle());
+        tracing::subscriber::set_global_default(builder.finish())
     };
     installed.map_err(|_| AlreadySetUp)
+}
+
+fn note_handle<S: 'static>(handle: Handle<EnvFilter, S>) {
+    let change = move |filter: &LogFilter| {
+        if let Err(error) = handle.reload(EnvFilter::new(&filter.0)) {
+            tracing::warn!(%error, "the log is filtered as before");
+        }
+    };
+    // A second log is refused by who installs it.
+    let _ = CHANGE.set(Box::new(change));
 }
 
 #[cfg(test)]

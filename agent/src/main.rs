@@ -23,10 +23,10 @@ fn main() -> ExitCode {
         Command::Config(args) => return configuration(&args.command),
         Command::Run(_) | Command::Exec(_) | Command::Replay(_) => {}
     }
-    let loaded = match command.flags().map(|flags| Config::load_here(&flags)) {
-        Some(Ok(loaded)) => loaded,
-        Some(Err(error)) => return refuse(&error),
-        None => return ExitCode::from(USAGE),
+    let Some(flags) = command.flags() else { return ExitCode::from(USAGE) };
+    let loaded = match Config::load_here(&flags) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
     };
     init_log(&loaded.config.log_level.clone().unwrap_or_default());
     let Loaded { warnings, .. } = &loaded;
@@ -34,9 +34,9 @@ fn main() -> ExitCode {
         tracing::warn!("{warning}");
     }
     let result = match &command {
-        Command::Exec(args) => run::exec(loaded, &args.command),
+        Command::Exec(args) => run::exec(loaded, flags, &args.command),
         Command::Replay(args) => run::replay(loaded, &args.recording),
-        _ => run::run(loaded),
+        _ => run::run(loaded, flags),
     };
     result.unwrap_or_else(|error| {
         let code = ExitCode::from(error.exit_code());

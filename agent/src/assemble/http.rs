@@ -1,6 +1,7 @@
 //! From a parsed head to what an exchange keeps of it. Values that no span carries are not copied;
 //! credentials are among them.
 
+use super::headers::{self, KeptHeader};
 use crate::{
     exchange::HttpExchange,
     protocol::http1::{Fields, Request},
@@ -12,7 +13,11 @@ const MAX_TARGET_LEN: usize = 16 << 10;
 const MAX_VALUE_LEN: usize = 1024;
 
 /// The request's part of an exchange.
-pub(super) fn describe(request: &Request<'_>, head_len: usize) -> Box<HttpExchange> {
+pub(super) fn describe(
+    request: &Request<'_>,
+    head_len: usize,
+    headers: &[KeptHeader],
+) -> Box<HttpExchange> {
     let fields = &request.fields;
     let (trace_parent, trace_state) = trace_context(fields);
     let forwarded = fields.forwarded.map(Forwarded::parse).unwrap_or_default();
@@ -27,6 +32,7 @@ pub(super) fn describe(request: &Request<'_>, head_len: usize) -> Box<HttpExchan
         trace_parent,
         trace_state,
         request_head_len: u32::try_from(head_len).unwrap_or(u32::MAX),
+        request_headers: headers::kept(headers, fields),
         ..HttpExchange::default()
     })
 }
@@ -92,7 +98,7 @@ fn first(list: &[u8]) -> Option<&[u8]> {
     (!member.is_empty()).then_some(member)
 }
 
-fn value(bytes: &[u8]) -> Box<str> {
+pub(super) fn value(bytes: &[u8]) -> Box<str> {
     text(bytes, MAX_VALUE_LEN)
 }
 
@@ -112,7 +118,7 @@ mod tests {
     fn described(fields: &str) -> Box<HttpExchange> {
         let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
         let Parse::Parsed { value, used } = http1::request(head.as_bytes()) else { panic!() };
-        describe(&value, used)
+        describe(&value, used, &[])
     }
 
     #[test]

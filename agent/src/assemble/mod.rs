@@ -20,6 +20,7 @@ use crate::{
 mod connection;
 mod endpoint;
 mod half;
+mod headers;
 mod http;
 mod kept;
 mod pending;
@@ -27,6 +28,7 @@ mod pending;
 mod tests;
 
 use connection::Connection;
+pub use headers::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
 
@@ -144,6 +146,7 @@ struct Shared {
     /// `(when, connection)`: ends to be confirmed, in the order in which they were put in.
     due: VecDeque<(u64, u64)>,
     spare: Vec<Vec<u8>>,
+    headers: KeptHeaders,
     /// While a recording is made.
     kept: Option<Kept>,
 }
@@ -204,10 +207,17 @@ impl Assembler {
                 last_serial: 0,
                 due: VecDeque::new(),
                 spare: Vec::new(),
+                headers: KeptHeaders::default(),
                 kept: None,
             },
             swept_ns: 0,
         }
+    }
+
+    /// Keeps these header fields of messages from now on, and puts together heads up to this length.
+    pub fn keep_of_heads(&mut self, headers: KeptHeaders, max_head_len: usize) {
+        self.shared.headers = headers;
+        self.shared.limits.max_head_len = max_head_len;
     }
 
     /// From now on notes what a recording may keep of each record; to be called before the first one.

@@ -98,6 +98,7 @@ impl Pending {
         self.http.status = response.status;
         self.http.response_content_len = response.response_content_len;
         self.http.response_head_len = response.response_head_len;
+        self.http.response_headers = response.response_headers;
         self.stage = Stage::Open;
     }
 

@@ -179,7 +179,6 @@ impl<S, V: Value + 'static> Draft<S, V> {
     }
 
     /// A running agent takes a new value.
-    #[expect(dead_code, reason = "nothing is read again yet")]
     pub(super) fn live(mut self) -> Self {
         self.about.live = true;
         self

@@ -3,11 +3,15 @@
 use std::{collections::HashSet, path::PathBuf};
 
 use super::{
-    Config, Origin, describe::leaves, load::Notes, otlp::is_overridden, selection::PortList,
+    Config, Origin,
+    describe::leaves,
+    load::Notes,
+    otlp::is_overridden,
+    selection::{PortList, Selector},
 };
 use crate::{
     cli::Flags,
-    discover::{Criteria, Pattern, Selector},
+    discover::{self, Criteria, Pattern},
 };
 
 /// Sets what the flags say.
@@ -31,7 +35,7 @@ pub(super) fn apply(config: &mut Config, notes: &mut Notes, flags: &Flags) {
     });
     if selects {
         for selector in &mut config.selectors {
-            selector.name.clone_from(&config.service_name);
+            selector.takes.name.clone_from(&config.service_name);
         }
     }
     if said.contains("output.otlp.endpoint") {
@@ -79,7 +83,10 @@ fn selection(config: &mut Config, notes: &mut Notes, flags: &Flags) -> bool {
         notes.came_from("selectors", Origin::Flag("--all"));
         criteria.push(Criteria { all: true, ..Criteria::default() });
     }
-    let selector = |criteria| Selector { criteria, ..Selector::default() };
+    let selector = |criteria| Selector {
+        takes: discover::Selector { criteria, ..discover::Selector::default() },
+        ..Selector::default()
+    };
     config.selectors = criteria.into_iter().map(selector).collect();
     true
 }

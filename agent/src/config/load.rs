@@ -18,8 +18,8 @@ pub struct Loaded {
     pub config: Config,
     /// Where what is not a default came from, by the key's path.
     pub origins: HashMap<String, Origin>,
-    /// The file it was read from, if there is one.
-    pub file: Option<PathBuf>,
+    /// The file it was read from, if there is one, and what stood there.
+    pub file: Option<(PathBuf, String)>,
     /// Values of `OTEL_*` variables that were ignored: the specification wants a warning, not an
     /// error, for they are often set for other programs.
     pub warnings: Vec<Problem>,
@@ -96,7 +96,7 @@ impl Config {
             let message = "found with `replay`, which makes no recording".to_owned();
             notes.problem(origin, "output.record", message);
         }
-        let file = file.map(|(path, _)| path.to_owned());
+        let file = file.map(|(path, text)| (path.to_owned(), text.to_owned()));
         finish(config, notes, file, flags.needs_selection)
     }
 
@@ -138,11 +138,11 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 fn finish(
     config: Config,
     mut notes: Notes,
-    file: Option<PathBuf>,
+    file: Option<(PathBuf, String)>,
     needs_selection: bool,
 ) -> Result<Loaded, ConfigError> {
-    let nothing_selected =
-        needs_selection && config.selectors.iter().all(|selector| selector.criteria.is_empty());
+    let nothing_selected = needs_selection
+        && config.selectors.iter().all(|selector| selector.takes.criteria.is_empty());
     // A selector with a mistake in it is not "nothing selected": one report per mistake.
     if nothing_selected && notes.problems.is_empty() {
         return Err(ConfigError(vec![Problem {

@@ -24,11 +24,7 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{
-    discover::{Criteria, Selector},
-    log::LogFilter,
-    semantics::route,
-};
+use crate::{discover::Criteria, log::LogFilter, semantics::route};
 
 use describe::section;
 pub use kubernetes::{Follow, Kubernetes};
@@ -41,9 +37,10 @@ use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
 pub use reference::reference;
 pub use schema::schema;
-pub use show::{ConfigFlag, Shown, flags, shown};
+pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
+pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;
-pub use value::{Size, Url};
+pub use value::{FieldName, Size, Url};
 
 section! {
     /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs
@@ -51,16 +48,19 @@ section! {
     pub struct Config {
         /// Which processes are captured; the first selector that matches takes the process.
         pub selectors: Vec<Selector> = vec![],
-            also("replaced by `--pid`, `--exe`, `--port`, `--cmd`, `--cgroup` and `--all`");
+            live(), also("replaced by `--pid`, `--exe`, `--port`, `--cmd`, `--cgroup` and `--all`");
         /// What no selector takes.
-        pub exclude: Vec<Criteria> = vec![], also("`--exclude` adds to it");
+        pub exclude: Vec<Criteria> = vec![], live(), also("`--exclude` adds to it");
         /// `service.name` of what flags select and of what `remora exec` starts; otherwise each process
         /// decides.
-        pub service_name: Option<Box<str>> = None, flag("--service-name", "NAME", "Selection");
+        pub service_name: Option<Box<str>> = None, live(),
+            flag("--service-name", "NAME", "Selection");
         /// What is kept of a message.
         pub capture: Capture = Capture::default();
         /// How `http.route` is found.
         pub routes: Routes = Routes::default();
+        /// Header fields that become attributes of spans.
+        pub headers: Headers = Headers::default();
         /// What is replaced by `REDACTED`, beyond what always is.
         pub redaction: Redaction = Redaction::default();
         /// Where spans and metrics go; several at once are possible.
@@ -79,7 +79,7 @@ section! {
         pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
         /// Filter of the agent's own log: error, warn, info (if nothing is said), debug, trace, or per
         /// module.
-        pub log_level: Option<LogFilter> = None, variable("OTEL_LOG_LEVEL"), variable("RUST_LOG"),
+        pub log_level: Option<LogFilter> = None, live(), variable("OTEL_LOG_LEVEL"), variable("RUST_LOG"),
             variable("REMORA_LOG"), flag("--log-level", "LEVEL", "");
     }
 }
@@ -88,7 +88,7 @@ section! {
     /// What is kept of a message.
     pub struct Capture {
         /// Longest header block that is read.
-        pub max_head: Size = Size::kib(64), within(Size::kib(1), Size::mib(1));
+        pub max_head: Size = Size::kib(64), live(), within(Size::kib(1), Size::mib(1));
     }
 }
 
@@ -109,11 +109,22 @@ section! {
     pub struct Routes {
         /// heuristic: configured patterns first, then a guess at which path segments vary; patterns:
         /// configured patterns only; off: never.
-        pub mode: RouteMode = RouteMode::Heuristic;
+        pub mode: RouteMode = RouteMode::Heuristic, live();
         /// Templates such as `/users/{id}` or `/files/*`; the first that matches is the route.
-        pub patterns: Vec<route::Pattern> = vec![];
+        pub patterns: Vec<route::Pattern> = vec![], live();
         /// Distinct fixed segments below one prefix before that position becomes `{param}`.
-        pub max: u32 = 200, within(1, 100_000);
+        pub max: u32 = 200, live(), within(1, 100_000);
+    }
+}
+
+section! {
+    /// Header fields that become attributes of spans, each with all its values. Credentials are hidden
+    /// whatever is asked for; a replay has none, for recordings hold no values.
+    pub struct Headers {
+        /// Of requests: `http.request.header.<name>`.
+        pub request: Vec<FieldName> = vec![], live();
+        /// Of responses: `http.response.header.<name>`.
+        pub response: Vec<FieldName> = vec![], live();
     }
 }
 
@@ -121,7 +132,10 @@ section! {
     /// What is replaced by `REDACTED`, beyond what always is.
     pub struct Redaction {
         /// Further query parameters; case, `-`, `_` and `.` do not matter.
-        pub query_keys: Vec<String> = vec![];
+        pub query_keys: Vec<String> = vec![], live();
+        /// Header fields whose values are hidden although `headers` asks for them. Those whose names tell of
+        /// credentials always are: `authorization`, `cookie`, `x-api-key` ..
+        pub headers: Vec<FieldName> = vec![], live();
     }
 }
 
@@ -244,7 +258,7 @@ section! {
         pub temporality: Temporality = Temporality::Cumulative,
             variable("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE");
         /// Between two exports. As a variable in milliseconds.
-        pub interval: Duration = Duration::from_secs(60),
+        pub interval: Duration = Duration::from_secs(60), live(),
             within(Duration::from_millis(100), Duration::from_secs(86_400)),
             spelled("OTEL_METRIC_EXPORT_INTERVAL", millis, MILLIS);
         /// Which exchanges may become exemplars.
@@ -275,10 +289,10 @@ section! {
         /// Which exporters: otlp, console, none. If nothing is said: those that have an endpoint or file.
         pub exporters: Vec<Exporter> = vec![], variable("OTEL_TRACES_EXPORTER");
         /// What decides on a trace; `parentbased_` ones follow what a request carries.
-        pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, variable("OTEL_TRACES_SAMPLER"),
+        pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, live(), variable("OTEL_TRACES_SAMPLER"),
             flag("--sampler", "NAME", "Sampling");
         /// Share of traces that a ratio sampler keeps.
-        pub ratio: f64 = 1.0, within(0.0, 1.0), variable("OTEL_TRACES_SAMPLER_ARG"),
+        pub ratio: f64 = 1.0, live(), within(0.0, 1.0), variable("OTEL_TRACES_SAMPLER_ARG"),
             flag("--sampler-ratio", "RATIO", "Sampling");
     }
 }

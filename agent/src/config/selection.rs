@@ -3,12 +3,16 @@
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section_value},
+    RouteMode, Sampler,
+    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section, section_value},
     file::Reader,
     node::{Entry, Node},
-    value::Setting,
+    value::{FieldName, Setting},
 };
-use crate::discover::{Criteria, Ports, Selector};
+use crate::{
+    discover::{self, Criteria, Ports},
+    semantics::route,
+};
 
 impl Section for Criteria {
     const ABOUT: &'static [&'static str] = &[
@@ -37,9 +41,88 @@ impl Section for Criteria {
     }
 }
 
+/// A selector with what holds for the processes it takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector {
+    /// Which processes, and what they are called.
+    pub takes: discover::Selector,
+    pub traces: OwnTraces,
+    pub routes: OwnRoutes,
+    pub headers: OwnHeaders,
+}
+
+section! {
+    /// Sampling of one selector's traces; what is not said is as for all.
+    pub struct OwnTraces {
+        /// What decides on a trace that begins here; `parentbased_` ones follow what a request carries.
+        pub sampler: Option<Sampler> = None;
+        /// Share of traces that a ratio sampler keeps.
+        pub ratio: Option<f64> = None, rule(share);
+    }
+}
+
+fn share(ratio: &Option<f64>) -> Result<(), String> {
+    match ratio {
+        Some(ratio) if !(0.0..=1.0).contains(ratio) => {
+            Err(format!("found {ratio}, expected 0 to 1"))
+        }
+        _ => Ok(()),
+    }
+}
+
+section! {
+    /// Routes of one selector's services; what is not said is as for all.
+    pub struct OwnRoutes {
+        /// heuristic: patterns first, then a guess; patterns: patterns only; off: never.
+        pub mode: Option<RouteMode> = None;
+        /// Templates such as `/users/{id}`, instead of those for all.
+        pub patterns: Option<Vec<route::Pattern>> = None;
+    }
+}
+
+section! {
+    /// Header fields that become attributes of one selector's spans, instead of those for all.
+    pub struct OwnHeaders {
+        /// Of requests: `http.request.header.<name>`.
+        pub request: Option<Vec<FieldName>> = None;
+        /// Of responses: `http.response.header.<name>`.
+        pub response: Option<Vec<FieldName>> = None;
+    }
+}
+
 impl Section for Selector {
     const ABOUT: &'static [&'static str] =
         &["Takes processes, and says what holds for them. The first that matches counts."];
+
+    fn keys() -> Vec<Key<Self>> {
+        // `service.name` and criteria stand beside what holds for the processes.
+        let takes = discover::Selector::keys().into_iter();
+        let takes = takes.map(|key| key.lift(|selector: &mut Self| &mut selector.takes));
+        let own = keys!(Self:
+            /// Sampling of their traces; what is not said is as for all.
+            traces;
+            /// How `http.route` is found for them; what is not said is as for all.
+            routes;
+            /// Header fields that become attributes of their spans, instead of those for all.
+            headers;
+        );
+        takes.chain(own).collect()
+    }
+
+    /// A selector that asks for nothing would take nothing.
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
+        let names: Vec<&str> = Criteria::keys().iter().map(|key| key.about.name).collect();
+        if entries.iter().any(|entry| names.contains(&&*entry.key)) {
+            return;
+        }
+        let found = if node.describe() == "nothing" { "nothing" } else { "no criterion" };
+        let message = format!("found {found}, expected at least one of {}", names.join(", "));
+        reader.problem(node.place, setting, message);
+    }
+}
+
+impl Section for discover::Selector {
+    const ABOUT: &'static [&'static str] = &["Which processes, and what they are called."];
 
     fn keys() -> Vec<Key<Self>> {
         let mut keys = keys!(Self:
@@ -53,17 +136,6 @@ impl Section for Selector {
             exclude;
         ));
         keys
-    }
-
-    /// A selector that asks for nothing would take nothing.
-    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
-        let names: Vec<&str> = Criteria::keys().iter().map(|key| key.about.name).collect();
-        if entries.iter().any(|entry| names.contains(&&*entry.key)) {
-            return;
-        }
-        let found = if node.describe() == "nothing" { "nothing" } else { "no criterion" };
-        let message = format!("found {found}, expected at least one of {}", names.join(", "));
-        reader.problem(node.place, setting, message);
     }
 }
 

@@ -88,6 +88,29 @@ pub fn shown(loaded: &Loaded) -> Vec<Shown> {
     shown
 }
 
+/// A key of which two configurations say different things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub key: String,
+    /// Whether a running agent takes the new value.
+    pub live: bool,
+}
+
+/// Every such key.
+#[must_use]
+pub fn changed(before: &Config, after: &Config) -> Vec<Changed> {
+    let said = |config: &Config| {
+        let mut said = Vec::new();
+        leaves(&mut config.clone(), "", &mut |path, leaf| {
+            said.push((path.to_owned(), leaf.about().live, leaf.value().shown(true)));
+        });
+        said
+    };
+    let pairs = said(before).into_iter().zip(said(after));
+    let pairs = pairs.filter(|((_, _, before), (_, _, after))| before != after);
+    pairs.map(|((key, live, _), _)| Changed { key, live }).collect()
+}
+
 impl Shown {
     #[must_use]
     pub fn to_json(&self) -> Json {

@@ -204,6 +204,36 @@ impl Setting for route::Pattern {
     }
 }
 
+/// The name of a header field, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldName(Box<str>);
+
+impl FieldName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for FieldName {
+    const SAMPLES: &'static [&'static str] = &["x-tenant", "Content-Type", "x-request-id"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let name = text.parse::<http::HeaderName>();
+        let name = name.map_err(|_| "the name of a header field such as x-tenant")?;
+        Ok(Self(name.as_str().into()))
+    }
+
+    fn written(&self) -> Json {
+        self.as_str().into()
+    }
+
+    fn looks() -> Scalar {
+        let pattern = Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
+        Scalar { pattern, ..text("the name of a header field such as x-tenant") }
+    }
+}
+
 impl Setting for LogFilter {
     const SAMPLES: &'static [&'static str] = &["debug", "error", "remora::export=trace"];
 
@@ -495,6 +525,27 @@ impl<T: Setting> Value for Vec<T> {
         Shape::List(Box::new(Shape::Scalar(T::looks())))
     }
 }
+
+/// A list that may also not be said, which is not the same as an empty one.
+impl<T: Setting> Value for Option<Vec<T>> {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        self.insert(Vec::new()).read(reader, node, setting)
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        self.insert(Vec::new()).read_text(text)
+    }
+
+    fn shown(&self, secrets: bool) -> Json {
+        self.as_ref().map_or(Json::Null, |items| items.shown(secrets))
+    }
+
+    fn shape(&self) -> Shape {
+        Vec::<T>::new().shape()
+    }
+}
+
+impl<T: Setting> Samples for Option<Vec<T>> {}
 
 impl<T: Setting> Samples for Vec<T> {
     fn samples() -> &'static [&'static str] {

@@ -12,6 +12,7 @@
 
 mod ids;
 pub mod pipeline;
+pub mod policy;
 pub mod sampler;
 mod threads;
 
@@ -96,6 +97,12 @@ impl Correlator {
             open: HashMap::default(),
             threads: Threads::new(limits.contexts),
         }
+    }
+
+    /// Who decides on sampling from now on: the next calls are of a process that may have another
+    /// sampler than the last ones.
+    pub const fn decide_by(&mut self, sampler: Sampler) {
+        self.sampler = sampler;
     }
 
     /// A request is known: its ids and its parent are decided now, for others may become its children.

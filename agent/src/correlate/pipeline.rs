@@ -3,14 +3,14 @@
 
 use std::{collections::VecDeque, mem};
 
-use super::Correlator;
+use super::{Correlator, policy::Policies};
 use crate::{
     accounting::Lost,
     aggregate::Aggregator,
     clock::Clock,
     exchange::{Detail, Exchange, Role, Sink, Started},
     resource::Whose,
-    semantics::{Target, route::Routes},
+    semantics::Target,
     span::Span,
 };
 
@@ -18,6 +18,9 @@ use crate::{
 pub trait Resources {
     /// Whose the exchanges of a process are; somebody's also if it is gone already.
     fn whose(&mut self, tgid: u32) -> Whose;
+
+    /// Position of the selector that took the process, where that is known.
+    fn selector(&self, tgid: u32) -> Option<usize>;
 }
 
 /// Spans that wait at once for more to be known of their processes; beyond it the oldest go as they are.
@@ -58,7 +61,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Pipeline<R, O> {
     pub correlator: Correlator,
-    pub routes: Routes,
+    pub policies: Policies,
     /// Several, where readers want different temporalities or histograms.
     pub aggregators: Vec<Aggregator>,
     pub clock: Clock,
@@ -72,7 +75,7 @@ pub struct Pipeline<R, O> {
 impl<R: Resources, O: Output> Pipeline<R, O> {
     pub fn new(
         correlator: Correlator,
-        routes: Routes,
+        policies: Policies,
         aggregators: Vec<Aggregator>,
         clock: Clock,
         resources: R,
@@ -80,7 +83,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     ) -> Self {
         let counts = Counts::default();
         let waiting = VecDeque::new();
-        Self { correlator, routes, aggregators, clock, resources, output, counts, waiting }
+        Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
     }
 
     #[must_use]
@@ -114,8 +117,9 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         let Detail::Http(http) = &span.exchange.detail;
         if span.exchange.role == Role::Server {
             let target = Target::parse(&http.method, &http.target);
+            let selector = self.resources.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
-            span.route = self.routes.route(service, target.path, http.status);
+            span.route = self.policies.route(selector, service, target.path, http.status);
         }
         for aggregator in &mut self.aggregators {
             aggregator.record(&span);
@@ -131,15 +135,21 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 
 impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn started(&mut self, started: &Started) {
+        let selector = self.resources.selector(started.tgid);
+        self.correlator.decide_by(self.policies.sampler(selector));
         self.correlator.started(started);
     }
 
-    fn finished(&mut self, exchange: Exchange) {
+    fn finished(&mut self, mut exchange: Exchange) {
         let (resource, settled) = match self.resources.whose(exchange.connection.tgid) {
             Whose::Known(resource) => (resource, true),
             Whose::Soon(resource) => (resource, false),
             Whose::OptedOut => return self.lost(exchange.serial, Lost::OptedOut),
         };
+        let selector = self.resources.selector(exchange.connection.tgid);
+        self.correlator.decide_by(self.policies.sampler(selector));
+        let Detail::Http(http) = &mut exchange.detail;
+        self.policies.headers(selector, http);
         let offset = self.clock.offset_at(exchange.end_mono_ns);
         // Its place is decided now: who comes after it must not wait for it.
         let span = self.correlator.finished(exchange, resource, offset);
@@ -172,7 +182,12 @@ mod tests {
     use crate::{
         aggregate,
         clock::ClockOffset,
-        correlate::{Limits, sampler::Sampler},
+        correlate::{
+            Limits,
+            policy::{HeaderKeys, Policy},
+            sampler::Sampler,
+        },
+        exchange::{Connection, HeaderValues},
         resource::Resource,
         semantics::{
             route,
@@ -190,6 +205,10 @@ mod tests {
         fn whose(&mut self, _: u32) -> Whose {
             self.0.clone()
         }
+
+        fn selector(&self, tgid: u32) -> Option<usize> {
+            (tgid == 1).then_some(0)
+        }
     }
 
     impl Output for Vec<Span> {
@@ -200,9 +219,18 @@ mod tests {
     }
 
     fn pipeline(sampler: &str) -> Pipeline<OneService, Vec<Span>> {
+        pipeline_with(sampler, Vec::new())
+    }
+
+    /// Process 1 is of the first selector.
+    fn pipeline_with(sampler: &str, of_selectors: Vec<Policy>) -> Pipeline<OneService, Vec<Span>> {
+        let sampler = Sampler::parse(sampler, Some("0.5")).unwrap();
         Pipeline::new(
-            Correlator::new(Sampler::parse(sampler, Some("0.5")).unwrap(), Limits::default()),
-            Routes::new(route::Config::default()),
+            Correlator::new(sampler, Limits::default()),
+            Policies::new(
+                Policy { sampler, routes: Some(route::Config::default()), ..Policy::default() },
+                of_selectors,
+            ),
             vec![Aggregator::new(aggregate::Config::default(), 0)],
             Clock::fixed(ClockOffset::fixed(1_000)),
             OneService(Whose::Known(service("shop"))),
@@ -283,6 +311,45 @@ mod tests {
         assert!(pipeline.output.is_empty());
         assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
         assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
+    }
+
+    #[test]
+    fn what_holds_for_a_selector_holds_for_its_processes_alone() {
+        let off = Sampler::parse("always_off", None).unwrap();
+        let routes = route::Config { mode: route::Mode::Off, ..route::Config::default() };
+        let tenant = "http.request.header.x-tenant";
+        let keys = HeaderKeys { request: vec![tenant.into()], response: vec![] };
+        let quiet = Policy { sampler: off, routes: Some(routes), headers: keys };
+        let loud = Sampler::parse("always_on", None).unwrap();
+        let mut pipeline = pipeline_with("always_on", vec![quiet.clone()]);
+        let mut finish = |tgid: u32| {
+            let mut exchange = exchange(Role::Server);
+            let connection = Connection { tgid, ..(*exchange.connection).clone() };
+            exchange.connection = Arc::new(connection);
+            let message = http(&mut exchange);
+            message.trace_parent = None;
+            let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
+            message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
+            pipeline.finished(exchange);
+        };
+        finish(1);
+        finish(2);
+        let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
+        assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
+        let Detail::Http(found) = &span.exchange.detail;
+        assert!(found.request_headers.is_empty(), "nobody asked for them");
+        let quiet = Policy { sampler: loud, ..quiet };
+        pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
+        let mut exchange = exchange(Role::Server);
+        exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
+        let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
+        http(&mut exchange).request_headers = vec![value];
+        http(&mut exchange).trace_parent = None;
+        pipeline.finished(exchange);
+        let span = pipeline.output.last().unwrap();
+        assert_eq!(span.route, None);
+        let Detail::Http(found) = &span.exchange.detail;
+        assert_eq!(&*found.request_headers[0].key, tenant);
     }
 
     #[test]

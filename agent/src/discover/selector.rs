@@ -119,6 +119,8 @@ pub struct Selectors {
     selectors: Vec<Selector>,
     exclude: Vec<Criteria>,
     own_pid: u32,
+    /// Named process ids that are not meant any more.
+    retired: Vec<u32>,
 }
 
 /// No selector was given.
@@ -142,7 +144,7 @@ impl Selectors {
         if selectors.iter().all(|selector| selector.criteria.is_empty()) {
             return Err(NothingSelected);
         }
-        Ok(Self { selectors, exclude, own_pid })
+        Ok(Self { selectors, exclude, own_pid, retired: Vec::new() })
     }
 
     /// Selectors for `remora exec`: selector 0, called `name`, matches nothing by itself; its
@@ -150,7 +152,7 @@ impl Selectors {
     #[must_use]
     pub fn for_exec(name: Option<Box<str>>, exclude: Vec<Criteria>, own_pid: u32) -> Self {
         let selector = Selector { name, ..Selector::default() };
-        Self { selectors: vec![selector], exclude, own_pid }
+        Self { selectors: vec![selector], exclude, own_pid, retired: Vec::new() }
     }
 
     /// The first selector that takes the process, if any. Never takes the agent itself.
@@ -222,11 +224,26 @@ impl Selectors {
     /// Forgets a process id whose process is gone: the next one of that number is another. A
     /// selector whose last pid went keeps asking for one that cannot exist.
     pub fn retire_pid(&mut self, pid: u32) {
+        if self.pids().any(|named| named == pid) {
+            self.retired.push(pid);
+        }
         for selector in &mut self.selectors {
             for named in selector.criteria.pids.iter_mut().filter(|named| **named == pid) {
                 *named = RETIRED;
             }
         }
+    }
+
+    /// Becomes what follows `earlier` ones: what they have retired stays so.
+    pub(super) fn follow(&mut self, earlier: &Self) {
+        earlier.retired.iter().for_each(|pid| self.retire_pid(*pid));
+    }
+
+    /// Where the selector stands that takes what `selector` of `earlier` ones took.
+    pub(super) fn same_as(&self, earlier: &Self, selector: usize) -> Option<usize> {
+        let earlier = earlier.selectors.get(selector)?;
+        let same = |s: &Selector| s.criteria == earlier.criteria && s.exclude == earlier.exclude;
+        self.selectors.iter().position(same)
     }
 
     fn criteria(&self) -> impl Iterator<Item = &Criteria> {

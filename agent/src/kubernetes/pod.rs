@@ -25,7 +25,7 @@ pub struct Pod {
     /// RFC 3339.
     pub start_time: Option<Box<str>>,
     pub labels: Pairs,
-    /// Those that are asked for ([`Keep`]).
+    /// Those that may be asked for ([`Keep`]).
     pub annotations: Pairs,
     pub owner: Ownership,
     /// Init and ephemeral ones, too.
@@ -72,7 +72,10 @@ pub struct Container {
     pub auxiliary: bool,
 }
 
-/// Which annotations are kept, besides [`RESOURCE_PREFIX`] and [`CAPTURE`].
+/// Annotations up to this length are kept, for selectors may ask for them later; longer ones are documents.
+const SHORT: usize = 128;
+
+/// Which annotations are kept however long they are, besides [`RESOURCE_PREFIX`] and [`CAPTURE`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     pub annotations: Vec<Box<str>>,
@@ -81,8 +84,9 @@ pub struct Keep {
 impl Keep {
     /// Whether an annotation is kept.
     #[must_use]
-    pub fn keeps(&self, key: &str) -> bool {
-        key == CAPTURE
+    pub fn keeps(&self, key: &str, value: &str) -> bool {
+        value.len() <= SHORT
+            || key == CAPTURE
             || key.starts_with(RESOURCE_PREFIX)
             || self.annotations.iter().any(|kept| **kept == *key)
     }
@@ -248,10 +252,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn keeps_only_annotations_that_mean_something() {
+    fn keeps_long_annotations_only_if_they_mean_something() {
         let keep = Keep { annotations: vec!["team".into()] };
-        assert!(keep.keeps("team") && keep.keeps(CAPTURE));
-        assert!(keep.keeps("resource.opentelemetry.io/service.name"));
-        assert!(!keep.keeps("kubectl.kubernetes.io/last-applied-configuration"));
+        let long = "x".repeat(SHORT + 1);
+        for key in ["team", CAPTURE, "resource.opentelemetry.io/service.name"] {
+            assert!(keep.keeps(key, &long), "{key}");
+        }
+        assert!(!keep.keeps("kubectl.kubernetes.io/last-applied-configuration", &long));
+        assert!(keep.keeps("tier", "front"));
     }
 }

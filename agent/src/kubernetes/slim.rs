@@ -187,7 +187,7 @@ impl SlimPod {
             labels: metadata.labels.unwrap_or_default().into_iter().map(boxed).collect(),
             annotations: annotations
                 .into_iter()
-                .filter(|(key, _)| keep.keeps(key))
+                .filter(|(key, value)| keep.keeps(key, value))
                 .map(boxed)
                 .collect(),
             owner: Ownership { direct, ..Ownership::default() },
@@ -242,7 +242,7 @@ mod tests {
             "metadata": {
                 "name": "web-1", "namespace": "shop", "uid": "u", "resourceVersion": "7",
                 "labels": {"app": "web"},
-                "annotations": {"team": "blue", "noise": "x", CAPTURE: "false"},
+                "annotations": {"team": "blue", "noise": "x".repeat(200), CAPTURE: "false"},
                 "ownerReferences": [
                     {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "0"},
                     {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "r", "controller": true}],

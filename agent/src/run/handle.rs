@@ -4,7 +4,7 @@ use std::{future::Future, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::books::Books;
+use super::{books::Books, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
@@ -17,6 +17,8 @@ pub(super) enum Order {
     Scan,
     /// Select this process: the child of `exec`.
     Adopt(u32),
+    /// Take what may be taken anew from the configuration.
+    Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
     /// Something was told of a pod.

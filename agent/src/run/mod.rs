@@ -9,11 +9,14 @@
 
 mod books;
 mod descriptors;
+mod file_watch;
 mod gate;
 mod handle;
+mod live;
 mod parts;
 mod pods;
 mod readers;
+mod reload;
 mod replay;
 mod report;
 mod telemetry;
@@ -37,6 +40,7 @@ use self::{
     gate::Gated,
     handle::{Handle, Order},
     parts::Parts,
+    reload::{Of, Reloader},
     report::Report,
 };
 pub use self::{
@@ -46,12 +50,13 @@ pub use self::{
 use crate::{
     attach::TlsSources,
     bpf::{self, LoadError, Programs},
+    cli::Flags,
     config::{Config, Loaded},
     discover::{NothingSelected, Selectors},
     doctor::{self, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     recording::read::ReadError,
-    semantics::{http, redact},
+    semantics::http,
 };
 
 /// How long spans that are queued at the end may take to leave.
@@ -112,21 +117,26 @@ impl RunError {
     }
 }
 
-/// `remora run`: until SIGINT or SIGTERM.
+/// `remora run`: until SIGINT or SIGTERM. `flags` are what `loaded` was made with, and stay in force when
+/// its file is read again.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(loaded: Loaded) -> Result<ExitCode, RunError> {
+pub fn run(loaded: Loaded, flags: Flags) -> Result<ExitCode, RunError> {
     descriptors::enough()?;
-    let config = loaded.config;
-    let selectors =
-        Selectors::new(config.selectors.clone(), config.exclude.clone(), std::process::id())?;
+    let selectors = Of::Run.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&config, selectors)?;
+    let agent = Agent::start(&loaded.config, selectors)?;
     agent.handle.order(Order::Scan);
+    let mut reloader = Reloader::new(loaded, flags, Of::Run);
     agent.ready();
-    runtime.block_on(interrupted());
+    runtime.block_on(async {
+        tokio::select! {
+            () = interrupted() => {}
+            () = reloader.run(&agent.handle) => {}
+        }
+    });
     agent.stop(&runtime);
     drop(guard);
     end(runtime);
@@ -147,17 +157,14 @@ async fn interrupted() {
 ///
 /// # Errors
 /// What keeps the agent or the command from starting.
-pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> {
+pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<ExitCode, RunError> {
     descriptors::enough()?;
-    let config = loaded.config;
-    let selectors = Selectors::for_exec(
-        config.service_name.clone(),
-        config.exclude.clone(),
-        std::process::id(),
-    );
+    loaded.config.selectors.clear();
+    let selectors = Of::Exec.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&config, selectors)?;
+    let agent = Agent::start(&loaded.config, selectors)?;
+    let mut reloader = Reloader::new(loaded, flags, Of::Exec);
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
     let mut gated = Gated::spawn(command).map_err(start)?;
@@ -170,9 +177,13 @@ pub fn exec(loaded: Loaded, command: &[OsString]) -> Result<ExitCode, RunError> 
         let mut terminate = signal(SignalKind::terminate()).expect("a signal that can be handled");
         let pid = gated.child.id();
         let mut ended = tokio::task::spawn_blocking(move || gated.child.wait());
+        let mut reloads = std::pin::pin!(reloader.run(&agent.handle));
+        let mut hung_up = false;
         loop {
             tokio::select! {
                 status = &mut ended => return status.expect("waiting does not panic"),
+                // The command hears of a terminal that goes away as well.
+                () = &mut reloads, if !hung_up => hung_up = true,
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => gate::terminate(pid),
             }
@@ -219,7 +230,8 @@ impl Agent {
         let started = Instant::now();
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
-        announce_options(config);
+        parts.live.redact();
+        announce_options();
         let facts = HostFacts::probe();
         if let Some(missing) = parts::missing_privilege(&facts) {
             return Err(RunError::Privileges(missing));
@@ -277,10 +289,7 @@ impl Agent {
 }
 
 /// Options of semantics, which are one for the process.
-fn announce_options(config: &Config) {
-    for name in redact::add_sensitive(&config.redaction.query_keys) {
-        tracing::warn!(name, "redaction.query_keys: longer than any name that is compared");
-    }
+fn announce_options() {
     if let Ok(methods) = std::env::var("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")
         && !methods.trim().is_empty()
     {

@@ -2,18 +2,16 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::readers::Readers;
+use super::{live::Live, readers::Readers};
 use crate::{
     aggregate::{self, ExemplarFilter, HistogramKind},
     assemble,
     bpf::{self, Door},
     config::{self, Config},
-    correlate::sampler::Sampler,
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
     kubernetes::{self, Pods},
-    semantics::route,
 };
 
 /// What the stages are built from.
@@ -21,10 +19,8 @@ pub(super) struct Parts {
     pub(super) kernel: bpf::Options,
     pub(super) measure_run_time: bool,
     pub(super) assemble: assemble::Limits,
-    pub(super) sampler: Sampler,
-    pub(super) routes: route::Config,
+    pub(super) live: Live,
     pub(super) readers: Readers<aggregate::Config>,
-    pub(super) metric_interval: std::time::Duration,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
     /// How pods are followed; `None`: they are not.
@@ -80,21 +76,7 @@ impl Parts {
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
                 ..assemble::Limits::default()
             },
-            sampler: Sampler::parse(
-                config.traces.sampler.as_str(),
-                Some(&config.traces.ratio.to_string()),
-            )
-            .unwrap_or_default(),
-            routes: route::Config {
-                mode: match config.routes.mode {
-                    config::RouteMode::Heuristic => route::Mode::Heuristic,
-                    config::RouteMode::Patterns => route::Mode::Patterns,
-                    config::RouteMode::Off => route::Mode::Off,
-                },
-                patterns: config.routes.patterns.clone(),
-                max_siblings: config.routes.max as usize,
-                ..route::Config::default()
-            },
+            live: Live::of(config),
             readers: Readers {
                 otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
@@ -104,7 +86,6 @@ impl Parts {
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),
             },
-            metric_interval: metrics.interval,
             selectors,
             pods: kubernetes.as_ref().map(Pods::expected).unwrap_or_default(),
             kubernetes,

@@ -15,7 +15,7 @@ use remora_common::record::ProcessChange;
 use tokio::runtime::Runtime;
 
 use super::{
-    FLUSH, RunError, announce_options, books::Books, parts::Parts, readers::Readers,
+    FLUSH, RunError, announce_options, books::Books, live::Live, parts::Parts, readers::Readers,
     report::Report, runtime, terminal::Terminal,
 };
 use crate::{
@@ -40,7 +40,6 @@ use crate::{
         read::{ReadError, Reader, Section},
     },
     resource::{Resource, Whose},
-    semantics::route::Routes,
     span::Span,
 };
 
@@ -60,7 +59,7 @@ pub fn replay(loaded: Loaded, path: &Path) -> Result<ExitCode, RunError> {
     let mut reader = Reader::open(path).map_err(fault)?;
     let facts = reader.facts().clone();
     config.redaction.query_keys.extend(facts.query_keys.iter().cloned());
-    announce_options(&config);
+    announce_options();
 
     let runtime = runtime()?;
     let _guard = runtime.enter();
@@ -73,6 +72,7 @@ pub fn replay(loaded: Loaded, path: &Path) -> Result<ExitCode, RunError> {
         None => None,
     };
     let parts = Parts::of(&config, Selectors::for_exec(None, Vec::new(), std::process::id()));
+    parts.live.redact();
     tracing::info!(
         made_by = facts.agent,
         door = facts.door,
@@ -155,6 +155,11 @@ impl Resources for Processes {
         let known = self.targets.get(&tgid).or_else(|| ended().map(|(_, resource)| resource));
         Whose::Known(Arc::clone(known.unwrap_or(&self.unknown)))
     }
+
+    /// Which of the selectors that are configured now would have taken it is not to be known.
+    fn selector(&self, _: u32) -> Option<usize> {
+        None
+    }
 }
 
 impl Processes {
@@ -235,14 +240,14 @@ impl<'a> Stages<'a> {
             SpanPrinter::new(stdout, style)
         });
         let unknown = Arc::new(Resource::unknown());
-        let metric_interval_ns =
-            u64::try_from(parts.metric_interval.as_nanos()).unwrap_or(u64::MAX);
+        let Live { policies, metric_interval, .. } = parts.live;
+        let metric_interval_ns = u64::try_from(metric_interval.as_nanos()).unwrap_or(u64::MAX);
         let processes = Processes { targets: HashMap::new(), ended: VecDeque::new(), unknown };
         Self {
             assembler: Assembler::new(facts.limits.of_assembler()),
             pipeline: Pipeline::new(
-                Correlator::seeded(parts.sampler, Limits::default(), facts.seed),
-                Routes::new(parts.routes),
+                Correlator::seeded(policies.sampler(None), Limits::default(), facts.seed),
+                policies,
                 aggregators,
                 Clock::fixed(offset),
                 processes,

@@ -17,6 +17,7 @@ use super::{
     RunError,
     books::Books,
     handle::{Handle, Order},
+    live::{Live, Reload},
     parts::Parts,
     readers::Readers,
     telemetry::{Observed, Telemetry},
@@ -46,7 +47,6 @@ use crate::{
         write::Recorder,
     },
     resource::{Resource, Whose},
-    semantics::route::Routes,
     span::Span,
 };
 
@@ -155,6 +155,10 @@ impl Resources for Table {
     fn whose(&mut self, tgid: u32) -> Whose {
         self.scanner.whose(tgid).unwrap_or_else(|| Whose::Known(Arc::clone(&self.unknown)))
     }
+
+    fn selector(&self, tgid: u32) -> Option<usize> {
+        self.scanner.find(tgid).map(|target| target.selector)
+    }
 }
 
 struct Worker {
@@ -214,6 +218,8 @@ impl Worker {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
         });
         let mut assembler = Assembler::new(parts.assemble);
+        let Live { policies, headers, max_head_len, metric_interval, .. } = parts.live;
+        assembler.keep_of_heads(headers, max_head_len);
         if watch.recorder.is_some() {
             assembler.keep();
         }
@@ -228,8 +234,8 @@ impl Worker {
             readers,
             telemetry: Telemetry::new(&parts.host, now_unix_ns),
             pipeline: Pipeline::new(
-                Correlator::seeded(parts.sampler, Limits::default(), seed),
-                Routes::new(parts.routes),
+                Correlator::seeded(policies.sampler(None), Limits::default(), seed),
+                policies,
                 aggregators,
                 clock,
                 Table {
@@ -239,8 +245,8 @@ impl Worker {
                 Outlet { exporter, terminal: Terminal::new(printer), verdicts },
             ),
             books: Books::default(),
-            metric_interval: parts.metric_interval,
-            next_metrics: Instant::now() + parts.metric_interval,
+            metric_interval,
+            next_metrics: Instant::now() + metric_interval,
             newest_ns: 0,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
@@ -270,6 +276,7 @@ impl Worker {
                             self.watch.apply(change, News::Selected);
                         }
                     }
+                    Order::Reload(reload) => self.reload(*reload),
                     Order::Settle(done) => self.watch.settle(done),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
@@ -318,6 +325,28 @@ impl Worker {
         for change in pipeline.resources.scanner.scan(inherited) {
             watch.apply(change, News::Selected);
         }
+    }
+
+    /// All of it between two records, so that no exchange is of both configurations by halves. Who stays
+    /// selected stays so in the kernel side's table, without a moment in which it is not.
+    fn reload(&mut self, reload: Reload) {
+        let Reload { selectors, live, done } = reload;
+        live.redact();
+        let Live { policies, headers, max_head_len, metric_interval, .. } = live;
+        self.pipeline.policies.replace(policies);
+        self.assembler.keep_of_heads(headers, max_head_len);
+        if metric_interval != self.metric_interval {
+            self.metric_interval = metric_interval;
+            self.next_metrics = Instant::now() + metric_interval;
+        }
+        if let Some(selectors) = selectors {
+            self.control.watch(true, selectors.needs().ports);
+            for change in self.pipeline.resources.scanner.reselect(selectors) {
+                self.watch.apply(change, News::Selected);
+            }
+        }
+        // Who asked may have given up.
+        let _ = done.send(());
     }
 
     fn scan(&mut self) {

@@ -345,6 +345,10 @@ pub(super) fn visit(
         sink.str(key::USER_AGENT_ORIGINAL, user_agent);
     }
 
+    for header in http.request_headers.iter().chain(&http.response_headers) {
+        let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
+        sink.strs(&header.key, &values);
+    }
     size(sink, key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));

@@ -1,7 +1,10 @@
 //! Values of query parameters that are credentials never leave the agent: `sig=abc` becomes
 //! `sig=REDACTED`. Keys stay, so that one sees that the parameter was there.
 
-use std::{borrow::Cow, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{PoisonError, RwLock},
+};
 
 /// What a hidden value is replaced by (semconv `url.query`).
 pub const REDACTED: &str = "REDACTED";
@@ -62,18 +65,93 @@ const OURS: &[&str] = &[
     "xapikey",
 ];
 
-/// The configuration's, in the same form as [`OURS`].
-static CONFIGURED: OnceLock<Vec<String>> = OnceLock::new();
+/// Parts of header names that tell of credentials. They hide more than there is to hide, which is the
+/// side to be wrong on.
+const FIELD_PARTS: &[&str] = &[
+    "assertion",
+    "auth",
+    "cookie",
+    "credential",
+    "csrf",
+    "jwt",
+    "passw",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "xsrf",
+];
 
-/// Adds names to the list, once per process: case and `-`, `_`, `.` do not matter. Returns those that
-/// are too long ever to match.
-pub fn add_sensitive(names: &[String]) -> Vec<&str> {
+/// Words of header names that do.
+const FIELD_WORDS: &[&str] = &["apikey", "key", "otp", "sid", "sig"];
+
+/// What the configuration names.
+struct Configured {
+    /// In the same form as [`OURS`].
+    query_keys: Vec<String>,
+    /// In lower case.
+    headers: Vec<String>,
+}
+
+static CONFIGURED: RwLock<Configured> =
+    RwLock::new(Configured { query_keys: Vec::new(), headers: Vec::new() });
+
+/// Sets what is hidden besides what always is, for the whole process: query parameters, of which case
+/// and `-`, `_`, `.` do not matter, and header fields. Returns parameters that are too long ever to
+/// match.
+pub fn set_sensitive<'a>(
+    query_keys: &'a [String],
+    headers: impl IntoIterator<Item = &'a str>,
+) -> Vec<&'a str> {
     let squeeze = |name: &String| -> String {
         name.to_ascii_lowercase().chars().filter(|c| !"-_. +".contains(*c)).collect()
     };
-    // The first call wins; a process has one configuration.
-    let _ = CONFIGURED.set(names.iter().map(squeeze).collect());
-    names.iter().filter(|name| name.len() > MAX_NAME_LEN).map(String::as_str).collect()
+    let new = Configured {
+        query_keys: query_keys.iter().map(squeeze).collect(),
+        headers: headers.into_iter().map(str::to_ascii_lowercase).collect(),
+    };
+    *CONFIGURED.write().unwrap_or_else(PoisonError::into_inner) = new;
+    query_keys.iter().filter(|name| name.len() > MAX_NAME_LEN).map(String::as_str).collect()
+}
+
+fn is_configured(test: impl FnOnce(&Configured) -> bool) -> bool {
+    test(&CONFIGURED.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The value of the header field `name` (in lower case) as it may be told: hidden where the name says
+/// that it is a credential; without credentials in it where it is a URL.
+#[must_use]
+pub fn redact_header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
+    if is_sensitive_field(name) {
+        return Cow::Borrowed(REDACTED);
+    }
+    let (rest, query) = match value.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (value, None),
+    };
+    let userinfo = rest.find("://").and_then(|scheme| {
+        let authority = &rest[scheme + 3..];
+        let end = authority.find('/').unwrap_or(authority.len());
+        authority[..end].rfind('@').map(|at| (scheme + 3, scheme + 3 + at))
+    });
+    let rest = match userinfo {
+        Some((begin, end)) => Cow::Owned(format!("{}{REDACTED}{}", &rest[..begin], &rest[end..])),
+        None => redact_path(rest),
+    };
+    match (rest, query.map(redact_query)) {
+        (Cow::Borrowed(_), None | Some(Cow::Borrowed(_))) => Cow::Borrowed(value),
+        (rest, None) => rest,
+        (rest, Some(query)) => Cow::Owned(format!("{rest}?{query}")),
+    }
+}
+
+fn is_sensitive_field(name: &str) -> bool {
+    let by_word = || name != "idempotency-key" && name.split('-').any(|w| FIELD_WORDS.contains(&w));
+    FIELD_PARTS.iter().any(|part| name.contains(part))
+        || by_word()
+        || is_sensitive(name)
+        || is_configured(|names| names.headers.iter().any(|known| known == name))
 }
 
 /// Longest name that is compared; no listed one is longer, and encoded ones are decoded up to it.
@@ -188,7 +266,7 @@ fn is_sensitive_piece(name: &str) -> bool {
     }
     let squeezed = &squeezed[..squeezed_len];
     OURS.binary_search_by(|known| known.as_bytes().cmp(squeezed)).is_ok()
-        || CONFIGURED.get().is_some_and(|names| names.iter().any(|n| n.as_bytes() == squeezed))
+        || is_configured(|names| names.query_keys.iter().any(|n| n.as_bytes() == squeezed))
 }
 
 /// Brackets may be encoded too.

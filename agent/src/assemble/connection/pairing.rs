@@ -7,7 +7,7 @@ use remora_common::capture;
 use super::{Begin, Connection, Fragment, Mode, Pending, find, half_mut, half_of};
 use crate::{
     accounting::Lost,
-    assemble::{Cx, half::State, http, pending::Stage},
+    assemble::{Cx, half::State, headers, http, pending::Stage},
     exchange::{Failure, Sink},
     protocol::{
         chunked::Chunked,
@@ -62,7 +62,8 @@ impl Connection {
             cx.lost(0, Lost::Gap); // its response was given up before
             return 0;
         }
-        let mut pending = Pending::request(0, begin, http::describe(request, len));
+        let mut pending =
+            Pending::request(0, begin, http::describe(request, len, &cx.shared.headers.request));
         pending.marks.request_head_cut = cut;
         pending.request_end_ns = fragment.mono_ns;
         let requests = fragment.direction;
@@ -146,6 +147,8 @@ impl Connection {
             front.marks.response_head_cut = cut;
             front.http.status = response.status;
             front.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
+            front.http.response_headers =
+                headers::kept(&cx.shared.headers.response, &response.fields);
         }
         let half = half_mut(&mut self.halves, responses);
         half.owner = owner;

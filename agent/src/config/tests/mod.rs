@@ -42,7 +42,7 @@ fn an_empty_file_is_the_defaults() {
 #[test]
 fn the_sample_file_is_right() {
     let config = config(include_str!("../../../../deploy/remora.yaml"));
-    assert_eq!(config.selectors[0].criteria.ports.to_string(), "80,443,8000-8999");
+    assert_eq!(config.selectors[0].takes.criteria.ports.to_string(), "80,443,8000-8999");
     assert_eq!(config.exclude.len(), 1);
     assert_eq!(config.otlp().traces.unwrap().url.as_str(), "http://127.0.0.1:4317");
 }
@@ -51,12 +51,12 @@ fn the_sample_file_is_right() {
 fn a_full_file_sets_everything() {
     let config = config(FULL);
     let [shop, db] = &*config.selectors else { panic!("{:?}", config.selectors) };
-    assert_eq!(shop.name.as_deref(), Some("shop"));
-    assert_eq!(shop.criteria.exe[0].to_string(), "/srv/shop/*");
-    assert_eq!(shop.criteria.ports.to_string(), "8080,8443-8445");
-    assert_eq!(shop.exclude[0].comm[0].to_string(), "backup");
-    assert_eq!(db.criteria.pids, [4711]);
-    assert_eq!(db.criteria.cgroups, [Path::new("/system.slice/db.service")]);
+    assert_eq!(shop.takes.name.as_deref(), Some("shop"));
+    assert_eq!(shop.takes.criteria.exe[0].to_string(), "/srv/shop/*");
+    assert_eq!(shop.takes.criteria.ports.to_string(), "8080,8443-8445");
+    assert_eq!(shop.takes.exclude[0].comm[0].to_string(), "backup");
+    assert_eq!(db.takes.criteria.pids, [4711]);
+    assert_eq!(db.takes.criteria.cgroups, [Path::new("/system.slice/db.service")]);
     assert_eq!(config.exclude.len(), 1);
     assert_eq!(config.capture.max_head, Size::kib(32));
     assert_eq!((config.routes.mode, config.routes.max), (RouteMode::Patterns, 50));
@@ -91,6 +91,9 @@ selectors:
     port: [8080, 8443-8445]
     exclude:
       - cmd: backup
+    traces: {sampler: traceidratio, ratio: 0.1}
+    routes: {mode: patterns, patterns: '/cart/{id}'}
+    headers: {request: [X-Tenant], response: []}
   - pid: 4711
     cgroup: /system.slice/db.service
 exclude:
@@ -101,8 +104,10 @@ routes:
   mode: patterns
   patterns: ['/users/{id}']
   max: 50
+headers: {response: content-type}
 redaction:
   query_keys: [session]
+  headers: x-internal
 output:
   otlp:
     endpoint: https://otel:4318
@@ -172,9 +177,9 @@ fn selection_flags_replace_the_files_selectors_and_exclusions_add_up() {
     let flags = Flags { selection, ..flags(&[("--service-name", "edge")]) };
     let found = load_with(file, &[], &flags).unwrap().config;
     assert_eq!(found.exclude.len(), 2);
-    let pids: Vec<_> = found.selectors.iter().map(|s| s.criteria.pids.clone()).collect();
+    let pids: Vec<_> = found.selectors.iter().map(|s| s.takes.criteria.pids.clone()).collect();
     assert_eq!(pids, [vec![1], vec![2], vec![]]);
-    assert!(found.selectors.iter().all(|s| s.name.as_deref() == Some("edge")));
+    assert!(found.selectors.iter().all(|s| s.takes.name.as_deref() == Some("edge")));
 }
 
 #[test]

@@ -244,6 +244,19 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
         ],
     ),
     ("kernel: {run_time: 1}\n", &["1:20: kernel.run_time: found `1`, expected true or false"]),
+    (
+        "selectors: [{exe: a, traces: {ratio: 2}, headers: {requests: a}}]\n",
+        &[
+            "1:38: selectors[0].traces.ratio: found 2, expected 0 to 1",
+            "1:52: selectors[0].headers.requests: unknown setting, did you mean `request`?",
+        ],
+    ),
+    (
+        "headers: {request: ['x tenant']}\n",
+        &[
+            "1:21: headers.request[0]: found `x tenant`, expected the name of a header field such as x-tenant",
+        ],
+    ),
     ("service_name: ''\n", &["1:15: service_name: found ``, expected a text"]),
     (
         "limits: {ring: 4MiB}\nlimits: {queue: 1MiB}\n",

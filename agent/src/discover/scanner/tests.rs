@@ -246,3 +246,55 @@ fn a_replaced_executable_keeps_its_path() {
     assert_eq!(path, Path::new("/srv/shop"));
     assert_eq!(without_deleted("/srv/shop".into()), Path::new("/srv/shop"));
 }
+
+#[test]
+fn other_selectors_take_leave_and_rename_running_processes() {
+    let (stays, leaves, comes) = (Waiting::new(), Waiting::new(), Waiting::new());
+    let forked = Waiting::new();
+    let named = |name: &str, pids: &[u32]| Selector {
+        name: Some(name.into()),
+        criteria: Criteria { pids: pids.to_vec(), ..Criteria::default() },
+        exclude: vec![],
+    };
+    let selectors = |list| Selectors::new(list, vec![], u32::MAX).unwrap();
+    let first = named("a", &[stays.pid(), leaves.pid()]);
+    let mut scanner = Scanner::new(selectors(vec![first.clone()]), Arc::new(Host::default()));
+    scanner.scan(|_| false);
+    scanner.on_fork(stays.pid(), forked.pid());
+    let resource = |scanner: &Scanner, pid| Arc::clone(&scanner.find(pid).unwrap().resource);
+    let before = resource(&scanner, stays.pid());
+
+    // The same selector at another place: nothing changes for what it took, also by inheritance.
+    let changes = scanner.reselect(selectors(vec![named("b", &[comes.pid()]), first]));
+    assert_eq!(changes.iter().filter_map(selected).collect::<Vec<_>>(), [comes.pid()]);
+    assert_eq!(changes.len(), 1);
+    assert_eq!(scanner.find(forked.pid()).unwrap().selector, 1);
+    assert!(Arc::ptr_eq(&before, &resource(&scanner, stays.pid())));
+
+    // Another one: the child follows its selector away, for its parent here is this test.
+    let changes = scanner.reselect(selectors(vec![named("c", &[stays.pid(), comes.pid()])]));
+    let deselected = |change: &Change| match change {
+        Change::Deselect(tgid) => Some(*tgid),
+        _ => None,
+    };
+    let mut left: Vec<u32> = changes.iter().filter_map(deselected).collect();
+    left.sort_unstable();
+    let mut expected = [leaves.pid(), forked.pid()];
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+    assert_eq!(resource(&scanner, stays.pid()).service_name(), "c");
+    assert_eq!(resource(&scanner, leaves.pid()).service_name(), "a", "its last spans are its own");
+    let late = Waiting::new();
+    assert!(matches!(scanner.on_fork(leaves.pid(), late.pid()), Change::Deselect(_)));
+}
+
+#[test]
+fn a_retired_pid_stays_so_under_other_selectors() {
+    let child = Waiting::new();
+    let mut scanner = scanner(by_pid(child.pid()), vec![]);
+    scanner.scan(|_| false);
+    scanner.on_exit(child.pid());
+    let again = Selector { criteria: by_pid(child.pid()), ..Selector::default() };
+    let selectors = Selectors::new(vec![again], vec![], u32::MAX).unwrap();
+    assert!(scanner.reselect(selectors).is_empty(), "another process may have the number now");
+}

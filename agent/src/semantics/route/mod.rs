@@ -31,7 +31,7 @@ pub enum Mode {
 }
 
 /// How routes are found, and the bounds of what is learned.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub mode: Mode,
     /// Tried in this order; the first that matches is the route.

@@ -1,0 +1,132 @@
+//! What holds for the exchanges of a process beyond what holds for all: by the selector that took it.
+
+use super::sampler::Sampler;
+use crate::{
+    exchange::{HeaderValues, HttpExchange},
+    semantics::route::{self, Routes},
+};
+
+/// What holds for the processes of one selector.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub sampler: Sampler,
+    /// `None`: the routes of all.
+    pub routes: Option<route::Config>,
+    pub headers: HeaderKeys,
+}
+
+/// Attributes that spans may have of header fields: `http.request.header.x-tenant`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderKeys {
+    pub request: Vec<Box<str>>,
+    pub response: Vec<Box<str>>,
+}
+
+impl HeaderKeys {
+    /// Leaves what is in the lists. Reassembly keeps what any selector asks for.
+    fn filter(&self, http: &mut HttpExchange) {
+        let keep = |keys: &[Box<str>], values: &mut Vec<HeaderValues>| {
+            values.retain(|header| keys.iter().any(|key| **key == *header.key));
+        };
+        keep(&self.request, &mut http.request_headers);
+        keep(&self.response, &mut http.response_headers);
+    }
+}
+
+/// Policies as they are in force, with what their routes have learned.
+#[derive(Debug)]
+pub struct Policies {
+    /// That of all first, then those of selectors.
+    policies: Vec<Policy>,
+    /// Likewise; `None` where those of all serve.
+    routes: Vec<Option<Routes>>,
+}
+
+impl Policies {
+    /// `of_all` holds where a selector has none of its own.
+    #[must_use]
+    pub fn new(of_all: Policy, of_selectors: Vec<Policy>) -> Self {
+        let of_all = Policy { routes: Some(of_all.routes.unwrap_or_default()), ..of_all };
+        let policies: Vec<Policy> = std::iter::once(of_all).chain(of_selectors).collect();
+        let routes = policies.iter().map(|policy| policy.routes.clone().map(Routes::new));
+        Self { routes: routes.collect(), policies }
+    }
+
+    /// New ones. Routes whose settings stay keep what they have learned.
+    pub fn replace(&mut self, mut new: Self) {
+        for (policy, routes) in new.policies.iter().zip(&mut new.routes) {
+            let same = |known: &&Policy| known.routes.is_some() && known.routes == policy.routes;
+            let known = self.policies.iter().position(|known| same(&known));
+            if let Some(learned) = known.and_then(|at| self.routes[at].take()) {
+                *routes = Some(learned);
+            }
+        }
+        *self = new;
+    }
+
+    fn index(&self, selector: Option<usize>) -> usize {
+        selector.map(|selector| selector + 1).filter(|at| *at < self.policies.len()).unwrap_or(0)
+    }
+
+    #[must_use]
+    pub fn sampler(&self, selector: Option<usize>) -> Sampler {
+        self.policies[self.index(selector)].sampler
+    }
+
+    /// As [`Routes::route`].
+    pub fn route(
+        &mut self,
+        selector: Option<usize>,
+        service: &str,
+        path: &str,
+        status: u16,
+    ) -> Option<std::sync::Arc<str>> {
+        let at = self.index(selector);
+        let at = if self.routes[at].is_some() { at } else { 0 };
+        self.routes[at].as_mut()?.route(service, path, status)
+    }
+
+    pub(super) fn headers(&self, selector: Option<usize>, http: &mut HttpExchange) {
+        if !(http.request_headers.is_empty() && http.response_headers.is_empty()) {
+            self.policies[self.index(selector)].headers.filter(http);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(list: &[&str]) -> route::Config {
+        let patterns = list.iter().map(|text| route::Pattern::parse(text).unwrap()).collect();
+        route::Config { patterns, max_siblings: 1, ..route::Config::default() }
+    }
+
+    fn policies() -> Policies {
+        let own = Policy { routes: Some(patterns(&["/own/*"])), ..Policy::default() };
+        let of_all = Policy { routes: Some(patterns(&[])), ..Policy::default() };
+        Policies::new(of_all, vec![own, Policy::default()])
+    }
+
+    #[test]
+    fn a_selector_without_settings_has_those_of_all() {
+        let mut policies = policies();
+        let mut route = |selector, path| policies.route(selector, "s", path, 200);
+        assert_eq!(route(Some(0), "/own/x").as_deref(), Some("/own/*"));
+        assert_eq!(route(Some(1), "/own/x").as_deref(), Some("/own/x"));
+        assert_eq!(route(None, "/own/x").as_deref(), Some("/own/x"));
+        assert_eq!(route(Some(7), "/own/x").as_deref(), Some("/own/x"), "gone with a reload");
+    }
+
+    #[test]
+    fn routes_whose_settings_stay_keep_what_they_learned() {
+        let mut known = policies();
+        let route = |policies: &mut Policies, path| policies.route(None, "s", path, 200);
+        assert_eq!(route(&mut known, "/a").as_deref(), Some("/a"));
+        known.replace(policies());
+        assert_eq!(route(&mut known, "/b").as_deref(), Some("/{param}"));
+        let of_all = Policy { routes: Some(patterns(&["/c"])), ..Policy::default() };
+        known.replace(Policies::new(of_all, Vec::new()));
+        assert_eq!(route(&mut known, "/d").as_deref(), Some("/d"));
+    }
+}

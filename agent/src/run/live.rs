@@ -1,0 +1,129 @@
+//! What a running agent takes anew from its configuration: all of it at once, between two records.
+
+use std::{sync::mpsc, time::Duration};
+
+use crate::{
+    assemble::{KeptHeader, KeptHeaders},
+    config::{self, Config, FieldName},
+    correlate::{
+        policy::{HeaderKeys, Policies, Policy},
+        sampler::Sampler,
+    },
+    discover::Selectors,
+    semantics::{redact, route},
+};
+
+/// Attributes of header fields are named so, with the field's name behind it. The constants of the
+/// semantic conventions are without the dot.
+const REQUEST: &str = "http.request.header.";
+const RESPONSE: &str = "http.response.header.";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) policies: Policies,
+    pub(super) headers: KeptHeaders,
+    pub(super) max_head_len: usize,
+    pub(super) metric_interval: Duration,
+    redaction: config::Redaction,
+}
+
+/// An order to take it.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// If they are others than before.
+    pub(super) selectors: Option<Selectors>,
+    pub(super) live: Live,
+    /// Answered when it is in force.
+    pub(super) done: mpsc::Sender<()>,
+}
+
+impl Live {
+    pub(super) fn of(config: &Config) -> Self {
+        let lists = |of: fn(&config::Headers) -> &Vec<FieldName>,
+                     own: fn(&config::OwnHeaders) -> &Option<Vec<FieldName>>,
+                     prefix: &str| {
+            let mut names: Vec<&str> = of(&config.headers).iter().map(FieldName::as_str).collect();
+            let owned =
+                config.selectors.iter().filter_map(|selector| own(&selector.headers).as_ref());
+            names.extend(owned.flatten().map(FieldName::as_str));
+            names.sort_unstable();
+            names.dedup();
+            names.into_iter().map(|name| KeptHeader::new(prefix, name)).collect()
+        };
+        let headers = KeptHeaders {
+            request: lists(|headers| &headers.request, |own| &own.request, REQUEST),
+            response: lists(|headers| &headers.response, |own| &own.response, RESPONSE),
+        };
+        Self {
+            policies: policies(config),
+            headers,
+            max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
+            metric_interval: config.metrics.interval,
+            redaction: config.redaction.clone(),
+        }
+    }
+
+    /// What is hidden, which is one for the process.
+    pub(super) fn redact(&self) {
+        let headers = self.redaction.headers.iter().map(FieldName::as_str);
+        for name in redact::set_sensitive(&self.redaction.query_keys, headers) {
+            tracing::warn!(name, "redaction.query_keys: longer than any name that is compared");
+        }
+    }
+}
+
+fn policies(config: &Config) -> Policies {
+    let of_all = Policy {
+        sampler: sampler(config.traces.sampler, config.traces.ratio),
+        routes: Some(routes(config.routes.mode, &config.routes.patterns, config.routes.max)),
+        headers: HeaderKeys {
+            request: keys(REQUEST, &config.headers.request),
+            response: keys(RESPONSE, &config.headers.response),
+        },
+    };
+    let of_selector = |selector: &config::Selector| {
+        let config::Selector { traces, routes: own, headers, .. } = selector;
+        let has_routes = own.mode.is_some() || own.patterns.is_some();
+        Policy {
+            sampler: sampler(
+                traces.sampler.unwrap_or(config.traces.sampler),
+                traces.ratio.unwrap_or(config.traces.ratio),
+            ),
+            routes: has_routes.then(|| {
+                let patterns = own.patterns.as_ref().unwrap_or(&config.routes.patterns);
+                routes(own.mode.unwrap_or(config.routes.mode), patterns, config.routes.max)
+            }),
+            headers: HeaderKeys {
+                request: keys(REQUEST, headers.request.as_ref().unwrap_or(&config.headers.request)),
+                response: keys(
+                    RESPONSE,
+                    headers.response.as_ref().unwrap_or(&config.headers.response),
+                ),
+            },
+        }
+    };
+    Policies::new(of_all, config.selectors.iter().map(of_selector).collect())
+}
+
+fn keys(prefix: &str, names: &[FieldName]) -> Vec<Box<str>> {
+    names.iter().map(|name| format!("{prefix}{}", name.as_str()).into()).collect()
+}
+
+fn sampler(sampler: config::Sampler, ratio: f64) -> Sampler {
+    // Both were read as what they are.
+    Sampler::parse(sampler.as_str(), Some(&ratio.to_string())).unwrap_or_default()
+}
+
+fn routes(mode: config::RouteMode, patterns: &[route::Pattern], max: u32) -> route::Config {
+    route::Config {
+        mode: match mode {
+            config::RouteMode::Heuristic => route::Mode::Heuristic,
+            config::RouteMode::Patterns => route::Mode::Patterns,
+            config::RouteMode::Off => route::Mode::Off,
+        },
+        patterns: patterns.to_vec(),
+        max_siblings: max as usize,
+        ..route::Config::default()
+    }
+}
