@@ -1,7 +1,7 @@
 //! The command line. Values are taken as text and read together with file and environment, so that
 //! all mistakes come in one report ([`crate::config`]).
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
@@ -68,6 +68,12 @@ Examples:
   remora config show --config /etc/remora.yaml --exe nginx
   remora config schema > remora.schema.json      what editors complete and check with";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  remora run --exe nginx --listen 127.0.0.1:9465
+  remora status
+  remora status --json | jq .accounting.requests";
+
 const SHOW_EXAMPLES: &str = "\
 Takes the options of `remora run`, and says what would be in force with them. Headers are not shown.
 
@@ -103,6 +109,9 @@ pub enum Command {
     /// Check configuration files, say what is in force, print the schema.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Print what a running agent says of itself; exit code 1 if it is not ready.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -169,6 +178,16 @@ pub enum ConfigCommand {
 pub struct ShowArgs {
     #[command(flatten)]
     pub run: RunArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Where it listens: its `--listen`.
+    #[arg(value_name = "ADDR", default_value = crate::status::DEFAULT_ADDR, value_parser = config::address)]
+    pub addr: SocketAddr,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -356,7 +375,7 @@ impl Command {
                 settings: args.settings.0,
                 ..Flags::default()
             },
-            Self::Doctor(_) | Self::Gate(_) | Self::Config(_) => return None,
+            Self::Doctor(_) | Self::Gate(_) | Self::Config(_) | Self::Status(_) => return None,
         };
         Some(flags)
     }

@@ -31,5 +31,7 @@ pub mod recording;
 pub mod resource;
 pub mod run;
 pub mod semantics;
+pub mod serve;
 pub mod span;
+pub mod status;
 pub mod trace_context;

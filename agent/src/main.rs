@@ -5,11 +5,12 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use remora::{
     bpf,
-    cli::{Cli, Command, ConfigCommand, DoctorArgs, Flags, ShowArgs},
+    cli::{Cli, Command, ConfigCommand, DoctorArgs, Flags, ShowArgs, StatusArgs},
     config::{self, Config, ConfigError, Loaded},
     doctor::{self, HostFacts, ProcessReport, Report},
     log::{self, LogFilter},
     run,
+    status::{self, Phase},
 };
 
 /// Wrong usage or configuration.
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     match &command {
         Command::Gate(args) => return run::pass_gate(&args.socket, &args.command),
         Command::Doctor(args) => return doctor(args),
+        Command::Status(args) => return status(args),
         Command::Config(args) => return configuration(&args.command),
         Command::Run(_) | Command::Exec(_) | Command::Replay(_) => {}
     }
@@ -61,6 +63,24 @@ fn configuration(command: &ConfigCommand) -> ExitCode {
     // Who reads may have seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
+}
+
+fn status(args: &StatusArgs) -> ExitCode {
+    let status = match status::ask(args.addr) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("remora: {:#}", anyhow::Error::from(error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let text = if args.json {
+        serde_json::to_string_pretty(&status).unwrap_or_default() + "\n"
+    } else {
+        status.to_string()
+    };
+    // Who reads may have seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if status.phase == Phase::Ready { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {

@@ -10,6 +10,8 @@ pub struct Connection {
     pub inode: u64,
     /// Bytes moved so far, by direction.
     pub pos: [u64; 2],
+    /// What TCP had counted in each direction behind the latest bytes, modulo 2^32, or [`NOT_COUNTED`].
+    pub seq: [u64; 2],
     /// Bytes of the head in progress that were copied, by direction.
     pub copied: [u32; 2],
     /// Process that made or first used it.
@@ -39,6 +41,9 @@ pub struct Connection {
     pub joined: u8,
     pub reserved: [u8; 2],
 }
+
+/// No sequence number: not TCP, or others than the process's bytes are counted there.
+pub const NOT_COUNTED: u64 = u64::MAX;
 
 /// Key of the `UNIX_FDS` map, whose value is the socket's key in `CONNECTIONS`.
 #[must_use]

@@ -10,8 +10,9 @@
 
 use remora_common::{
     capture,
+    connection::NOT_COUNTED,
     control::{verdict_for, verdict_slot},
-    record::{CLASS_HUGE, Source, data_flag},
+    record::{CLASS_HUGE, Direction, Source, data_flag},
 };
 
 use crate::{
@@ -29,6 +30,7 @@ const HEAD_LIMIT: u32 = 64 << 10;
 /// Turns without a message's beginning after which a connection that never had one is only counted.
 const MISSES: u8 = 4;
 /// [`Source`] as a parameter: the kernel programs of each are verified apart.
+const RX: usize = Direction::Rx as usize;
 const SOCKET: u8 = Source::Socket as u8;
 const OPENSSL: u8 = Source::OpenSsl as u8;
 
@@ -58,6 +60,8 @@ pub struct Moved {
     pub rest: u64,
     /// When the call began, 0 if unknown.
     pub begin_ns: u64,
+    /// What TCP has counted in this direction behind these bytes, or [`NOT_COUNTED`].
+    pub seq: u64,
     pub tgid: u32,
     pub tid: u32,
 }
@@ -82,8 +86,28 @@ pub fn moved(moved: &Moved) {
 /// The same for a socket that is at hand.
 #[inline(never)]
 pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
-    if let Some(connection) = connection::met(moved, sk, inode, inet) {
-        account(moved, connection, sk);
+    let Some(connection) = connection::met(moved, sk, inode, inet) else { return };
+    // SAFETY: a map value; see `account`.
+    pass_over(unsafe { &mut *connection }, moved, sk);
+    account(moved, connection, sk);
+}
+
+/// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was
+/// not run for them (a kernel that preempts itself keeps it from being entered twice), or `splice` moved them.
+///
+/// VERIFIER: a function of its own, so that what comes after it is verified once.
+#[inline(never)]
+fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) {
+    let side = (moved.direction & 1) as usize;
+    let before = connection.seq[side];
+    connection.seq[side] = moved.seq;
+    if moved.seq == NOT_COUNTED || before == NOT_COUNTED {
+        return;
+    }
+    let hole = (moved.seq as u32).wrapping_sub(before as u32).wrapping_sub(moved.len as u32);
+    // Less than nothing: another thread has moved bytes there since, and said so first.
+    if hole as i32 > 0 && !(hole == 1 && side == RX && connection::was_read_to_its_end(sk)) {
+        connection.pos[side] += u64::from(hole);
     }
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use remora_common::{
     capture as mode,
-    connection::unix_key,
+    connection::{NOT_COUNTED, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
     record::{Close, CloseCause, Direction, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
@@ -35,6 +35,7 @@ fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
         id: new_id(),
         inode,
         pos: [0; 2],
+        seq: [NOT_COUNTED; 2],
         copied: [0; 2],
         tgid,
         mode: mode::HEADS,
@@ -109,9 +110,16 @@ fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
         if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
             return;
         }
-        tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES))
+        history(sk, moved)
     };
-    if CONNECTIONS.insert(sk, new(inode, moved.tgid, role, joined), 0).is_err() {
+    let mut connection = new(inode, moved.tgid, role, joined);
+    if moved.seq != NOT_COUNTED {
+        let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
+        connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
+        let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
+        connection.seq[(moved.direction & 1) as usize] = before.into();
+    }
+    if CONNECTIONS.insert(sk, connection, 0).is_err() {
         maps::count(Counter::ConnectionsFull);
         return;
     }
@@ -161,6 +169,30 @@ fn has_ended(sk: u64) -> bool {
     inode() != Some(unsafe { (*connection).inode })
 }
 
+/// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: what says
+/// that bytes moved before is asked again.
+#[inline(always)]
+fn history(sk: u64, moved: &Moved) -> (u8, u8) {
+    let (mut role, mut known) = (Role::Unknown as u8, joined::YES);
+    for _ in 0..3 {
+        // VERIFIER: one word that is always whole; a function that returns an `Option` of two bytes shifts
+        // what it never set.
+        let found = asked_once(sk, moved);
+        (role, known) = ((found >> 8) as u8, found as u8);
+        if known == joined::NO {
+            break;
+        }
+    }
+    (role, known)
+}
+
+/// Role and `joined` in one word.
+#[inline(never)]
+fn asked_once(sk: u64, moved: &Moved) -> u64 {
+    let (role, joined) = tcp_history(sk, moved).unwrap_or((Role::Unknown as u8, joined::YES));
+    u64::from(role) << 8 | u64::from(joined)
+}
+
 /// Who opened a TCP connection, and whether bytes moved on it before `moved`: the kernel counts what it
 /// sent and received. Sequence numbers wrap at 2^32, so the counts beside them are taken modulo 2^32.
 #[inline(always)]
@@ -189,6 +221,19 @@ fn tcp_history(sk: u64, moved: &Moved) -> Option<(u8, u8)> {
     let receives = moved.direction == Direction::Rx as u32;
     let first = if receives { read == len && written == 0 } else { read == 0 && written == len };
     Some((role as u8, if first { joined::NO } else { joined::YES }))
+}
+
+/// Whether the end of the stream was read, which TCP counts as a byte: by the receive of the bytes before it, if
+/// it came with them.
+#[inline(never)]
+pub fn was_read_to_its_end(sk: u64) -> bool {
+    const RCV_SHUTDOWN: u8 = 1; // include/net/sock.h
+    let read = || {
+        let shut = kernel::read::<u8>(sk, offset!(sock_shutdown))? & RCV_SHUTDOWN != 0;
+        let received = kernel::read::<u32>(sk, offset!(tcp_rcv_nxt))?;
+        Some(shut && kernel::read::<u32>(sk, offset!(tcp_copied_seq))? == received)
+    };
+    read() == Some(true)
 }
 
 /// Who opened a connection of Unix sockets: the accepted one inherits the listener's path, the

@@ -18,7 +18,10 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap, ProgramArray},
     programs::{ProbeContext, RetProbeContext},
 };
-use remora_common::{capture::CIPHERTEXT, counter::Counter, layout::ABSENT, record::Direction};
+use remora_common::{
+    capture::CIPHERTEXT, connection::NOT_COUNTED, counter::Counter, layout::ABSENT,
+    record::Direction,
+};
 
 use crate::{
     capture::{self, Layout, Moved},
@@ -282,6 +285,7 @@ fn returned(thread: &mut Thread, result: i32, tgid: u32, tid: u32) {
         len,
         rest: 0,
         begin_ns: thread.begin_ns,
+        seq: NOT_COUNTED,
         tgid,
         tid,
     };

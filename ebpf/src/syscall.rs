@@ -2,6 +2,7 @@
 //! The doors differ in how they come by these; from here on there is one code path.
 
 use remora_common::{
+    connection::NOT_COUNTED,
     counter::Counter,
     record::{CloseCause, Direction, Role},
 };
@@ -170,6 +171,7 @@ pub fn finished(call: &Call) {
         len: result as u64,
         rest,
         begin_ns: call.begin_ns,
+        seq: NOT_COUNTED,
         tgid: call.tgid,
         tid: call.tid,
     };

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
     os::{
         fd::AsRawFd,
         unix::net::{UnixListener, UnixStream},
@@ -13,144 +12,12 @@ use std::{
 };
 
 use aya::programs::ProgramInfo;
-use remora::{
-    bpf::{Door, Options, Programs, Reader, Targets, try_doors},
-    decode::Record,
+use remora::bpf::Door;
+use remora_common::record::{CloseCause, Direction, Role, data_flag};
+use remora_tests::{
+    lab::{Fragment, Lab, doors, exactly, pair, ways},
+    skip,
 };
-use remora_common::{
-    record::{CloseCause, Direction, Role, data_flag, open_flag},
-    target,
-};
-use remora_tests::skip;
-
-/// A [`remora_common::record::Data`] with its content.
-#[derive(Debug)]
-struct Fragment {
-    conn_id: u64,
-    direction: Direction,
-    pos: u64,
-    total_len: u64,
-    flags: u32,
-    head: Vec<u8>,
-    tail: [u8; 8],
-}
-
-/// What was recorded, in order.
-#[derive(Debug, Default)]
-struct Seen {
-    opened: Vec<(u64, Role, u16, u16)>,
-    /// Of `opened`, those that were open before.
-    joined: Vec<u64>,
-    data: Vec<Fragment>,
-    closed: Vec<(u64, CloseCause)>,
-}
-
-impl Seen {
-    fn of(&self, direction: Direction) -> impl Iterator<Item = &Fragment> {
-        self.data.iter().filter(move |fragment| fragment.direction == direction)
-    }
-
-    /// Bytes copied in one direction, joined.
-    fn text(&self, direction: Direction) -> String {
-        let bytes: Vec<u8> = self.of(direction).flat_map(|f| f.head.clone()).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
-    /// Positions of a direction follow each other without hole or overlap; returns where they end.
-    fn contiguous(&self, conn_id: u64, direction: Direction) -> u64 {
-        let mut next = 0;
-        for fragment in self.of(direction).filter(|fragment| fragment.conn_id == conn_id) {
-            assert_eq!(fragment.pos, next, "{fragment:?}");
-            next += fragment.total_len;
-        }
-        next
-    }
-}
-
-/// Attached programs with this process selected.
-struct Lab {
-    programs: Programs,
-    targets: Targets,
-    reader: Reader,
-}
-
-impl Lab {
-    fn new(door: Door) -> Self {
-        let mut programs = Programs::attach(&Options {
-            doors: vec![door],
-            ring_bytes: 4 << 20,
-            max_connections: 4096,
-        })
-        .unwrap();
-        let (targets, _control, _verdicts) = programs.shared().unwrap();
-        let reader = programs.reader().unwrap();
-        targets.set(std::process::id(), target::SELECTED);
-        Self { programs, targets, reader }
-    }
-
-    /// Everything recorded so far. Programs run inside the calls, so it is all there.
-    fn seen(&mut self) -> Seen {
-        let mut seen = Seen::default();
-        self.reader.drain(usize::MAX, |sample| match Record::decode(sample).unwrap() {
-            Record::Data(data) => seen.data.push(Fragment {
-                conn_id: data.header.conn_id,
-                direction: data.direction,
-                pos: data.header.pos,
-                total_len: data.header.total_len.into(),
-                flags: data.header.flags,
-                head: data.head.to_vec(),
-                tail: data.header.tail,
-            }),
-            Record::Open { role, open } => {
-                seen.opened.push((open.conn_id, role, open.local_port, open.remote_port));
-                if open.flags & open_flag::JOINED != 0 {
-                    seen.joined.push(open.conn_id);
-                }
-            }
-            Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
-            Record::Process { .. } | Record::Listen(_) => {}
-        });
-        let drops = self.programs.counters().drops().unwrap();
-        assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");
-        seen
-    }
-
-    /// The connection that was opened in `role`.
-    fn connection(seen: &Seen, role: Role) -> u64 {
-        let opened = seen.opened.iter().find(|(_, r, ..)| *r == role);
-        opened.unwrap_or_else(|| panic!("no {role:?} in {:?}", seen.opened)).0
-    }
-}
-
-fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    (client, server)
-}
-
-fn exactly(stream: &mut impl Read, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    stream.read_exact(&mut bytes).unwrap();
-    bytes
-}
-
-/// The doors that open here; says which do not.
-fn doors() -> Vec<Door> {
-    let tried = try_doors().unwrap();
-    for (door, result) in &tried {
-        if let Err(error) = result {
-            let error = error.to_string();
-            println!("{}: {}", door.as_str(), error.lines().next().unwrap_or_default());
-        }
-    }
-    tried.into_iter().filter(|(_, result)| result.is_ok()).map(|(door, _)| door).collect()
-}
-
-/// The two ways to see bytes, each by the door that opens most often: a call that ends, and a socket.
-fn ways() -> Vec<Door> {
-    doors().into_iter().filter(|door| matches!(door, Door::SysExitRaw | Door::Socket)).collect()
-}
 
 #[test]
 fn every_door_that_opens_tells_the_same() {
@@ -169,8 +36,7 @@ fn every_door_that_opens_tells_the_same() {
         drop((client, server));
         let seen = lab.seen();
         assert!(seen.joined.is_empty(), "{door:?}");
-        let (client, server) =
-            (Lab::connection(&seen, Role::Client), Lab::connection(&seen, Role::Server));
+        let (client, server) = (seen.connection(Role::Client), seen.connection(Role::Server));
         for (conn_id, tx, rx) in [(client, 31, 40), (server, 40, 31)] {
             assert_eq!(seen.contiguous(conn_id, Direction::Tx), tx, "{door:?}");
             assert_eq!(seen.contiguous(conn_id, Direction::Rx), rx, "{door:?}");
@@ -213,7 +79,7 @@ fn content_behind_a_head_is_counted_and_not_copied() {
         server.write_all(b"\r\n0\r\n\r\n").unwrap();
         exactly(&mut client, 47 + 5000 + 7);
         let seen = lab.seen();
-        let conn_id = Lab::connection(&seen, Role::Server);
+        let conn_id = seen.connection(Role::Server);
         assert_eq!(seen.contiguous(conn_id, Direction::Tx), 47 + 5000 + 7);
         let sent: Vec<&Fragment> = seen.of(Direction::Tx).collect();
         assert_eq!(sent.iter().map(|f| f.head.len()).collect::<Vec<_>>(), [47, 0, 0]);
@@ -284,7 +150,7 @@ fn peeked_bytes_count_once_and_bytes_thrown_away_count() {
             unsafe { libc::recv(server.as_raw_fd(), std::ptr::null_mut(), 10, libc::MSG_TRUNC) };
         assert_eq!(thrown, 10);
         let seen = lab.seen();
-        let conn_id = Lab::connection(&seen, Role::Server);
+        let conn_id = seen.connection(Role::Server);
         assert_eq!(seen.contiguous(conn_id, Direction::Rx), 28);
         let last = seen.of(Direction::Rx).last().unwrap();
         assert_eq!((last.total_len, last.head.len()), (10, 0));
@@ -304,7 +170,7 @@ fn a_duplicated_descriptor_is_the_same_connection() {
         exactly(&mut server, 19);
         exactly(&mut again, 19);
         let seen = lab.seen();
-        let conn_id = Lab::connection(&seen, Role::Server);
+        let conn_id = seen.connection(Role::Server);
         assert_eq!(seen.contiguous(conn_id, Direction::Rx), 38);
     }
 }
@@ -354,13 +220,64 @@ fn a_file_sent_in_the_kernel_is_counted() {
         assert_eq!(sent, 3000);
         exactly(&mut client, 41 + 3000);
         let seen = lab.seen();
-        assert_eq!(seen.contiguous(Lab::connection(&seen, Role::Server), Direction::Tx), 3041);
+        assert_eq!(seen.contiguous(seen.connection(Role::Server), Direction::Tx), 3041);
         let last = seen.of(Direction::Tx).last().unwrap();
         assert_eq!(
             (last.total_len, last.flags & data_flag::IN_KERNEL),
             (3000, data_flag::IN_KERNEL)
         );
     }
+}
+
+/// TCP counts the end of a stream as a byte, in the receive of the bytes that it came with.
+#[test]
+fn the_end_of_a_stream_is_no_byte() {
+    if skip::without_root() {
+        return;
+    }
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        exactly(&mut server, 18);
+        server.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+        server.write_all(b"all").unwrap();
+        drop(server);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        let seen = lab.seen();
+        let received = seen.contiguous(seen.connection(Role::Client), Direction::Rx);
+        assert_eq!((received, answer.len()), (22, 22), "{door:?}");
+    }
+}
+
+/// The kernel moves such bytes without a receive; TCP counts them.
+#[test]
+fn bytes_that_leave_a_socket_unseen_are_a_hole_in_its_positions() {
+    if skip::without_root() || !ways().contains(&Door::Socket) {
+        return;
+    }
+    let mut lab = Lab::new(Door::Socket);
+    let (mut client, mut server) = pair();
+    client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n").unwrap();
+    exactly(&mut server, 41);
+    client.write_all(&[b'c'; 3000]).unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut left = 3000;
+    while left > 0 {
+        let (from, to) = (server.as_raw_fd(), writer.as_raw_fd());
+        // SAFETY: open descriptors, no offsets.
+        let moved =
+            unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), left, 0) };
+        left -= usize::try_from(moved).unwrap();
+    }
+    exactly(&mut reader, 3000);
+    client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
+    exactly(&mut server, 22);
+    let seen = lab.seen();
+    assert_eq!(seen.contiguous(seen.connection(Role::Client), Direction::Tx), 41 + 3000 + 22);
+    let positions: Vec<u64> = seen.of(Direction::Rx).map(|fragment| fragment.pos).collect();
+    assert_eq!(positions, [0, 41 + 3000]);
 }
 
 #[test]
@@ -380,8 +297,7 @@ fn unix_sockets_are_followed_to_their_close() {
     assert_eq!(server.read(&mut nothing).unwrap(), 0);
     drop(server);
     let seen = lab.seen();
-    let (client, server) =
-        (Lab::connection(&seen, Role::Client), Lab::connection(&seen, Role::Server));
+    let (client, server) = (seen.connection(Role::Client), seen.connection(Role::Server));
     assert_eq!(seen.contiguous(server, Direction::Rx), 18);
     assert!(seen.closed.contains(&(client, CloseCause::Gone)), "{:?}", seen.closed);
     assert!(seen.closed.contains(&(server, CloseCause::EndOfFile)), "{:?}", seen.closed);

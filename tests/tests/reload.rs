@@ -192,6 +192,19 @@ fn sampling_headers_and_selection_change_in_flight_and_the_rest_is_named() {
 }
 
 #[test]
+fn under_nohup_it_does_not_end() {
+    if skip::without_root() || skip::without(&["nginx"]) {
+        return;
+    }
+    let nginx = Nginx::start();
+    let agent = Agent::under(&["nohup"], &nginx.pids());
+    agent.signal(libc::SIGHUP);
+    Connection::open(nginx.port()).unwrap().get("/small", "").unwrap();
+    drop(nginx);
+    assert_eq!(agent.stop().requests(), [1, 1, 0, 0]);
+}
+
+#[test]
 fn without_a_file_sighup_ends_the_agent() {
     if skip::without_root() || skip::without(&["nginx"]) {
         return;

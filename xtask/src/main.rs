@@ -57,7 +57,7 @@ enum Task {
     Record(record::Options),
     /// Run libFuzzer on the readers of bytes from outside
     Fuzz(fuzz::Options),
-    /// Pack a static release binary into dist/
+    /// Pack a static release binary into dist/, as an archive and as a Debian package
     Dist(dist::Options),
     /// Write a container image of a static release binary into dist/, without Docker
     Image(image::Options),

@@ -1,7 +1,7 @@
 //! Which files with OpenSSL in them a process has mapped as code.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -9,11 +9,38 @@ use std::{
 
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
-/// A file as the kernel tells it in `/proc/PID/maps`: device and inode.
+/// One file that may be attached to, wherever it is seen. Every container has an overlay, a device of its
+/// own, and containers of one image show the same files of one layer by it: probes are at the layer's file,
+/// and two attachments would run twice for each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileKey {
-    pub device: (i32, i32),
+    device: Device,
     pub inode: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Device {
+    /// Of the file system, as stat(2) tells it; of a file that is there no more as `/proc/PID/maps` does.
+    Number(u32, u32),
+    /// An overlay, whose layers cannot be asked for. It passes on their inode numbers where they are of
+    /// one file system (Documentation/filesystems/overlayfs.rst), sizes and times always.
+    Overlay { size: u64, modified_ns: (i64, i64) },
+}
+
+impl FileKey {
+    /// Of the file at `path`.
+    fn of(path: &Path, metadata: &Metadata) -> Self {
+        const OVERLAYFS_SUPER_MAGIC: i128 = 0x794c_7630; // include/uapi/linux/magic.h
+        let overlay = rustix::fs::statfs(path)
+            .is_ok_and(|found| i128::from(found.f_type) == OVERLAYFS_SUPER_MAGIC);
+        let device = if overlay {
+            let modified_ns = (metadata.mtime(), metadata.mtime_nsec());
+            Device::Overlay { size: metadata.size(), modified_ns }
+        } else {
+            Device::Number(libc::major(metadata.dev()), libc::minor(metadata.dev()))
+        };
+        Self { device, inode: metadata.ino() }
+    }
 }
 
 /// A mapped file that may have OpenSSL in it.
@@ -40,7 +67,7 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Candidate>> {
         if !map.perms.contains(MMPermissions::EXECUTE) {
             continue;
         }
-        if let Some(candidate) = candidate(map, &exe)
+        if let Some(candidate) = candidate(tgid, map, &exe)
             && !found.iter().any(|known| known.key == candidate.key)
         {
             found.push(candidate);
@@ -49,13 +76,29 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Candidate>> {
     Ok(found)
 }
 
-fn candidate(map: MemoryMap, exe: &Path) -> Option<Candidate> {
+fn candidate(tgid: u32, map: MemoryMap, exe: &Path) -> Option<Candidate> {
     let MMapPath::Path(path) = map.pathname else { return None };
-    (path == exe || is_libssl(&path)).then_some(Candidate {
-        key: FileKey { device: map.dev, inode: map.inode },
-        path,
-        range: map.address,
-    })
+    if path != exe && !is_libssl(&path) {
+        return None;
+    }
+    let there = places(tgid, &path).into_iter().find_map(|place| {
+        let metadata = fs::metadata(&place).ok().filter(|found| found.ino() == map.inode)?;
+        Some(FileKey::of(&place, &metadata))
+    });
+    // Deleted or replaced since.
+    let gone = Device::Number(map.dev.0 as u32, map.dev.1 as u32);
+    let key = there.unwrap_or(FileKey { device: gone, inode: map.inode });
+    Some(Candidate { key, path, range: map.address })
+}
+
+/// The paths by which the agent may find what `tgid` has mapped from `path`: below the root of its mount
+/// namespace, and, of a process that was confined by chroot(2) alone, the path itself.
+fn places(tgid: u32, path: &Path) -> [PathBuf; 2] {
+    [in_root(tgid, path), path.to_owned()]
+}
+
+fn in_root(tgid: u32, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/{tgid}/root")).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Where distributions put libraries.
@@ -75,12 +118,9 @@ pub fn installed(tgid: u32) -> Vec<Candidate> {
     for folder in FOLDERS {
         for name in ["libssl.so.3", "libssl.so.1.1"] {
             let path = Path::new(folder).join(name);
-            let Ok(metadata) = fs::metadata(format!("/proc/{tgid}/root{}", path.display())) else {
-                continue;
-            };
-            let device = metadata.dev();
-            let device = (libc::major(device) as i32, libc::minor(device) as i32);
-            let key = FileKey { device, inode: metadata.ino() };
+            let here = in_root(tgid, &path);
+            let Ok(metadata) = fs::metadata(&here) else { continue };
+            let key = FileKey::of(&here, &metadata);
             if !found.iter().any(|known| known.key == key) {
                 found.push(Candidate { key, path, range: (0, 0) });
             }
@@ -98,18 +138,18 @@ fn is_libssl(path: &Path) -> bool {
 }
 
 impl Candidate {
-    /// Opens the file that `tgid` has mapped: by its path in the process's root, or, where another
-    /// file is there by now, by the mapping itself (needs more privileges).
+    /// Opens the file that `tgid` has mapped: by its path, or, where another file is there by now, by the
+    /// mapping itself (CAP_CHECKPOINT_RESTORE).
     ///
     /// # Errors
     /// The process is gone, the mapping is gone, or it may not be opened.
     pub fn open(&self, tgid: u32) -> io::Result<File> {
-        let path = self.path.strip_prefix("/").unwrap_or(&self.path);
-        let by_path = File::open(Path::new(&format!("/proc/{tgid}/root")).join(path));
-        if let Ok(file) = by_path
-            && file.metadata()?.ino() == self.key.inode
-        {
-            return Ok(file);
+        for place in places(tgid, &self.path) {
+            if let Ok(file) = File::open(place)
+                && file.metadata()?.ino() == self.key.inode
+            {
+                return Ok(file);
+            }
         }
         let (start, end) = self.range;
         File::open(format!("/proc/{tgid}/map_files/{start:x}-{end:x}"))

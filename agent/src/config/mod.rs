@@ -40,7 +40,7 @@ pub use schema::schema;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;
-pub use value::{FieldName, Size, Url};
+pub use value::{FieldName, Size, Url, address};
 
 section! {
     /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs
@@ -77,6 +77,9 @@ section! {
         pub kubernetes: Kubernetes = Kubernetes::default();
         /// Attributes of every target's resource, below the target's own.
         pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
+        /// Answer probes at this address, such as `127.0.0.1:9465`: `/healthz`, `/readyz`, `/metrics` of the
+        /// agent itself, `/status`, which `remora status` prints.
+        pub listen: Option<SocketAddr> = None, flag("--listen", "ADDR", "Health");
         /// Filter of the agent's own log: error, warn, info (if nothing is said), debug, trace, or per
         /// module.
         pub log_level: Option<LogFilter> = None, live(), variable("OTEL_LOG_LEVEL"), variable("RUST_LOG"),

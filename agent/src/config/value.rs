@@ -251,6 +251,14 @@ impl Setting for LogFilter {
     }
 }
 
+/// Whatever `remora status` is given.
+///
+/// # Errors
+/// What was expected.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    Setting::parse(text)
+}
+
 impl Setting for SocketAddr {
     const SAMPLES: &'static [&'static str] = &["127.0.0.1:9464", "[::1]:9465", "localhost:9466"];
 

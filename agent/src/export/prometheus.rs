@@ -1,29 +1,21 @@
-//! `/metrics` for Prometheus: a small HTTP/1 server, bounded in connections and time, that renders
-//! what its source collects in the format that the scraper prefers.
+//! `/metrics` for Prometheus: what a source collects, in the format that the scraper prefers.
 
 mod names;
 mod text;
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
-use tokio_util::sync::CancellationToken;
+use hyper::body::Incoming;
 
 pub use self::text::{Format, render};
-use crate::export::metrics_data::MetricBatch;
-
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 16;
-/// For a request's head, also between two requests of a connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a connection as a whole: an idle one gives its place back.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+use crate::{
+    export::metrics_data::MetricBatch,
+    serve::{Answer, plain},
+};
 
 /// Where the metrics of a scrape come from: cumulative ones, the format has no others.
 pub trait Source: Send + Sync + 'static {
@@ -31,113 +23,25 @@ pub trait Source: Send + Sync + 'static {
     fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send;
 }
 
-/// A server that listens already.
-#[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
-}
+/// A source as a server.
+pub struct Scrapes<S>(pub S);
 
-impl Server {
-    /// Listens on `addr`; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// The address is in use, or not ours.
-    pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(addr).await? })
-    }
-
-    /// # Errors
-    /// The socket has no address, which the kernel does not do to a bound one.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Answers until `stop`; responses that are being written are finished.
-    pub async fn run(self, source: impl Source, stop: CancellationToken) {
-        let source = Arc::new(source);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accepted = async {
-                // Never closed, so this only waits.
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, stream) = tokio::select! {
-                () = stop.cancelled() => return,
-                (place, accepted) = accepted => match accepted {
-                    Ok((stream, _)) => (place, stream),
-                    Err(error) => {
-                        // Out of descriptors, most likely: the next attempt may find one.
-                        tracing::warn!(%error, "cannot accept a scrape");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
-            };
-            let (source, stop) = (Arc::clone(&source), stop.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                let service = service_fn(move |request| {
-                    let source = Arc::clone(&source);
-                    async move { Ok::<_, Infallible>(answer(&request, &*source).await) }
-                });
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                let mut connection = std::pin::pin!(connection);
-                let served = timeout(CONNECTION_TIMEOUT, async {
-                    tokio::select! {
-                        served = connection.as_mut() => served,
-                        () = stop.cancelled() => {
-                            connection.as_mut().graceful_shutdown();
-                            connection.await
-                        }
-                    }
-                });
-                // A scraper that goes away is no news.
-                if let Ok(Err(error)) = served.await {
-                    tracing::debug!(%error, "scrape ended early");
-                }
-            });
+impl<S: Source> Answer for Scrapes<S> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        match request.uri().path() {
+            "/metrics" => page(request.headers(), &self.0.collect().await),
+            "/" => plain(StatusCode::OK, "metrics are at /metrics\n"),
+            _ => plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n"),
         }
     }
 }
 
-/// [`Server::bind`] and [`Server::run`].
-///
-/// # Errors
-/// See [`Server::bind`].
-pub async fn serve(
-    addr: SocketAddr,
-    source: impl Source,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    Server::bind(addr).await?.run(source, stop).await;
-    Ok(())
-}
-
-async fn answer(request: &Request<Incoming>, source: &impl Source) -> Response<Full<Bytes>> {
-    let plain = |status, text: &'static str| {
-        let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-        *response.status_mut() = status;
-        let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(header::CONTENT_TYPE, text);
-        response
-    };
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/metrics" => {}
-        "/" => return plain(StatusCode::OK, "metrics are at /metrics\n"),
-        _ => return plain(StatusCode::NOT_FOUND, "metrics are at /metrics\n"),
-    }
-    let format = preferred(request.headers());
-    let page = render(&source.collect().await, format);
-    let (page, encoding) = match gzip(request.headers(), &page) {
+/// The metrics as whoever sent these headers prefers them.
+#[must_use]
+pub fn page(headers: &HeaderMap, batches: &[MetricBatch]) -> Response<Full<Bytes>> {
+    let format = preferred(headers);
+    let page = render(batches, format);
+    let (page, encoding) = match gzip(headers, &page) {
         Some(packed) => (packed, Some("gzip")),
         None => (page.into_bytes(), None),
     };
@@ -190,18 +94,21 @@ fn quality(headers: &HeaderMap, field: header::HeaderName, wanted: &str) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{io::Read, net::SocketAddr, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
+        time::timeout,
     };
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
         aggregate::{Aggregator, Config},
         exchange::Role,
         semantics::tests::{exchange, span},
+        serve::{MAX_CONNECTIONS, Server},
     };
 
     fn headers(name: header::HeaderName, value: &'static str) -> HeaderMap {
@@ -261,7 +168,7 @@ mod tests {
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = server.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(server.run(Fixed, stop.clone()));
+        let running = tokio::spawn(server.run(Scrapes(Fixed), stop.clone()));
         for (request, status, part) in [
             ("GET /metrics", "200 OK", "http_server_request_duration_seconds_count"),
             ("GET /", "200 OK", "metrics are at /metrics"),
@@ -285,7 +192,7 @@ mod tests {
     async fn connections_beyond_the_bound_wait_for_a_place() {
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = server.local_addr().unwrap();
-        tokio::spawn(server.run(Fixed, CancellationToken::new()));
+        tokio::spawn(server.run(Scrapes(Fixed), CancellationToken::new()));
         let mut idle = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
             let mut stream = TcpStream::connect(addr).await.unwrap();

@@ -34,7 +34,10 @@ impl Gated {
             .arg(&name)
             .arg("--")
             .args(command)
+            // They are the agent's.
             .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_PID")
+            .env_remove("WATCHDOG_USEC")
             .spawn()?;
         let (gate, _) = listener.accept()?;
         Ok(Self { child, gate: Some(gate) })

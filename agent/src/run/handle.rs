@@ -3,8 +3,9 @@
 use std::{future::Future, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
-use super::{books::Books, live::Reload};
+use super::{books::Books, health::Snapshot, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
@@ -23,8 +24,14 @@ pub(super) enum Order {
     Settle(mpsc::Sender<()>),
     /// Something was told of a pod.
     Pod(News),
+    /// Answer.
+    Answer(oneshot::Sender<()>),
     /// Hand over the totals.
     Collect(oneshot::Sender<Vec<MetricBatch>>),
+    /// Hand over the agent's own metrics.
+    Own(oneshot::Sender<MetricBatch>),
+    /// Tell what is known.
+    Snapshot(oneshot::Sender<Snapshot>),
     /// Detach, drain, answer with the books, end.
     Stop(mpsc::Sender<Books>),
 }
@@ -34,12 +41,19 @@ pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
     waker: Waker,
     thread: JoinHandle<()>,
+    ended: CancellationToken,
 }
 
 impl Handle {
-    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it.
-    pub(super) fn new(orders: mpsc::Sender<Order>, waker: Waker, thread: JoinHandle<()>) -> Self {
-        Self { orders, waker, thread }
+    /// Of a `thread` that takes the orders at the other end of `orders` when `waker` wakes it, and cancels
+    /// `ended` at its end.
+    pub(super) fn new(
+        orders: mpsc::Sender<Order>,
+        waker: Waker,
+        thread: JoinHandle<()>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self { orders, waker, thread, ended }
     }
 
     /// Gives an order. A worker that has ended (it panicked) takes none; [`Self::stop`] will tell.
@@ -66,8 +80,13 @@ impl Handle {
         }
     }
 
-    pub(super) fn source(&self) -> Totals {
-        Totals { orders: self.orders.clone(), waker: self.waker.clone() }
+    /// Waits until the worker has ended, though nobody asked it to.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(super) fn questions(&self) -> Questions {
+        Questions { orders: self.orders.clone(), waker: self.waker.clone() }
     }
 
     /// Detaches and drains; afterwards no span comes any more.
@@ -83,17 +102,36 @@ impl Handle {
     }
 }
 
-/// The totals, for scrapes.
-pub(super) struct Totals {
+/// Asks the worker.
+pub(super) struct Questions {
     orders: mpsc::Sender<Order>,
     waker: Waker,
 }
 
+impl Questions {
+    /// Its answer; `None` where it has ended.
+    pub(super) fn ask<T>(
+        &self,
+        order: fn(oneshot::Sender<T>) -> Order,
+    ) -> impl Future<Output = Option<T>> + use<T> {
+        let (answer, awaited) = oneshot::channel();
+        let _ = self.orders.send(order(answer));
+        self.waker.wake();
+        async move { awaited.await.ok() }
+    }
+
+    /// Waits until the worker has done every order so far; `false` if it has ended.
+    pub(super) async fn answers(&self) -> bool {
+        self.ask(Order::Answer).await.is_some()
+    }
+}
+
+/// The totals, for scrapes.
+pub(super) struct Totals(pub(super) Questions);
+
 impl prometheus::Source for Totals {
     fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
-        let (answer, batches) = oneshot::channel();
-        let _ = self.orders.send(Order::Collect(answer));
-        self.waker.wake();
-        async move { batches.await.unwrap_or_default() }
+        let totals = self.0.ask(Order::Collect);
+        async move { totals.await.unwrap_or_default() }
     }
 }

@@ -12,6 +12,7 @@ mod descriptors;
 mod file_watch;
 mod gate;
 mod handle;
+mod health;
 mod live;
 mod parts;
 mod pods;
@@ -19,6 +20,7 @@ mod readers;
 mod reload;
 mod replay;
 mod report;
+mod service;
 mod telemetry;
 mod terminal;
 mod tls;
@@ -30,6 +32,7 @@ use std::{
     io,
     path::PathBuf,
     process::{ExitCode, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +41,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     gate::Gated,
-    handle::{Handle, Order},
+    handle::{Handle, Order, Totals},
+    health::{Answers, Health},
     parts::Parts,
     reload::{Of, Reloader},
     report::Report,
@@ -51,12 +55,14 @@ use crate::{
     attach::TlsSources,
     bpf::{self, LoadError, Programs},
     cli::Flags,
-    config::{Config, Loaded},
+    config::Loaded,
     discover::{NothingSelected, Selectors},
-    doctor::{self, HostFacts},
+    doctor::{self, Check, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     recording::read::ReadError,
     semantics::http,
+    serve::Server,
+    status::Phase,
 };
 
 /// How long spans that are queued at the end may take to leave.
@@ -73,6 +79,12 @@ pub enum RunError {
     Export(#[from] BuildError),
     #[error("cannot listen on {addr} for Prometheus")]
     Prometheus {
+        addr: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen on {addr} for probes of health")]
+    Listen {
         addr: std::net::SocketAddr,
         #[source]
         source: io::Error,
@@ -98,6 +110,8 @@ pub enum RunError {
     Descriptors { most: u64 },
     #[error("cannot attach to the kernel")]
     Load(#[from] LoadError),
+    #[error("the worker thread has ended by itself: a defect, of which the log above says more")]
+    Worker,
     #[error("cannot start {what}")]
     Start {
         what: String,
@@ -127,20 +141,21 @@ pub fn run(loaded: Loaded, flags: Flags) -> Result<ExitCode, RunError> {
     let selectors = Of::Run.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&loaded.config, selectors)?;
+    let agent = Agent::start(&loaded, selectors)?;
     agent.handle.order(Order::Scan);
-    let mut reloader = Reloader::new(loaded, flags, Of::Run);
+    let mut reloader = Reloader::new(loaded, flags, Of::Run, &agent.health);
     agent.ready();
-    runtime.block_on(async {
+    let asked = runtime.block_on(async {
         tokio::select! {
-            () = interrupted() => {}
-            () = reloader.run(&agent.handle) => {}
+            () = interrupted() => true,
+            () = reloader.run(&agent.handle) => true,
+            () = agent.handle.ended() => false,
         }
     });
     agent.stop(&runtime);
     drop(guard);
     end(runtime);
-    Ok(ExitCode::SUCCESS)
+    if asked { Ok(ExitCode::SUCCESS) } else { Err(RunError::Worker) }
 }
 
 /// Waits for SIGINT or SIGTERM.
@@ -163,8 +178,8 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
     let selectors = Of::Exec.selectors(&loaded.config)?;
     let runtime = runtime()?;
     let guard = runtime.enter();
-    let agent = Agent::start(&loaded.config, selectors)?;
-    let mut reloader = Reloader::new(loaded, flags, Of::Exec);
+    let agent = Agent::start(&loaded, selectors)?;
+    let mut reloader = Reloader::new(loaded, flags, Of::Exec, &agent.health);
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
     let mut gated = Gated::spawn(command).map_err(start)?;
@@ -182,8 +197,10 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
         loop {
             tokio::select! {
                 status = &mut ended => return status.expect("waiting does not panic"),
-                // The command hears of a terminal that goes away as well.
-                () = &mut reloads, if !hung_up => hung_up = true,
+                () = &mut reloads, if !hung_up => {
+                    hung_up = true;
+                    gate::terminate(pid);
+                }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => gate::terminate(pid),
             }
@@ -221,13 +238,26 @@ struct Agent {
     handle: Handle,
     exporter: Exporter,
     stop_serving: CancellationToken,
+    health: Arc<Health>,
+    /// Health is told to the end.
+    stop_telling: CancellationToken,
     started: Instant,
 }
 
 impl Agent {
     /// Attaches everything, selects nothing yet.
-    fn start(config: &Config, selectors: Selectors) -> Result<Self, RunError> {
+    fn start(loaded: &Loaded, selectors: Selectors) -> Result<Self, RunError> {
         let started = Instant::now();
+        let config = &loaded.config;
+        let file = loaded.file.as_ref().map(|(path, _)| path.display().to_string());
+        let health = Arc::new(Health::new(file));
+        let stop_telling = CancellationToken::new();
+        if let Some(addr) = config.listen {
+            let server = tokio::runtime::Handle::current()
+                .block_on(Server::bind(addr))
+                .map_err(|source| RunError::Listen { addr, source })?;
+            tokio::spawn(server.run(Answers(Arc::clone(&health)), stop_telling.clone()));
+        }
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
         let parts = Parts::of(config, selectors);
         parts.live.redact();
@@ -255,35 +285,42 @@ impl Agent {
             let named: Vec<String> = shortfalls.iter().map(ToString::to_string).collect();
             tracing::info!("off or reduced here, see `remora doctor`: {}", named.join("; "));
         }
+        let mut checks =
+            vec![Check::ok("kernel programs", format!("attached by {}", programs.door().as_str()))];
+        if tls.is_ok() {
+            checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
+        }
+        checks.extend(shortfalls);
         let kubernetes = parts.kubernetes.clone();
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
+        health.attached(&checks, handle.questions());
         if let Some(settings) = kubernetes {
             pods::follow(settings, &handle, stop_serving.clone());
         }
         if let Some(server) = listener {
-            let source = handle.source();
+            let source = prometheus::Scrapes(Totals(handle.questions()));
             tokio::spawn(server.run(source, stop_serving.clone()));
         }
-        Ok(Self { handle, exporter, stop_serving, started })
+        Ok(Self { handle, exporter, stop_serving, health, stop_telling, started })
     }
 
     /// Says that everything is attached and every process that runs already was looked at.
     fn ready(&self) {
         self.handle.settle();
+        self.health.enter(Phase::Ready);
         tracing::debug!(elapsed = ?self.started.elapsed(), "ready");
         bpf::give_back_memory();
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            tracing::warn!(%error, "cannot notify the service manager");
-        }
+        service::ready(&self.handle);
     }
 
     /// Detaches, drains, flushes, and prints the books.
     fn stop(self, runtime: &tokio::runtime::Runtime) {
-        // Without a service manager there is nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.health.enter(Phase::Stopping);
+        service::stopping();
         let books = self.handle.stop();
         self.stop_serving.cancel();
         let lanes = runtime.block_on(self.exporter.shutdown(FLUSH));
+        self.stop_telling.cancel();
         eprint!("{}", Report { books: &books, lanes: &lanes });
     }
 }
@@ -297,8 +334,8 @@ fn announce_options() {
     }
 }
 
-fn prometheus_server(addr: std::net::SocketAddr) -> Result<prometheus::Server, RunError> {
+fn prometheus_server(addr: std::net::SocketAddr) -> Result<Server, RunError> {
     tokio::runtime::Handle::current()
-        .block_on(prometheus::Server::bind(addr))
+        .block_on(Server::bind(addr))
         .map_err(|source| RunError::Prometheus { addr, source })
 }

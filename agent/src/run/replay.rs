@@ -92,7 +92,7 @@ pub fn replay(loaded: Loaded, path: &Path) -> Result<ExitCode, RunError> {
         let stop = tokio_util::sync::CancellationToken::new();
         runtime.block_on(async {
             tokio::select! {
-                () = server.run(Totals(totals), stop.clone()) => {}
+                () = server.run(prometheus::Scrapes(Totals(totals)), stop.clone()) => {}
                 () = super::interrupted() => {}
             }
         });

@@ -66,6 +66,11 @@ impl TlsThread {
         })
     }
 
+    /// Selected processes that speak TLS that is not seen, with the libraries that may be why.
+    pub(super) fn blind_processes(&self) -> BTreeMap<u32, Vec<&'static str>> {
+        self.blind.edit(|blind| blind.iter().map(|(pid, kinds)| (*pid, kinds.clone())).collect())
+    }
+
     /// A thread that has panicked hears nothing; plaintext goes on being seen.
     pub(super) fn tell(&self, news: News) {
         let _ = self.news.send(news);

@@ -12,11 +12,13 @@ use std::{
 };
 
 use remora_common::target::{INHERIT, SELECTED};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     RunError,
     books::Books,
     handle::{Handle, Order},
+    health::{self, Snapshot},
     live::{Live, Reload},
     parts::Parts,
     readers::Readers,
@@ -36,7 +38,7 @@ use crate::{
         random_seed,
     },
     decode::Record,
-    discover::Scanner,
+    discover::{self, Scanner},
     export::{
         Exporter,
         metrics_data::MetricBatch,
@@ -48,6 +50,7 @@ use crate::{
     },
     resource::{Resource, Whose},
     span::Span,
+    status,
 };
 
 /// Records between two looks at orders and time-outs.
@@ -83,9 +86,12 @@ pub(super) fn spawn(
         None => None,
     };
     let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
+    let ended = CancellationToken::new();
+    let running = ended.clone().drop_guard();
     let thread = thread::Builder::new()
         .name("remora-worker".into())
         .spawn(move || {
+            let _running = running;
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
@@ -94,7 +100,7 @@ pub(super) fn spawn(
                 .run();
         })
         .map_err(failed)?;
-    Ok(Handle::new(orders, waker, thread))
+    Ok(Handle::new(orders, waker, thread, ended))
 }
 
 /// What a replay has to have the same.
@@ -278,6 +284,12 @@ impl Worker {
                     }
                     Order::Reload(reload) => self.reload(*reload),
                     Order::Settle(done) => self.watch.settle(done),
+                    Order::Own(answer) => {
+                        let now = self.now_unix_ns();
+                        _ = answer.send(self.own_metrics(now));
+                    }
+                    Order::Snapshot(answer) => _ = answer.send(self.snapshot()),
+                    Order::Answer(answer) => _ = answer.send(()),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
                     Order::Stop(answer) => {
                         _ = answer.send(self.stop());
@@ -474,6 +486,32 @@ impl Worker {
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
         };
         self.telemetry.collect(now_unix_ns, &self.books, &observed)
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        self.close_books();
+        let lanes = self.pipeline.output.exporter.stats();
+        let mut targets: Vec<_> = self.pipeline.resources.scanner.targets().collect();
+        targets.sort_unstable_by_key(|target| target.tgid);
+        let target = |target: &&Arc<discover::Target>| status::Target {
+            pid: target.tgid,
+            ns_pid: target.ns_pid,
+            exe: target.exe.to_string_lossy().into_owned(),
+            service: target.resource.service_name().to_owned(),
+        };
+        let blind = self.watch.tls.as_ref().map(TlsThread::blind_processes).unwrap_or_default();
+        let blind_spot = |(pid, kinds): (u32, Vec<&str>)| status::BlindSpot {
+            pid,
+            libraries: kinds.into_iter().map(str::to_owned).collect(),
+        };
+        Snapshot {
+            accounting: health::accounting(&self.books, &lanes, self.assembler.connections()),
+            targets: status::Targets {
+                count: targets.len(),
+                processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
+            },
+            blind_spots: blind.into_iter().map(blind_spot).collect(),
+        }
     }
 
     fn close_books(&mut self) {

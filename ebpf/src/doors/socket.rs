@@ -5,15 +5,17 @@
 //! What this door does not show, and what is done instead:
 //! - accept and connect: a connection is met at its first bytes; what the kernel counted of it until then
 //!   tells who opened it and whether these are its first ([`connection::met`]).
-//! - `splice` from a socket: tcp(7) moves the bytes without a receive. They are a hole in its positions.
+//! - `splice` from a socket: tcp(7) moves the bytes without a receive. TCP counts them: they are a hole in
+//!   the positions. So are bytes for which the kernel left out a run of these programs.
 //! - the close of a Unix socket: whether one has ended is looked at when others need its place.
 
 use aya_ebpf::{
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    helpers::generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_task_pt_regs},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use remora_common::{
+    connection::NOT_COUNTED,
     layout::ABSENT,
     record::{Direction, family},
 };
@@ -68,7 +70,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         return;
     }
     // SAFETY: the tracepoint's `struct sock`, and what hangs on it while its file is in use.
-    let (inode, inet) = unsafe {
+    let (inode, inet, upper) = unsafe {
         if load::<u16>(sk, offset!(sock_type)) != kernel::SOCK_STREAM {
             return;
         }
@@ -87,7 +89,8 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         }
         let family: u16 = load(sk, offset!(sock_family));
         let inode: u64 = load(inode, offset!(inode_ino));
-        (inode, family == family::INET || family == family::INET6)
+        let upper: u64 = load(sk, offset!(sock_user_data));
+        (inode, family == family::INET || family == family::INET6, upper)
     };
     let (fd, mut buffers) = asked::<DIRECTION>(flags);
     if result <= 0 {
@@ -112,11 +115,27 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         len: result as u64,
         rest: 0,
         begin_ns: 0,
+        seq: if inet && upper == 0 { counted::<DIRECTION>(sk) } else { NOT_COUNTED },
         tgid,
         tid,
     };
     user::launder(&mut moved);
     capture::moved_on(&moved, sk as u64, inode, inet.into());
+}
+
+/// What TCP has counted in this direction, or [`NOT_COUNTED`] where a layer between it and the process (TLS
+/// in the kernel; a socket map, whose mark is `sk_user_data`) moves other bytes than the process does.
+#[inline(always)]
+fn counted<const DIRECTION: u8>(sk: *const u8) -> u64 {
+    // SAFETY: the tracepoint's `struct sock`; the helper tells whether a `struct tcp_sock` is around it.
+    unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast_mut().cast()).cast::<u8>().cast_const();
+        if tcp.is_null() || load::<u64>(tcp, offset!(icsk_ulp_ops)) != 0 {
+            return NOT_COUNTED;
+        }
+        let member = if DIRECTION == RX { offset!(tcp_copied_seq) } else { offset!(tcp_write_seq) };
+        load::<u32>(tcp, member).into()
+    }
 }
 
 /// Descriptor and buffers of the system call that the thread is in, if it is one that names them.

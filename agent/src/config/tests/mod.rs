@@ -81,6 +81,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.kernel.door, Door::Tracepoint);
     assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
+    assert_eq!(config.listen, Some("127.0.0.1:9465".parse().unwrap()));
     assert_eq!(config.log_level, Some("debug".parse().unwrap()));
 }
 
@@ -132,6 +133,7 @@ metrics:
 traces: {sampler: parentbased_traceidratio, ratio: 0.25}
 kernel: {door: tracepoint, run_time: true}
 resource: {deployment.environment.name: test}
+listen: localhost:9465
 log_level: debug
 ";
 

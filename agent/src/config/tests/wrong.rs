@@ -257,6 +257,10 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
             "1:21: headers.request[0]: found `x tenant`, expected the name of a header field such as x-tenant",
         ],
     ),
+    (
+        "listen: 9465\n",
+        &["1:9: listen: found `9465`, expected an address and a port such as 127.0.0.1:9464"],
+    ),
     ("service_name: ''\n", &["1:15: service_name: found ``, expected a text"]),
     (
         "limits: {ring: 4MiB}\nlimits: {queue: 1MiB}\n",

@@ -1,4 +1,7 @@
-//! Packs a release that runs on any userland: one static binary, with its licences.
+//! Packs a release that runs on any userland: one static binary, as an archive with its licences and as a
+//! package for Debian.
+
+mod deb;
 
 use std::{
     fs,
@@ -8,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::shell::{self, Scratch, cargo, output, target_dir, workspace};
+use crate::{
+    apt::{self, Need},
+    shell::{self, Scratch, cargo, output, target_dir, workspace},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -17,6 +23,7 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PACKED: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -25,10 +32,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => host()?,
     };
     let binary = build(&target)?;
-    let bytes = fs::read(&binary).with_context(|| format!("in {}", binary.display()))?;
-    ensure_static(&bytes).with_context(|| format!("{} is not static", binary.display()))?;
-    let archive = pack(&binary, &target)?;
-    println!("{}: {} bytes", archive.display(), archive.metadata()?.len());
+    ensure_static(&fs::read(&binary).with_context(|| format!("in {}", binary.display()))?)
+        .with_context(|| format!("{} is not static", binary.display()))?;
+    let dist = workspace().join("dist");
+    fs::create_dir_all(&dist)?;
+    apt::ensure(&[Need { command: "dpkg-deb", package: "dpkg" }])?;
+    for packed in [pack(&binary, &target, &dist)?, deb::pack(&binary, &target, VERSION, &dist)?] {
+        println!("{}: {} bytes", packed.display(), packed.metadata()?.len());
+    }
     Ok(())
 }
 
@@ -72,9 +83,9 @@ pub(crate) fn ensure_static(elf: &[u8]) -> Result<()> {
 }
 
 /// `dist/remora-<version>-<arch>.tar.gz` with one folder of that name inside.
-fn pack(binary: &Path, target: &str) -> Result<PathBuf> {
+fn pack(binary: &Path, target: &str, dist: &Path) -> Result<PathBuf> {
     let arch = target.split('-').next().unwrap_or(target);
-    let name = format!("remora-{}-{arch}", env!("CARGO_PKG_VERSION"));
+    let name = format!("remora-{VERSION}-{arch}");
     let scratch = Scratch::new("dist")?;
     let folder = scratch.path().join(&name);
     fs::create_dir(&folder)?;
@@ -82,8 +93,6 @@ fn pack(binary: &Path, target: &str) -> Result<PathBuf> {
     for file in PACKED {
         fs::copy(workspace().join(file), folder.join(file)).with_context(|| file.to_owned())?;
     }
-    let dist = workspace().join("dist");
-    fs::create_dir_all(&dist)?;
     let archive = dist.join(format!("{name}.tar.gz"));
     // Owners, order and times fixed: the archive depends on its files only.
     shell::run(
