@@ -23,6 +23,7 @@ pub(super) enum Order {
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
     /// Something was told of a pod.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of pods"))]
     Pod(News),
     /// Answer.
     Answer(oneshot::Sender<()>),
