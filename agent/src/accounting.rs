@@ -20,11 +20,13 @@ pub enum Lost {
     ConnectionsFull,
     /// The agent stopped while it was open.
     Stopped,
+    /// The pod has said that it is not to be captured.
+    OptedOut,
 }
 
 impl Lost {
     /// All reasons, in the order they are printed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gap,
         Self::HeadCut,
         Self::PipelineCut,
@@ -33,6 +35,7 @@ impl Lost {
         Self::Malformed,
         Self::ConnectionsFull,
         Self::Stopped,
+        Self::OptedOut,
     ];
 
     /// The value of the `reason` attribute.
@@ -47,6 +50,7 @@ impl Lost {
             Self::Malformed => "malformed",
             Self::ConnectionsFull => "connections_full",
             Self::Stopped => "stopped",
+            Self::OptedOut => "opted_out",
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod export;
 #[cfg(any(test, fuzzing))]
 #[allow(unused_must_use, reason = "that a reader returns is what is asked of it")]
 pub mod fuzzing;
+pub mod kubernetes;
 pub mod log;
 pub mod protocol;
 pub mod recording;

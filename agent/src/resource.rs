@@ -1,5 +1,7 @@
 //! Who a span speaks for: the OpenTelemetry resource of one target process.
 
+use std::sync::Arc;
+
 use crate::attribute::{AttributeSink, Value};
 
 /// Attributes of one process, ordered by key, without duplicates. Shared by all of its spans
@@ -7,6 +9,9 @@ use crate::attribute::{AttributeSink, Value};
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Resource {
     attributes: Vec<(Box<str>, Value)>,
+    /// Whether several processes are one service instance: those of a container, of which Kubernetes knows
+    /// no more than its name.
+    shared: bool,
 }
 
 impl Resource {
@@ -16,7 +21,40 @@ impl Resource {
         let mut attributes: Vec<_> = attributes.into_iter().collect();
         attributes.sort_by(|(a, _), (b, _)| a.cmp(b)); // stable: the first of equals stays first
         attributes.dedup_by(|(later, _), (first, _)| later == first);
-        Self { attributes }
+        Self { attributes, shared: false }
+    }
+
+    /// The same, of a process that is not a service instance by itself.
+    #[must_use]
+    pub fn of_shared_instance(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
+    /// Whether other processes may be the same service instance.
+    #[must_use]
+    pub const fn is_shared_instance(&self) -> bool {
+        self.shared
+    }
+
+    /// Whether it is another process of the same service instance.
+    #[must_use]
+    pub fn is_instance_of(&self, other: &Self) -> bool {
+        const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
+        self.shared && other.shared && INSTANCE.iter().all(|key| self.find(key) == other.find(key))
+    }
+
+    /// What is true of all processes of the instance, now and after they were restarted: the resource of
+    /// its metrics, which must not be told twice for one instance. `None` if it is a process's own.
+    #[must_use]
+    pub fn instance(&self) -> Option<Self> {
+        let own = |key: &str| {
+            key.starts_with("process.")
+                || matches!(key, "container.id" | "k8s.container.restart_count")
+        };
+        self.shared.then(|| Self {
+            attributes: self.attributes.iter().filter(|(key, _)| !own(key)).cloned().collect(),
+            shared: true,
+        })
     }
 
     /// Of a process that nothing is known of.
@@ -51,5 +89,40 @@ impl Resource {
         for (key, value) in &self.attributes {
             value.visit(key, sink);
         }
+    }
+}
+
+/// Whose an exchange is.
+#[derive(Clone, Debug)]
+pub enum Whose {
+    Known(Arc<Resource>),
+    /// More will be known soon: ask again.
+    Soon(Arc<Resource>),
+    /// Nobody's who wants to be watched: the pod has opted out.
+    OptedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(pid: i64, instance: &str) -> Resource {
+        Resource::new([
+            ("service.name".into(), "web".into()),
+            ("service.instance.id".into(), instance.into()),
+            ("container.id".into(), format!("id of {pid}").into()),
+            ("process.pid".into(), pid.into()),
+        ])
+    }
+
+    #[test]
+    fn processes_of_one_instance_share_what_is_true_of_all() {
+        let [one, two] = [1, 2].map(|pid| resource(pid, "shop.web.app").of_shared_instance());
+        assert!(one.is_instance_of(&two));
+        assert_eq!(one.instance(), two.instance());
+        assert_eq!(one.instance().unwrap().find("process.pid"), None);
+        assert!(!one.is_instance_of(&resource(1, "shop.web.proxy").of_shared_instance()));
+        let own = resource(1, "shop.web.app");
+        assert!(own.instance().is_none() && !own.is_instance_of(&one));
     }
 }

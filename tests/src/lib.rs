@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod api_server;
 pub mod backend;
 pub mod backends;
 pub mod books;

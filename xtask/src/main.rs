@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod docs;
 mod fuzz;
+mod image;
 mod prebuilt;
 mod record;
 mod report;
@@ -58,6 +59,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Pack a static release binary into dist/, as an archive and as a Debian package
     Dist(dist::Options),
+    /// Write a container image of a static release binary into dist/, without Docker
+    Image(image::Options),
 }
 
 fn main() -> ExitCode {
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Task::Record(options) => record::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
+        Task::Image(options) => image::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -72,8 +72,10 @@ const INSTRUMENT: [Instrument; INSTRUMENTS] = [
 /// What one resource measured.
 #[derive(Debug)]
 struct Measurements {
-    /// Held so that its address stays its own.
     resource: Arc<Resource>,
+    /// Resources of the processes that are this instance, held so that their addresses stay their own.
+    /// Several only where processes share an instance.
+    held: Vec<Arc<Resource>>,
     server: Table,
     client: Table,
 }
@@ -115,14 +117,10 @@ impl Aggregator {
         let Detail::Http(http) = &span.exchange.detail;
         let key = Key::of(span, http);
         let address = Arc::as_ptr(&span.resource) as usize;
-        let place = *self.places.entry(address).or_insert_with(|| {
-            self.resources.push(Measurements {
-                resource: Arc::clone(&span.resource),
-                server: Table::default(),
-                client: Table::default(),
-            });
-            self.resources.len() - 1
-        });
+        let place = *self
+            .places
+            .entry(address)
+            .or_insert_with(|| place_for(&mut self.resources, &span.resource));
         let measurements = &mut self.resources[place];
         let table = match span.exchange.role {
             Role::Server => &mut measurements.server,
@@ -204,11 +202,43 @@ impl Aggregator {
         }
         self.resources.retain(|one| one.server.len() + one.client.len() > 0);
         self.places.clear();
-        for (place, one) in self.resources.iter().enumerate() {
-            self.places.insert(Arc::as_ptr(&one.resource) as usize, place);
+        for (place, one) in self.resources.iter_mut().enumerate() {
+            // Of processes that have gone. The last one stays: that of most instances is the only one.
+            while one.held.len() > 1
+                && let Some(gone) = one.held.iter().position(|held| Arc::strong_count(held) == 1)
+            {
+                one.held.swap_remove(gone);
+            }
+            for held in &one.held {
+                self.places.insert(Arc::as_ptr(held) as usize, place);
+            }
         }
         batches
     }
+}
+
+/// Where the measurements of a resource go that was not met before.
+fn place_for(resources: &mut Vec<Measurements>, resource: &Arc<Resource>) -> usize {
+    let instance = resource.instance();
+    let same = |one: &Measurements| one.held.iter().any(|held| held.is_instance_of(resource));
+    if let Some(instance) = &instance
+        && let Some(place) = resources.iter().position(same)
+    {
+        let one = &mut resources[place];
+        one.held.push(Arc::clone(resource));
+        // More may be known of the instance by now.
+        if *one.resource != *instance {
+            one.resource = Arc::new(instance.clone());
+        }
+        return place;
+    }
+    resources.push(Measurements {
+        resource: instance.map_or_else(|| Arc::clone(resource), Arc::new),
+        held: vec![Arc::clone(resource)],
+        server: Table::default(),
+        client: Table::default(),
+    });
+    resources.len() - 1
 }
 
 /// The points of one instrument; `start_unix_ns` of a delta point is the last collection.

@@ -117,6 +117,15 @@ impl Reader<'_> {
 
     /// A mapping of free keys to texts.
     pub(super) fn pairs(&mut self, node: &Node, setting: &str) -> Option<Vec<(String, String)>> {
+        self.pairs_of(node, setting)
+    }
+
+    /// A mapping of free keys to values.
+    pub(super) fn pairs_of<T: Setting>(
+        &mut self,
+        node: &Node,
+        setting: &str,
+    ) -> Option<Vec<(String, T)>> {
         let mut pairs = Vec::new();
         for entry in self.entries(node, setting)? {
             if let Some(value) = self.scalar(&entry.value, &join(setting, &entry.key)) {

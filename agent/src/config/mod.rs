@@ -9,6 +9,7 @@ mod describe;
 mod env;
 mod file;
 mod flags;
+mod kubernetes;
 mod load;
 mod node;
 mod otlp;
@@ -26,6 +27,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{discover::Criteria, log::LogFilter, semantics::route};
 
 use describe::section;
+pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
 pub use otlp::{
     Compression, Exporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol, SignalSettings,
@@ -71,6 +73,8 @@ section! {
         pub traces: Traces = Traces::default();
         /// The kernel side.
         pub kernel: Kernel = Kernel::default();
+        /// Whose processes are where Kubernetes runs them.
+        pub kubernetes: Kubernetes = Kubernetes::default();
         /// Attributes of every target's resource, below the target's own.
         pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
         /// Answer probes at this address, such as `127.0.0.1:9465`: `/healthz`, `/readyz`, `/metrics` of the

@@ -31,6 +31,10 @@ impl Section for Criteria {
             ports, named("port");
             /// Control groups, with those below them: `/system.slice/shop.service`.
             cgroups, named("cgroup");
+            /// Ids of containers, or how they begin.
+            container_ids, named("container_id");
+            /// Pods and containers of Kubernetes.
+            pod, named("kubernetes");
             /// Every process.
             all;
         )

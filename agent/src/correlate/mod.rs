@@ -125,12 +125,11 @@ impl Correlator {
     }
 
     /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
-    /// Works for exchanges that were never announced, too.
+    /// Works for exchanges that were never announced, too. The route is left to the caller.
     pub fn finished(
         &mut self,
         exchange: Exchange,
         resource: Arc<Resource>,
-        route: Option<Arc<str>>,
         offset: ClockOffset,
     ) -> Span {
         let by = exchange.response_tid;
@@ -147,7 +146,7 @@ impl Correlator {
             flags,
             start_unix_ns: offset.unix_ns(exchange.start_mono_ns),
             end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
-            route,
+            route: None,
             resource,
             exchange,
         }

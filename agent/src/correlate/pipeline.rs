@@ -1,7 +1,7 @@
 //! The stages behind reassembly, joined: it takes what [`Sink`] is told and yields spans, metrics and
 //! the books. Everything runs on the one thread that runs reassembly; nothing here blocks.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, mem};
 
 use super::{Correlator, policy::Policies};
 use crate::{
@@ -9,19 +9,22 @@ use crate::{
     aggregate::Aggregator,
     clock::Clock,
     exchange::{Detail, Exchange, Role, Sink, Started},
-    resource::Resource,
+    resource::Whose,
     semantics::Target,
     span::Span,
 };
 
 /// Knows whose exchange it is.
 pub trait Resources {
-    /// The resource of a process; some resource also for one that is gone already.
-    fn resource(&mut self, tgid: u32) -> Arc<Resource>;
+    /// Whose the exchanges of a process are; somebody's also if it is gone already.
+    fn whose(&mut self, tgid: u32) -> Whose;
 
     /// Position of the selector that took the process, where that is known.
     fn selector(&self, tgid: u32) -> Option<usize>;
 }
+
+/// Spans that wait at once for more to be known of their processes; beyond it the oldest go as they are.
+const MAX_WAITING: usize = 4096;
 
 /// Takes what is to leave the agent.
 pub trait Output {
@@ -65,6 +68,8 @@ pub struct Pipeline<R, O> {
     pub resources: R,
     pub output: O,
     counts: Counts,
+    /// Spans of processes of which more will be known soon, oldest first.
+    waiting: VecDeque<Span>,
 }
 
 impl<R: Resources, O: Output> Pipeline<R, O> {
@@ -77,12 +82,54 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         output: O,
     ) -> Self {
         let counts = Counts::default();
-        Self { correlator, policies, aggregators, clock, resources, output, counts }
+        let waiting = VecDeque::new();
+        Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
     }
 
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Lets go of spans that have waited: for what they waited for, or long enough.
+    pub fn look_at_waiting(&mut self) {
+        for mut span in mem::take(&mut self.waiting) {
+            match self.resources.whose(span.exchange.connection.tgid) {
+                Whose::Known(resource) => {
+                    span.resource = resource;
+                    self.pass(span);
+                }
+                Whose::Soon(_) => self.waiting.push_back(span),
+                Whose::OptedOut => self.counts.lost[Lost::OptedOut as usize] += 1,
+            }
+        }
+    }
+
+    /// Lets go of all spans that wait, as they are: nothing more is going to be known.
+    pub fn let_go(&mut self) {
+        self.look_at_waiting();
+        for span in mem::take(&mut self.waiting) {
+            self.pass(span);
+        }
+    }
+
+    fn pass(&mut self, mut span: Span) {
+        let Detail::Http(http) = &span.exchange.detail;
+        if span.exchange.role == Role::Server {
+            let target = Target::parse(&http.method, &http.target);
+            let selector = self.resources.selector(span.exchange.connection.tgid);
+            let service = span.resource.service_name();
+            span.route = self.policies.route(selector, service, target.path, http.status);
+        }
+        for aggregator in &mut self.aggregators {
+            aggregator.record(&span);
+        }
+        if span.flags.is_sampled() {
+            self.counts.spans += 1;
+            self.output.span(span);
+        } else {
+            self.counts.sampled_out += 1;
+        }
     }
 }
 
@@ -94,29 +141,27 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     }
 
     fn finished(&mut self, mut exchange: Exchange) {
-        let resource = self.resources.resource(exchange.connection.tgid);
+        let (resource, settled) = match self.resources.whose(exchange.connection.tgid) {
+            Whose::Known(resource) => (resource, true),
+            Whose::Soon(resource) => (resource, false),
+            Whose::OptedOut => return self.lost(exchange.serial, Lost::OptedOut),
+        };
         let selector = self.resources.selector(exchange.connection.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
         let Detail::Http(http) = &mut exchange.detail;
         self.policies.headers(selector, http);
-        let route = match exchange.role {
-            Role::Server => {
-                let target = Target::parse(&http.method, &http.target);
-                self.policies.route(selector, resource.service_name(), target.path, http.status)
-            }
-            Role::Client => None,
-        };
         let offset = self.clock.offset_at(exchange.end_mono_ns);
-        let span = self.correlator.finished(exchange, resource, route, offset);
-        for aggregator in &mut self.aggregators {
-            aggregator.record(&span);
+        // Its place is decided now: who comes after it must not wait for it.
+        let span = self.correlator.finished(exchange, resource, offset);
+        if settled {
+            return self.pass(span);
         }
-        if span.flags.is_sampled() {
-            self.counts.spans += 1;
-            self.output.span(span);
-        } else {
-            self.counts.sampled_out += 1;
+        if self.waiting.len() >= MAX_WAITING
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.pass(oldest);
         }
+        self.waiting.push_back(span);
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {
@@ -131,6 +176,8 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         aggregate,
@@ -141,17 +188,22 @@ mod tests {
             sampler::Sampler,
         },
         exchange::{Connection, HeaderValues},
+        resource::Resource,
         semantics::{
             route,
             tests::{exchange, http},
         },
     };
 
-    struct OneService(Arc<Resource>);
+    struct OneService(Whose);
+
+    fn service(name: &str) -> Arc<Resource> {
+        Arc::new(Resource::new([("service.name".into(), name.into())]))
+    }
 
     impl Resources for OneService {
-        fn resource(&mut self, _: u32) -> Arc<Resource> {
-            Arc::clone(&self.0)
+        fn whose(&mut self, _: u32) -> Whose {
+            self.0.clone()
         }
 
         fn selector(&self, tgid: u32) -> Option<usize> {
@@ -173,7 +225,6 @@ mod tests {
     /// Process 1 is of the first selector.
     fn pipeline_with(sampler: &str, of_selectors: Vec<Policy>) -> Pipeline<OneService, Vec<Span>> {
         let sampler = Sampler::parse(sampler, Some("0.5")).unwrap();
-        let service = Resource::new([("service.name".into(), "shop".into())]);
         Pipeline::new(
             Correlator::new(sampler, Limits::default()),
             Policies::new(
@@ -182,7 +233,7 @@ mod tests {
             ),
             vec![Aggregator::new(aggregate::Config::default(), 0)],
             Clock::fixed(ClockOffset::fixed(1_000)),
-            OneService(Arc::new(service)),
+            OneService(Whose::Known(service("shop"))),
             Vec::new(),
         )
     }
@@ -215,6 +266,51 @@ mod tests {
         assert_eq!(counts.spans, pipeline.output.len() as u64);
         let batches = pipeline.aggregators[0].collect(10_000_000);
         assert_eq!(aggregate::tests::count(&batches, "http.client.request.duration"), 100);
+    }
+
+    #[test]
+    fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
+        let mut pipeline = pipeline("always_on");
+        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.finished(exchange(Role::Server));
+        pipeline.look_at_waiting();
+        assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
+        pipeline.resources.0 = Whose::Known(service("other"));
+        pipeline.finished(exchange(Role::Server));
+        assert_eq!(pipeline.output.len(), 1);
+        pipeline.resources.0 = Whose::Known(service("shop"));
+        pipeline.look_at_waiting();
+        let span = &pipeline.output[1];
+        assert_eq!(span.resource.service_name(), "shop");
+        assert_eq!(span.route.as_deref(), Some("/users/{id}"));
+        let batches = pipeline.aggregators[0].collect(10_000_000);
+        let services: Vec<_> = batches.iter().map(|batch| batch.resource.service_name()).collect();
+        assert_eq!(services, ["other", "shop"]);
+    }
+
+    #[test]
+    fn what_waits_goes_at_the_end_and_beyond_the_bound() {
+        let mut pipeline = pipeline("always_on");
+        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        for _ in 0..=MAX_WAITING {
+            pipeline.finished(exchange(Role::Server));
+        }
+        assert_eq!(pipeline.output.len(), 1);
+        pipeline.let_go();
+        assert_eq!(pipeline.counts().spans, MAX_WAITING as u64 + 1);
+    }
+
+    #[test]
+    fn whoever_has_opted_out_has_no_spans_not_even_those_that_waited() {
+        let mut pipeline = pipeline("always_on");
+        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.finished(exchange(Role::Server));
+        pipeline.resources.0 = Whose::OptedOut;
+        pipeline.finished(exchange(Role::Server));
+        pipeline.let_go();
+        assert!(pipeline.output.is_empty());
+        assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
+        assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
     }
 
     #[test]

@@ -77,7 +77,6 @@ impl Scene {
         let span = self.correlator.finished(
             exchange,
             Arc::new(Resource::default()),
-            None,
             ClockOffset::fixed(0),
         );
         self.spans.insert(serial, span);
@@ -387,7 +386,7 @@ fn cost_per_exchange() {
         let started = Started { serial, role, tgid, tid, context, start_mono_ns, trace_parent };
         correlator.started(&started);
         let offset = ClockOffset::fixed(0);
-        std::hint::black_box(correlator.finished(exchange, Arc::clone(&resource), None, offset));
+        std::hint::black_box(correlator.finished(exchange, Arc::clone(&resource), offset));
     }
     let each = begin.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS);
     println!("correlate: {each:.0} ns per exchange");

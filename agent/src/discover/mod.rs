@@ -1,7 +1,7 @@
 //! Which processes are watched, and who they are.
 //!
 //! [`Selectors`] decide from the few facts that may be known of a process nobody selected: pid,
-//! executable path, command name, listening ports. [`Scanner`] reads those facts, keeps the table of
+//! executable path, command name, listening ports, container and pod. [`Scanner`] reads those facts, keeps the table of
 //! [`Target`]s, and reads more (environment, control group, sockets, libraries) of selected ones only.
 //! Telling the kernel side is left to the caller: the scanner answers with a [`Change`].
 
@@ -10,6 +10,7 @@ mod container;
 mod host;
 mod listening;
 mod pattern;
+mod pod_criteria;
 mod ports;
 mod profile;
 pub mod resource_attributes;
@@ -20,8 +21,10 @@ mod sha1;
 mod sockets;
 pub mod tls;
 
+pub use container::{Container, PodMember};
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};
+pub use pod_criteria::{OwnerPattern, PodCriteria, PodFacts};
 pub use ports::{Ports, PortsError};
 pub(crate) use scanner::REMEMBERED;
 pub use scanner::{Change, Scanner, Target};
@@ -32,7 +35,7 @@ pub use sockets::{SocketEntry, SocketState, SocketTable};
 /// For `fuzzing`: readers of what processes say of themselves.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz_texts(text: &str) {
-    let container = container::Container::of_cgroup(text);
+    let container = Container::of_cgroup(text);
     assert!(container.pod.is_none_or(|pod| matches!(pod.uid.len(), 32 | 36)));
     let arguments: Vec<String> = text.split('\0').map(str::to_owned).collect();
     let exe = arguments.first().cloned().unwrap_or_default();

@@ -35,6 +35,12 @@ impl Pattern {
         }
     }
 
+    /// Whether a whole text matches.
+    #[must_use]
+    pub fn matches_text(&self, text: &str) -> bool {
+        self.matcher.is_match(text)
+    }
+
     /// Whether a command name matches. The kernel cuts names to 15 bytes, so a literal pattern is
     /// cut likewise.
     #[must_use]

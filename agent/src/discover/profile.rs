@@ -2,8 +2,8 @@
 //! command line and control group read.
 //!
 //! Precedence, first wins: the selector's name; what makes the process itself (`process.pid`,
-//! `telemetry.distro.*`); the target's `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; the agent's
-//! `OTEL_RESOURCE_ATTRIBUTES`; what was detected. `telemetry.sdk.*` is never taken over: it would say
+//! `telemetry.distro.*`); the target's `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; what Kubernetes
+//! says of its pod; the agent's `OTEL_RESOURCE_ATTRIBUTES`; what was detected. `telemetry.sdk.*` is never taken over: it would say
 //! that another SDK made the spans. Arguments stay out: they may hold secrets.
 
 use std::{io::Read, path::Path};
@@ -18,7 +18,7 @@ use super::{
     service_name::service_name,
     sha1::instance_uuid,
 };
-use crate::{attribute::Value, resource::Resource};
+use crate::{attribute::Value, kubernetes::Pods, resource::Resource};
 
 /// Bounds of what is read of one process, in bytes.
 const ENVIRON_LIMIT: u64 = 1 << 20;
@@ -26,18 +26,24 @@ const COMMAND_LINE_LIMIT: u64 = 64 << 10;
 const CGROUP_LIMIT: u64 = 64 << 10;
 const MOUNTS_LIMIT: u64 = 1 << 20;
 
-/// Attributes that a process shares with the children it forks, until they exec.
+/// What a process shares with the children it forks, until they exec.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Profile(Vec<(Box<str>, Value)>);
+pub(super) struct Profile {
+    /// What comes before what Kubernetes says, in order.
+    first: Vec<(Box<str>, Value)>,
+    /// What comes after it.
+    then: Vec<(Box<str>, Value)>,
+    pub(super) container: Container,
+}
 
 /// What [`Profile::new`] makes a profile of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Raw<'a> {
     exe: &'a Path,
     comm: &'a str,
     environ: &'a [u8],
     command_line: &'a [u8],
-    container: &'a Container,
+    container: Container,
 }
 
 impl Profile {
@@ -45,6 +51,7 @@ impl Profile {
     pub(super) fn read(
         process: &Process,
         exe: &Path,
+        container: Container,
         service_name: Option<&str>,
         host: &Host,
     ) -> Self {
@@ -53,28 +60,24 @@ impl Profile {
         let comm = text("comm", 64);
         let environ = bounded(process, "environ", ENVIRON_LIMIT);
         let command_line = bounded(process, "cmdline", COMMAND_LINE_LIMIT);
-        let mut container = Container::of_cgroup(&text("cgroup", CGROUP_LIMIT));
-        if let Some(pod) = &mut container.pod {
-            let mounts = text("mountinfo", MOUNTS_LIMIT);
-            pod.container_name = container_name(&mounts, &pod.uid).map(Into::into);
-        }
         let raw = Raw {
             exe,
             comm: comm.trim_end(),
             environ: &environ,
             command_line: &command_line,
-            container: &container,
+            container,
         };
         Self::new(raw, service_name, host)
     }
 
     fn new(raw: Raw<'_>, selector_name: Option<&str>, host: &Host) -> Self {
-        let mut attributes: Vec<(Box<str>, Value)> = Vec::with_capacity(24);
-        let mut add = |key: &str, value: &str| {
+        let (mut first, mut then) = (Vec::with_capacity(8), Vec::with_capacity(24));
+        let push = |list: &mut Vec<(Box<str>, Value)>, key: &str, value: &str| {
             if !value.is_empty() {
-                attributes.push((key.into(), value.into()));
+                list.push((key.into(), value.into()));
             }
         };
+        let mut add = |key: &str, value: &str| push(&mut first, key, value);
         add(key::SERVICE_NAME, selector_name.unwrap_or_default());
         add(key::TELEMETRY_DISTRO_NAME, "remora");
         add(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
@@ -82,6 +85,7 @@ impl Profile {
         for (key, value) in own_attributes(raw.environ) {
             add(&key, &value);
         }
+        let mut add = |key: &str, value: &str| push(&mut then, key, value);
         let agent_wide = host
             .agent_attributes
             .iter()
@@ -107,8 +111,8 @@ impl Profile {
             add(key::K8S_POD_UID, &pod.uid);
             add(key::K8S_CONTAINER_NAME, pod.container_name.as_deref().unwrap_or_default());
         }
-        attributes.extend(host.attributes.iter().cloned());
-        Self(attributes)
+        then.extend(host.attributes.iter().cloned());
+        Self { first, then, container: raw.container }
     }
 
     /// The resource of the process `tgid` that has this profile. `start_time` in clock ticks since
@@ -119,6 +123,7 @@ impl Profile {
         parent: Option<u32>,
         start_time: u64,
         host: &Host,
+        pods: &Pods,
     ) -> Resource {
         let instance = instance_uuid(&format!(
             "{}/{}/{tgid}/{start_time}",
@@ -128,12 +133,29 @@ impl Profile {
         let pid = |key: &str, pid: u32| (Box::from(key), Value::Int(pid.into()));
         let of_process = std::iter::once(pid(key::PROCESS_PID, tgid))
             .chain(parent.map(|parent| pid(key::PROCESS_PARENT_PID, parent)));
-        Resource::new(
+        let own = (key::SERVICE_INSTANCE_ID.into(), Value::from(instance));
+        let resource = Resource::new(
             of_process
-                .chain(self.0.iter().cloned())
-                .chain([(key::SERVICE_INSTANCE_ID.into(), instance.into())]),
-        )
+                .chain(self.first.iter().cloned())
+                .chain(pods.attributes(&self.container))
+                .chain(self.then.iter().cloned())
+                .chain([own.clone()]),
+        );
+        // An instance that was named is that of all processes that were named so.
+        let shared = resource.find(key::SERVICE_INSTANCE_ID) != Some(&own.1);
+        if shared { resource.of_shared_instance() } else { resource }
     }
+}
+
+/// The container of a process; of a selected one, or where selection asks for containers.
+pub(super) fn read_container(process: &Process) -> Container {
+    let text = |file, limit| String::from_utf8_lossy(&bounded(process, file, limit)).into_owned();
+    let mut container = Container::of_cgroup(&text("cgroup", CGROUP_LIMIT));
+    if let Some(pod) = &mut container.pod {
+        let mounts = text("mountinfo", MOUNTS_LIMIT);
+        pod.container_name = container_name(&mounts, &pod.uid).map(Into::into);
+    }
+    container
 }
 
 /// At most `limit` bytes of a file below `/proc/PID`; none if it cannot be read.
@@ -189,7 +211,13 @@ fn command<'a>(line: &'a [String], comm: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::kubernetes::{
+        Pod,
+        pod::tests::{pairs, pod},
+    };
 
     fn host() -> Host {
         Host {
@@ -205,20 +233,24 @@ mod tests {
         }
     }
 
-    static NO_CONTAINER: Container = Container { id: None, runtime: None, pod: None };
-
     fn raw() -> Raw<'static> {
         Raw {
             exe: Path::new("/usr/bin/python3.11"),
             comm: "python3",
             environ: b"PATH=/bin\0",
             command_line: b"python3\0/srv/app.py\0--password=hunter2\0",
-            container: &NO_CONTAINER,
+            container: Container::default(),
         }
     }
 
     fn resource(raw: Raw<'_>, selector_name: Option<&str>) -> Resource {
-        Profile::new(raw, selector_name, &host()).resource(42, Some(1), 99, &host())
+        Profile::new(raw, selector_name, &host()).resource(
+            42,
+            Some(1),
+            99,
+            &host(),
+            &Pods::default(),
+        )
     }
 
     fn str<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
@@ -280,7 +312,7 @@ mod tests {
     fn instances_differ_by_process_and_start() {
         let profile = Profile::new(raw(), None, &host());
         let id = |tgid, start| {
-            let resource = profile.resource(tgid, None, start, &host());
+            let resource = profile.resource(tgid, None, start, &host(), &Pods::default());
             str(&resource, "service.instance.id").unwrap().to_owned()
         };
         assert_eq!(id(1, 1), id(1, 1));
@@ -298,12 +330,38 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         let cgroup = format!("0::/kubepods/besteffort/pod{uid}/crio-{id}");
         let container = Container::of_cgroup(&cgroup);
-        let found = resource(Raw { container: &container, ..raw() }, None);
+        let found = resource(Raw { container, ..raw() }, None);
         assert_eq!(str(&found, "container.id"), Some(&*id));
         assert_eq!(str(&found, "container.runtime.name"), Some("cri-o"));
         assert_eq!(str(&found, "k8s.pod.uid"), Some(uid));
         let alone = resource(raw(), None);
         assert_eq!(str(&alone, "container.id"), None);
+    }
+
+    #[test]
+    fn kubernetes_comes_after_the_target_and_before_the_agent() {
+        let mut pods = Pods::default();
+        let annotations = pairs(&[
+            ("resource.opentelemetry.io/team", "pod"),
+            ("resource.opentelemetry.io/zone", "pod"),
+        ]);
+        let pod = Pod { annotations, ..pod() };
+        let cgroup = format!("0::/kubepods/pod{}/{}", pod.uid, "a".repeat(64));
+        let mut container = Container::of_cgroup(&cgroup);
+        container.pod.as_mut().unwrap().container_name = Some("app".into());
+        pods.put(Arc::new(pod));
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=team=target\0";
+        let found = |environ, name: Option<&str>| {
+            let raw = Raw { environ, container: container.clone(), ..raw() };
+            Profile::new(raw, name, &host()).resource(42, None, 99, &host(), &pods)
+        };
+        let one = found(environ, None);
+        assert_eq!((str(&one, "team"), str(&one, "zone")), (Some("target"), Some("pod")));
+        assert_eq!(one.service_name(), "web");
+        assert_eq!(str(&one, "service.instance.id"), Some("shop.web-5d86cd684-hh528.app"));
+        assert!(one.instance().is_some() && resource(raw(), None).instance().is_none());
+        assert_eq!(found(b"", Some("chosen")).service_name(), "chosen");
+        assert_eq!(found(b"OTEL_SERVICE_NAME=own\0", None).service_name(), "own");
     }
 
     #[test]

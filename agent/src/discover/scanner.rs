@@ -2,8 +2,8 @@
 //! process the kernel side announces.
 //!
 //! Of a process that is not selected only this is read: the `exe` link, `comm` if a selector asks for
-//! it, and, if a selector asks for ports, its `fd` links, its `ns/net` link and the listening sockets
-//! of that network namespace. Reads go through one descriptor of `/proc/PID`, so that a pid that is
+//! it, if a selector asks for ports, its `fd` links, its `ns/net` link and the listening sockets of that
+//! network namespace, and, if a selector asks for containers or pods, its `cgroup` and `mountinfo`. Reads go through one descriptor of `/proc/PID`, so that a pid that is
 //! reused meanwhile gives an error, not another process's facts. `tests/least_data.rs` proves it.
 
 use std::{
@@ -18,13 +18,17 @@ use procfs::process::Process;
 
 use super::{
     cgroup,
+    container::Container,
     host::Host,
     listening::Listening,
-    profile::Profile,
+    profile::{Profile, read_container},
     selector::{Facts, Needs, RETIRED, Selectors},
     sockets::pid,
 };
-use crate::resource::Resource;
+use crate::{
+    kubernetes::{Pod, Pods},
+    resource::Resource,
+};
 
 /// Targets remembered after their exit: the last exchanges of a process end after it.
 pub(crate) const REMEMBERED: usize = 1024;
@@ -48,6 +52,9 @@ pub struct Target {
     /// Position of the selector that took it (or its ancestor).
     pub selector: usize,
     profile: Arc<Profile>,
+    parent: Option<u32>,
+    /// Until when more may become known of its pod; 0 once nothing more is expected.
+    settled_mono_ns: u64,
 }
 
 /// What the kernel side has to be told.
@@ -58,6 +65,8 @@ pub enum Change {
     Select(Arc<Target>),
     /// Watch it no longer, though it runs.
     Deselect(u32),
+    /// Its resource is another now.
+    Rename(Arc<Target>),
     /// It has ended.
     Gone(u32),
     /// Nothing changed.
@@ -73,6 +82,10 @@ pub struct Scanner {
     targets: HashMap<u32, Arc<Target>>,
     /// Targets that ended, oldest first.
     ended: VecDeque<Arc<Target>>,
+    pods: Pods,
+    /// Pods of which processes were seen before they were told of; by the uid that control groups have.
+    unknown_pods: HashSet<Box<str>>,
+    scan_is_due: bool,
 }
 
 /// What [`Scanner`] has read of one process.
@@ -82,13 +95,30 @@ struct Seen {
     exe: PathBuf,
     comm: String,
     ports: Vec<u16>,
+    /// Of a process that is not selected only if a selector asks for it.
+    container: Option<Container>,
 }
 
 impl Scanner {
     #[must_use]
     pub fn new(selectors: Selectors, host: Arc<Host>) -> Self {
+        Self::with_pods(selectors, host, Pods::default())
+    }
+
+    /// With `pods`, of which [`Self::on_pod`] will be told.
+    #[must_use]
+    pub fn with_pods(selectors: Selectors, host: Arc<Host>, pods: Pods) -> Self {
         let needs = selectors.needs();
-        Self { selectors, needs, host, targets: HashMap::new(), ended: VecDeque::new() }
+        Self {
+            selectors,
+            needs,
+            host,
+            targets: HashMap::new(),
+            ended: VecDeque::new(),
+            pods,
+            unknown_pods: HashSet::new(),
+            scan_is_due: false,
+        }
     }
 
     /// Looks at every process: at start, and whenever notices of the kernel side were lost. Yields
@@ -118,17 +148,20 @@ impl Scanner {
                 }
                 changes.push(self.on_exit(tgid)); // another process took the number
             }
-            let Some(seen) = self.look(process, &mut listening) else { continue };
+            let Some(mut seen) = self.look(process, &mut listening) else { continue };
             let cgroups = memberships(&members, tgid);
-            let facts = seen.facts(&cgroups);
-            let selector = self.selectors.select(&facts).map(|selection| selection.selector);
-            let selector = selector.or_else(|| {
-                let parent = || u32::try_from(seen.process.stat().ok()?.ppid).ok();
-                // Whose child it was is not to be known any more if that has ended too.
-                let of = || parent().and_then(|parent| self.find(parent)).map_or(0, |p| p.selector);
-                (inherited(tgid) && !self.selectors.excludes(&facts)).then(of)
+            let inherited = inherited(tgid);
+            let target = self.take(&mut seen, &cgroups, |scanner, seen, facts| {
+                let selection = scanner.selectors.select(facts);
+                selection.map(|selection| selection.selector).or_else(|| {
+                    let parent = || u32::try_from(seen.process.stat().ok()?.ppid).ok();
+                    // Whose child it was is not to be known any more if that has ended too.
+                    let of =
+                        || parent().and_then(|one| scanner.find(one)).map_or(0, |p| p.selector);
+                    (inherited && !scanner.selectors.excludes(facts)).then(of)
+                })
             });
-            if let Some(target) = selector.and_then(|selector| self.target_from(&seen, selector)) {
+            if let Some(target) = target {
                 changes.push(self.insert(target));
             }
         }
@@ -166,12 +199,14 @@ impl Scanner {
             let process = Process::new(pid(tgid)).ok();
             let seen = process.and_then(|process| self.look(process, &mut listening));
             // Where it is gone, or another's number, its exit will be told.
-            let Some(seen) = seen.filter(|seen| seen.start_time() == Some(target.start_time))
+            let Some(mut seen) = seen.filter(|seen| seen.start_time() == Some(target.start_time))
             else {
                 continue;
             };
             let cgroups = memberships(&members, tgid);
-            let facts = seen.facts(&cgroups);
+            let member = target.profile.container.pod.as_ref();
+            let pod = member.and_then(|member| self.pods.find(member));
+            let facts = seen.facts(&cgroups, pod.map(|pod| &**pod));
             let by_facts = self.selectors.select(&facts).map(|selection| selection.selector);
             let selector = by_facts.or_else(|| {
                 let stat = seen.process.stat().ok()?;
@@ -195,7 +230,7 @@ impl Scanner {
             if name(&earlier, target.selector) == name(&self.selectors, selector) {
                 let target = Target { selector, ..(*target).clone() };
                 self.targets.insert(tgid, Arc::new(target));
-            } else if let Some(target) = self.target_from(&seen, selector) {
+            } else if let Some(target) = self.target_from(&mut seen, selector) {
                 changes.push(self.insert(target));
             }
         }
@@ -206,7 +241,7 @@ impl Scanner {
     /// A process became another program.
     pub fn on_exec(&mut self, tgid: u32) -> Change {
         let known = self.targets.get(&tgid).map(|known| (known.selector, known.start_time));
-        let Some(seen) = self.look_at(tgid) else { return Change::Keep };
+        let Some(mut seen) = self.look_at(tgid) else { return Change::Keep };
         let inherited = known
             .filter(|(_, start_time)| seen.start_time() == Some(*start_time))
             .map(|(selector, _)| selector);
@@ -215,12 +250,16 @@ impl Scanner {
         }
         let members = self.cgroup_members();
         let cgroups = memberships(&members, tgid);
-        let facts = seen.facts(&cgroups);
-        let selected = self.selectors.select(&facts).map(|selection| selection.selector);
-        let stays = inherited.filter(|&selector| {
-            !self.selectors.excludes(&facts) && !self.selectors.selector_excludes(selector, &facts)
+        let target = self.take(&mut seen, &cgroups, |scanner, _, facts| {
+            let selectors = &scanner.selectors;
+            let selected = selectors.select(facts).map(|selection| selection.selector);
+            selected.or_else(|| {
+                inherited.filter(|&selector| {
+                    !selectors.excludes(facts) && !selectors.selector_excludes(selector, facts)
+                })
+            })
         });
-        match selected.or(stays).and_then(|selector| self.target_from(&seen, selector)) {
+        match target {
             Some(target) => self.insert(target),
             None if known.is_some() => {
                 self.forget(tgid);
@@ -249,7 +288,11 @@ impl Scanner {
             };
         };
         let profile = Arc::clone(&parent.profile);
-        let resource = profile.resource(child, Some(parent.tgid), start_time, &self.host);
+        if self.has_opted_out(&profile.container) {
+            return Change::Deselect(child);
+        }
+        let pods = &self.pods;
+        let resource = profile.resource(child, Some(parent.tgid), start_time, &self.host, pods);
         self.insert(Target {
             tgid: child,
             ns_pid: ns_pid(child),
@@ -258,6 +301,8 @@ impl Scanner {
             resource: Arc::new(resource),
             selector: parent.selector,
             profile,
+            parent: Some(parent.tgid),
+            settled_mono_ns: parent.settled_mono_ns,
         })
     }
 
@@ -278,8 +323,10 @@ impl Scanner {
         }
         let members = self.cgroup_members();
         let cgroups = memberships(&members, tgid);
-        let selector = self.selectors.select(&seen.facts(&cgroups)).map(|s| s.selector);
-        match selector.and_then(|selector| self.target_from(&seen, selector)) {
+        let target = self.take(&mut seen, &cgroups, |scanner, _, facts| {
+            scanner.selectors.select(facts).map(|selection| selection.selector)
+        });
+        match target {
             Some(target) => self.insert(target),
             None => Change::Keep,
         }
@@ -289,8 +336,8 @@ impl Scanner {
     ///
     /// `None` if there is no such process (any more).
     pub fn adopt(&mut self, tgid: u32) -> Option<Change> {
-        let seen = self.look_at(tgid)?;
-        let target = self.target_from(&seen, 0)?;
+        let mut seen = self.look_at(tgid)?;
+        let target = self.target_from(&mut seen, 0)?;
         Some(self.insert(target))
     }
 
@@ -340,7 +387,28 @@ impl Scanner {
         let exe = without_deleted(process.exe().ok()?);
         let comm = if self.needs.comm { read_comm(&process)? } else { String::new() };
         let ports = if self.needs.ports { listening.ports(&process) } else { Vec::new() };
-        Some(Seen { process, tgid, exe, comm, ports })
+        let container = self.needs.containers.then(|| read_container(&process));
+        Some(Seen { process, tgid, exe, comm, ports, container })
+    }
+
+    /// The target that a process becomes if `select` names a selector for it, and its pod has not opted out.
+    fn take(
+        &mut self,
+        seen: &mut Seen,
+        cgroups: &[&Path],
+        select: impl Fn(&Self, &Seen, &Facts<'_>) -> Option<usize>,
+    ) -> Option<Target> {
+        let member = seen.container.as_ref().and_then(|container| container.pod.as_ref());
+        let pod = member.and_then(|member| self.pods.find(member));
+        let selector = select(self, seen, &seen.facts(cgroups, pod.map(|pod| &**pod)));
+        if let Some(member) = member
+            && pod.is_none()
+            && self.pods.are_expected()
+            && self.unknown_pods.len() < REMEMBERED
+        {
+            self.unknown_pods.insert(member.uid.clone());
+        }
+        self.target_from(seen, selector?)
     }
 
     fn cgroup_members(&self) -> Vec<(PathBuf, Vec<u32>)> {
@@ -350,12 +418,16 @@ impl Scanner {
             .collect()
     }
 
-    fn target_from(&self, seen: &Seen, selector: usize) -> Option<Target> {
+    fn target_from(&self, seen: &mut Seen, selector: usize) -> Option<Target> {
         let stat = seen.process.stat().ok()?;
         let name = self.selectors.selection(selector).service_name;
-        let profile = Profile::read(&seen.process, &seen.exe, name, &self.host);
+        let container = seen.container.take().unwrap_or_else(|| read_container(&seen.process));
+        if self.has_opted_out(&container) {
+            return None;
+        }
+        let profile = Profile::read(&seen.process, &seen.exe, container, name, &self.host);
         let parent = u32::try_from(stat.ppid).ok().filter(|&parent| parent != 0);
-        let resource = profile.resource(seen.tgid, parent, stat.starttime, &self.host);
+        let resource = profile.resource(seen.tgid, parent, stat.starttime, &self.host, &self.pods);
         Some(Target {
             tgid: seen.tgid,
             ns_pid: innermost_pid(&seen.process).unwrap_or(seen.tgid),
@@ -363,14 +435,24 @@ impl Scanner {
             exe: seen.exe.as_path().into(),
             resource: Arc::new(resource),
             selector,
+            settled_mono_ns: self.settled_mono_ns(&profile.container),
             profile: Arc::new(profile),
+            parent,
         })
     }
 }
 
 impl Seen {
-    fn facts<'a>(&'a self, cgroups: &'a [&'a Path]) -> Facts<'a> {
-        Facts { tgid: self.tgid, exe: &self.exe, comm: &self.comm, ports: &self.ports, cgroups }
+    fn facts<'a>(&'a self, cgroups: &'a [&'a Path], pod: Option<&'a Pod>) -> Facts<'a> {
+        Facts {
+            tgid: self.tgid,
+            exe: &self.exe,
+            comm: &self.comm,
+            ports: &self.ports,
+            cgroups,
+            container: self.container.as_ref(),
+            pod,
+        }
     }
 
     fn start_time(&self) -> Option<u64> {
@@ -409,5 +491,6 @@ fn innermost_pid(process: &Process) -> Option<u32> {
     process.status().ok()?.nspid?.last().and_then(|&pid| u32::try_from(pid).ok())
 }
 
+mod pods;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Pattern, Ports};
+use super::{Container, Pattern, PodCriteria, PodFacts, Ports};
+use crate::kubernetes::Pod;
 
 /// What stands for a process that was named and is gone; no process has this id.
 pub(super) const RETIRED: u32 = 0;
@@ -22,6 +23,9 @@ pub struct Criteria {
     pub ports: Ports,
     /// Control groups, with those below them.
     pub cgroups: Vec<PathBuf>,
+    /// Ids of containers, or how they begin.
+    pub container_ids: Vec<Box<str>>,
+    pub pod: PodCriteria,
     /// Every process.
     pub all: bool,
 }
@@ -40,12 +44,22 @@ impl Criteria {
         let comm = || self.comm.iter().any(|pattern| pattern.matches_comm(facts.comm));
         let port = || facts.ports.iter().any(|&port| self.ports.contains(port));
         let cgroup = || self.cgroups.iter().any(|cgroup| facts.cgroups.contains(&&**cgroup));
+        let container = || {
+            let id = facts.container.and_then(|container| container.id.as_deref());
+            id.is_some_and(|id| self.container_ids.iter().any(|asked| id.starts_with(&**asked)))
+        };
         !self.is_empty()
             && (self.pids.is_empty() || self.pids.contains(&facts.tgid))
             && (self.exe.is_empty() || exe())
             && (self.comm.is_empty() || comm())
             && (self.ports.is_empty() || port())
             && (self.cgroups.is_empty() || cgroup())
+            && (self.container_ids.is_empty() || container())
+            && self.pod.matches(facts.pod())
+    }
+
+    fn asks_for_containers(&self) -> bool {
+        !self.container_ids.is_empty() || !self.pod.is_empty()
     }
 }
 
@@ -70,6 +84,17 @@ pub struct Facts<'a> {
     pub ports: &'a [u16],
     /// Those of [`Selectors::cgroups`] that have it as a member.
     pub cgroups: &'a [&'a Path],
+    /// `None` unless [`Needs::containers`].
+    pub container: Option<&'a Container>,
+    /// What the API server said of its pod.
+    pub pod: Option<&'a Pod>,
+}
+
+impl<'a> Facts<'a> {
+    fn pod(&self) -> Option<PodFacts<'a>> {
+        let member = self.container?.pod.as_ref()?;
+        Some(PodFacts { member, pod: self.pod })
+    }
 }
 
 /// What selection has to know beyond pid and executable.
@@ -77,6 +102,7 @@ pub struct Facts<'a> {
 pub struct Needs {
     pub comm: bool,
     pub ports: bool,
+    pub containers: bool,
 }
 
 /// The selector that took a process.
@@ -156,6 +182,18 @@ impl Selectors {
             .is_some_and(|s| s.exclude.iter().any(|criteria| criteria.matches(facts)))
     }
 
+    /// Whether the container and the pod of a process are still what `selector` asks for: they are what can
+    /// change while a process runs.
+    #[must_use]
+    pub fn still_takes(&self, selector: usize, facts: &Facts<'_>) -> bool {
+        self.selectors.get(selector).is_none_or(|s| s.criteria.pod.matches(facts.pod()))
+    }
+
+    /// The annotations that are asked for.
+    pub fn annotations(&self) -> impl Iterator<Item = &str> {
+        self.criteria().flat_map(|criteria| criteria.pod.annotations.iter().map(|(key, _)| &**key))
+    }
+
     /// The selection of what `selector` takes.
     #[must_use]
     pub fn selection(&self, selector: usize) -> Selection<'_> {
@@ -169,6 +207,7 @@ impl Selectors {
         Needs {
             comm: self.criteria().any(|criteria| !criteria.comm.is_empty()),
             ports: self.criteria().any(|criteria| !criteria.ports.is_empty()),
+            containers: self.criteria().any(Criteria::asks_for_containers),
         }
     }
 
@@ -217,6 +256,7 @@ impl Selectors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{discover::PodMember, kubernetes::pod::tests::pod};
 
     const OWN: u32 = 7;
 
@@ -240,6 +280,8 @@ mod tests {
             comm: "nginx",
             ports: &[80, 443],
             cgroups: &[],
+            container: None,
+            pod: None,
         }
     }
 
@@ -279,6 +321,33 @@ mod tests {
         let member = Facts { cgroups: &[group], ..nginx() };
         assert_eq!(select(selectors.clone(), vec![], member), Some(0));
         assert_eq!(select(selectors, vec![], nginx()), None);
+    }
+
+    #[test]
+    fn selects_by_container_id() {
+        let of = |id: &str| one(Criteria { container_ids: vec![id.into()], ..Criteria::default() });
+        let container = Container { id: Some("0123456789ab".into()), ..Container::default() };
+        let contained = Facts { container: Some(&container), ..nginx() };
+        assert_eq!(select(of("012345"), vec![], contained), Some(0));
+        assert_eq!(select(of("12345"), vec![], contained), None);
+        assert_eq!(select(of("012345"), vec![], nginx()), None);
+    }
+
+    #[test]
+    fn selects_by_pod() {
+        let shop =
+            PodCriteria { namespaces: vec!["shop".parse().unwrap()], ..PodCriteria::default() };
+        let list = one(Criteria { pod: shop, ..exe("nginx") });
+        let member = PodMember { uid: pod().uid, ..PodMember::default() };
+        let container = Container { pod: Some(member), ..Container::default() };
+        let pod = pod();
+        let facts = Facts { container: Some(&container), pod: Some(&pod), ..nginx() };
+        assert_eq!(select(list.clone(), vec![], facts), Some(0));
+        assert_eq!(select(list.clone(), vec![], Facts { pod: None, ..facts }), None);
+        let selectors = Selectors::new(list, vec![], OWN).unwrap();
+        assert!(selectors.needs().containers && selectors.still_takes(0, &facts));
+        let moved = Pod { namespace: "other".into(), ..pod.clone() };
+        assert!(!selectors.still_takes(0, &Facts { pod: Some(&moved), ..facts }));
     }
 
     #[test]
@@ -339,9 +408,9 @@ mod tests {
     #[test]
     fn asks_only_for_facts_that_some_selector_needs() {
         let selectors = Selectors::new(one(exe("a")), vec![], OWN).unwrap();
-        assert_eq!(selectors.needs(), Needs { comm: false, ports: false });
+        assert_eq!(selectors.needs(), Needs { comm: false, ports: false, containers: false });
         let port = Criteria { ports: Ports::from(80), ..Criteria::default() };
         let selectors = Selectors::new(one(exe("a")), vec![port], OWN).unwrap();
-        assert_eq!(selectors.needs(), Needs { comm: false, ports: true });
+        assert_eq!(selectors.needs(), Needs { comm: false, ports: true, containers: false });
     }
 }

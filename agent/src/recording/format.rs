@@ -130,6 +130,9 @@ pub struct Target {
     /// Position of the selector that took it.
     pub selector: usize,
     pub resource: BTreeMap<String, serde_json::Value>,
+    /// Whether it is not a service instance by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// What is known at the end.

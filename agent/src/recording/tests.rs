@@ -136,7 +136,7 @@ fn what_is_written_is_read_again_without_secrets() {
     let mut reader = Reader::open(&path).unwrap();
     assert_eq!(reader.facts(), &facts());
     let Some(Section::Target(target)) = reader.next().unwrap() else { panic!() };
-    let Target { tgid, selector, resource: attributes } = target;
+    let Target { tgid, selector, resource: attributes, .. } = target;
     assert_eq!((tgid, selector, format::resource(&attributes)), (7, 1, (*resource()).clone()));
     for n in 0..3 {
         let Some(Section::Record(sample)) = reader.next().unwrap() else { panic!() };

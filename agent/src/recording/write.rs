@@ -206,7 +206,10 @@ impl Recorder {
     pub fn target(&mut self, tgid: u32, selector: usize, resource: &Arc<Resource>) {
         self.targets.insert(tgid, (selector, Arc::clone(resource)));
         let attributes = format::attributes(resource.iter());
-        self.json(section::TARGET, &Target { tgid, selector, resource: attributes });
+        self.json(
+            section::TARGET,
+            &Target { tgid, selector, resource: attributes, shared: resource.is_shared_instance() },
+        );
     }
 
     /// A process is not watched any more.

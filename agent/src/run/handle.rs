@@ -9,6 +9,7 @@ use super::{books::Books, health::Snapshot, live::Reload};
 use crate::{
     bpf::Waker,
     export::{metrics_data::MetricBatch, prometheus},
+    kubernetes::News,
 };
 
 /// What the worker is asked to do.
@@ -21,6 +22,9 @@ pub(super) enum Order {
     Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
+    /// Something was told of a pod.
+    #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of pods"))]
+    Pod(News),
     /// Answer.
     Answer(oneshot::Sender<()>),
     /// Hand over the totals.
@@ -64,6 +68,17 @@ impl Handle {
         let (done, wait) = mpsc::channel();
         self.order(Order::Settle(done));
         let _ = wait.recv();
+    }
+
+    /// Where to tell of pods.
+    #[cfg(feature = "kubernetes")]
+    pub(super) fn pods(&self) -> impl Fn(News) + Send + Sync + use<> {
+        let (orders, waker) = (self.orders.clone(), self.waker.clone());
+        move |news| {
+            // A worker that has ended does not care any more.
+            let _ = orders.send(Order::Pod(news));
+            waker.wake();
+        }
     }
 
     /// Waits until the worker has ended, though nobody asked it to.

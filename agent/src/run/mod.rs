@@ -15,6 +15,7 @@ mod handle;
 mod health;
 mod live;
 mod parts;
+mod pods;
 mod readers;
 mod reload;
 mod replay;
@@ -290,8 +291,12 @@ impl Agent {
             checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
         }
         checks.extend(shortfalls);
+        let kubernetes = parts.kubernetes.clone();
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
         health.attached(&checks, handle.questions());
+        if let Some(settings) = kubernetes {
+            pods::follow(settings, &handle, stop_serving.clone());
+        }
         if let Some(server) = listener {
             let source = prometheus::Scrapes(Totals(handle.questions()));
             tokio::spawn(server.run(source, stop_serving.clone()));

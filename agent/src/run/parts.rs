@@ -11,6 +11,7 @@ use crate::{
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
+    kubernetes::{self, Pods},
 };
 
 /// What the stages are built from.
@@ -22,6 +23,9 @@ pub(super) struct Parts {
     pub(super) readers: Readers<aggregate::Config>,
     pub(super) selectors: Selectors,
     pub(super) host: Arc<Host>,
+    /// How pods are followed; `None`: they are not.
+    pub(super) kubernetes: Option<kubernetes::Settings>,
+    pub(super) pods: Pods,
     /// Where to record to, and what is hidden in it besides what always is.
     pub(super) record: Option<PathBuf>,
     pub(super) query_keys: Vec<String>,
@@ -58,6 +62,7 @@ impl Parts {
             keep_exemplars: false,
             ..total_metrics.clone()
         };
+        let kubernetes = followed_pods(config.kubernetes.settings(), &selectors);
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
         Self {
             kernel: bpf::Options {
@@ -82,6 +87,8 @@ impl Parts {
                 totals: output.prometheus.is_some().then_some(total_metrics),
             },
             selectors,
+            pods: kubernetes.as_ref().map(Pods::expected).unwrap_or_default(),
+            kubernetes,
             host: Arc::new(Host::detect(&config.resource)),
             record: output.record.clone(),
             query_keys: config.redaction.query_keys.clone(),
@@ -89,6 +96,20 @@ impl Parts {
             selection: Selection(config).to_string(),
         }
     }
+}
+
+/// How pods are followed, if they are.
+fn followed_pods(
+    mut settings: kubernetes::Settings,
+    selectors: &Selectors,
+) -> Option<kubernetes::Settings> {
+    if !cfg!(feature = "kubernetes") || !settings.wanted(|name| std::env::var(name).ok()) {
+        return None;
+    }
+    let asked = selectors.annotations().map(Box::from);
+    let told = settings.naming.pod_annotations.iter().cloned();
+    settings.keep.annotations.extend(asked.chain(told));
+    Some(settings)
 }
 
 fn doors(door: config::Door) -> Vec<Door> {

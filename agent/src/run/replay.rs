@@ -39,7 +39,7 @@ use crate::{
         format::{self, End, Facts},
         read::{ReadError, Reader, Section},
     },
-    resource::Resource,
+    resource::{Resource, Whose},
     span::Span,
 };
 
@@ -150,10 +150,10 @@ struct Processes {
 }
 
 impl Resources for Processes {
-    fn resource(&mut self, tgid: u32) -> Arc<Resource> {
+    fn whose(&mut self, tgid: u32) -> Whose {
         let ended = || self.ended.iter().rev().find(|(ended, _)| *ended == tgid);
         let known = self.targets.get(&tgid).or_else(|| ended().map(|(_, resource)| resource));
-        Arc::clone(known.unwrap_or(&self.unknown))
+        Whose::Known(Arc::clone(known.unwrap_or(&self.unknown)))
     }
 
     /// Which of the selectors that are configured now would have taken it is not to be known.
@@ -298,7 +298,9 @@ impl<'a> Stages<'a> {
             Section::Orphan(close) => self.assembler.gone(&close, &mut self.pipeline),
             Section::Offset(offset) => self.pipeline.clock = Clock::fixed(offset),
             Section::Target(target) => {
-                let resource = Arc::new(format::resource(&target.resource));
+                let resource = format::resource(&target.resource);
+                let resource =
+                    Arc::new(if target.shared { resource.of_shared_instance() } else { resource });
                 self.pipeline.resources.targets.insert(target.tgid, resource);
             }
             Section::Gone(tgid) => self.pipeline.resources.gone(tgid),

@@ -101,6 +101,13 @@ impl Watch {
                 }
                 self.tell(how(target.tgid));
             }
+            Change::Rename(target) => {
+                let service = target.resource.service_name();
+                tracing::debug!(pid = target.tgid, service, "process has another resource");
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.target(target.tgid, target.selector, &target.resource);
+                }
+            }
             Change::Deselect(tgid) => {
                 self.targets.set(tgid, 0);
                 if let Some(recorder) = &mut self.recorder {

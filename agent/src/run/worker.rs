@@ -48,7 +48,7 @@ use crate::{
         format::{self, End, Facts, Layout},
         write::Recorder,
     },
-    resource::Resource,
+    resource::{Resource, Whose},
     span::Span,
     status,
 };
@@ -61,6 +61,8 @@ const TICK_NS: u64 = 10_000_000;
 const PRINT: Duration = Duration::from_secs(2);
 /// At least so long between two scans for what lost records told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
+/// Processes are looked at this often at most because pods were told of, nanoseconds.
+const PODS_NS: u64 = 100_000_000;
 /// What ended processes have left is looked for this often at most, nanoseconds.
 const ORPHANS_NS: u64 = 100_000_000;
 /// Correlation forgets this often.
@@ -156,8 +158,8 @@ struct Table {
 }
 
 impl Resources for Table {
-    fn resource(&mut self, tgid: u32) -> Arc<Resource> {
-        self.scanner.find(tgid).map_or(&self.unknown, |target| &target.resource).clone()
+    fn whose(&mut self, tgid: u32) -> Whose {
+        self.scanner.whose(tgid).unwrap_or_else(|| Whose::Known(Arc::clone(&self.unknown)))
     }
 
     fn selector(&self, tgid: u32) -> Option<usize> {
@@ -185,6 +187,7 @@ struct Worker {
     last_expire_ns: u64,
     last_rescan_ns: u64,
     last_orphans_ns: u64,
+    last_pods_ns: u64,
     /// Records, and of them those lost for want of room, at the last look.
     looked_at: (u64, u64),
     /// Positions of their aggregators.
@@ -242,7 +245,7 @@ impl Worker {
                 aggregators,
                 clock,
                 Table {
-                    scanner: Scanner::new(parts.selectors, parts.host),
+                    scanner: Scanner::with_pods(parts.selectors, parts.host, parts.pods),
                     unknown: Arc::new(Resource::unknown()),
                 },
                 Outlet { exporter, terminal: Terminal::new(printer), verdicts },
@@ -255,6 +258,7 @@ impl Worker {
             last_expire_ns: mono_ns(),
             last_rescan_ns: mono_ns(),
             last_orphans_ns: mono_ns(),
+            last_pods_ns: 0,
             looked_at: (0, 0),
         }
     }
@@ -271,6 +275,11 @@ impl Worker {
                             // Not the command yet, but what will become it once this is settled.
                             self.watch.targets.set(tgid, SELECTED | INHERIT);
                             self.watch.apply(change, News::Started);
+                        }
+                    }
+                    Order::Pod(news) => {
+                        for change in self.pipeline.resources.scanner.on_pod(news) {
+                            self.watch.apply(change, News::Selected);
                         }
                     }
                     Order::Reload(reload) => self.reload(*reload),
@@ -362,6 +371,15 @@ impl Worker {
         }
     }
 
+    /// Pods were told of that processes are in which were not selected.
+    fn scan_for_pods(&mut self, now: u64) {
+        let scanner = &mut self.pipeline.resources.scanner;
+        if now.saturating_sub(self.last_pods_ns) >= PODS_NS && scanner.take_scan() {
+            self.last_pods_ns = now;
+            self.look_at_processes();
+        }
+    }
+
     /// Records were lost for want of room: some may have told of processes.
     fn rescan(&mut self, now: u64) {
         let (records, lost) = self.looked_at;
@@ -413,6 +431,8 @@ impl Worker {
             recorder.tick(tick_ns);
         }
         self.rescan(now);
+        self.scan_for_pods(now);
+        self.pipeline.look_at_waiting();
         if drained {
             self.forget_orphans(now);
         }
@@ -527,6 +547,7 @@ impl Worker {
         }
         let now_ns = mono_ns();
         self.assembler.finish(now_ns, &mut self.pipeline);
+        self.pipeline.let_go();
         if let Some(mut recorder) = self.watch.recorder.take() {
             recorder.offset(self.pipeline.clock.offset());
             let libraries = blind_spots.into_iter().map(|(name, count)| (name.to_owned(), count));

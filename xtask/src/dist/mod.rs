@@ -43,6 +43,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The release binary of this machine, linked statically.
+pub(crate) fn static_binary() -> Result<PathBuf> {
+    build(&host()?)
+}
+
 fn host() -> Result<String> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
@@ -60,7 +65,7 @@ fn build(target: &str) -> Result<PathBuf> {
 
 /// A static binary asks for no interpreter: no `PT_INTERP` among its program headers
 /// (System V ABI, chapter 5), hence no dynamic loader and none of the system's libraries.
-fn ensure_static(elf: &[u8]) -> Result<()> {
+pub(crate) fn ensure_static(elf: &[u8]) -> Result<()> {
     const PT_INTERP: u32 = 3;
     let word = |at: usize, length: usize| -> Result<u64> {
         let bytes = elf.get(at..at + length).context("the file is cut short")?;

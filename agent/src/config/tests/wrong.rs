@@ -32,7 +32,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     (
         "selectors:\n  - name: shop\n",
         &[
-            "2:5: selectors[0]: found no criterion, expected at least one of pid, exe, cmd, port, cgroup, all",
+            "2:5: selectors[0]: found no criterion, expected at least one of pid, exe, cmd, port, cgroup, container_id, kubernetes, all",
         ],
     ),
     (
@@ -147,7 +147,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     (
         "selectors: [{}]\n",
         &[
-            "1:13: selectors[0]: found no criterion, expected at least one of pid, exe, cmd, port, cgroup, all",
+            "1:13: selectors[0]: found no criterion, expected at least one of pid, exe, cmd, port, cgroup, container_id, kubernetes, all",
         ],
     ),
     (

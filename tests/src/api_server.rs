@@ -1,0 +1,427 @@
+//! An API server of Kubernetes as far as the agent asks it: pods by node (list and watch), single objects,
+//! refusals. What its pods look like is in `tests/data/kubernetes`.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A pod of the Deployment `web` in the namespace `shop`; change it as a test wants it.
+///
+/// # Panics
+/// Never: the text is part of the program.
+#[must_use]
+pub fn pod(name: &str, node: &str) -> Value {
+    let mut pod: Value =
+        serde_json::from_str(include_str!("../data/kubernetes/pod.json")).expect("a pod");
+    pod["metadata"]["name"] = name.into();
+    pod["metadata"]["uid"] = uid(name).into();
+    pod["spec"]["nodeName"] = node.into();
+    pod["status"]["containerStatuses"][0]["containerID"] =
+        format!("containerd://{}", container_id(name)).into();
+    pod
+}
+
+/// The uid that [`pod`] gives a pod of this name.
+#[must_use]
+pub fn uid(name: &str) -> String {
+    let hash = hash(name);
+    format!("{:08x}-0000-4000-8000-{:012x}", hash >> 32, hash & 0xffff_ffff)
+}
+
+/// The container id that [`pod`] gives a pod of this name.
+#[must_use]
+pub fn container_id(name: &str) -> String {
+    format!("{:016x}", hash(name)).repeat(4)
+}
+
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[derive(Default)]
+struct State {
+    version: u64,
+    pods: BTreeMap<String, Value>,
+    /// `(version, type, pod)`, oldest first.
+    events: Vec<(u64, &'static str, Value)>,
+    /// Watches from before this version are refused.
+    oldest: u64,
+    objects: HashMap<String, Value>,
+    forbidden: HashSet<String>,
+    requests: Vec<String>,
+    bookmarks: u64,
+    /// Connections of an earlier life are dead.
+    life: u64,
+    /// Nodes and pods that are not in `pods`.
+    simulated: Option<(usize, usize)>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    bytes: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// See the module.
+pub struct ApiServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    folder: TempDir,
+    up: Option<thread::JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// On a port of its own.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let folder = TempDir::new().expect("a folder");
+        let shared = Arc::new(Shared::default());
+        shared.state().version = 1;
+        let mut server = Self { address, shared, folder, up: None };
+        server.listen(listener);
+        server.object("/version", json!({"major": "1", "minor": "34", "gitVersion": "v1.34.4",
+            "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}));
+        server.object(
+            "/api/v1/namespaces/kube-system",
+            json!({"metadata": {"name": "kube-system", "uid": "cluster-uid"}}),
+        );
+        server
+    }
+
+    fn listen(&mut self, listener: TcpListener) {
+        let shared = Arc::clone(&self.shared);
+        self.shared.ended.store(false, Relaxed);
+        self.up = Some(thread::spawn(move || {
+            for connection in listener.incoming() {
+                if shared.ended.load(Relaxed) {
+                    return;
+                }
+                let shared = Arc::clone(&shared);
+                if let Ok(connection) = connection {
+                    // Who is asked may be gone; that is what tests do.
+                    thread::spawn(move || _ = serve(&connection, &shared));
+                }
+            }
+        }));
+    }
+
+    /// A kubeconfig that leads here.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        let path = self.folder.path().join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\nclusters: [{{name: c, cluster: {{server: \"http://{}\"}}}}]\n\
+             users: [{{name: u, user: {{token: t}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n\
+             current-context: x\n",
+            self.address
+        );
+        std::fs::write(&path, text).expect("a file of ours");
+        path
+    }
+
+    /// Adds or changes a pod.
+    ///
+    /// # Panics
+    /// If it has no uid.
+    pub fn put(&self, mut pod: Value) {
+        let mut state = self.shared.state();
+        state.version += 1;
+        let version = state.version;
+        pod["metadata"]["resourceVersion"] = version.to_string().into();
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        let how = if state.pods.contains_key(&uid) { "MODIFIED" } else { "ADDED" };
+        state.pods.insert(uid, pod.clone());
+        state.events.push((version, how, pod));
+        self.shared.changed.notify_all();
+    }
+
+    /// Fills a cluster of nodes `node-0` … with pods; those of most nodes are made only when they are asked for.
+    pub fn simulate(&self, nodes: usize, pods: usize) {
+        self.shared.state().simulated = Some((nodes, pods));
+    }
+
+    /// This many changes of the simulated pods, each on the next node; returns how many were told to
+    /// whoever watches.
+    ///
+    /// # Panics
+    /// If there is no simulated cluster.
+    #[must_use]
+    pub fn churn(&self, changes: usize) -> usize {
+        let nodes = self.shared.state().simulated.expect("a simulated cluster").0;
+        for change in 0..changes {
+            let node = (1 + change * (nodes / 50)) % nodes;
+            let mut changed = pod(&format!("web-{node}-0"), &format!("node-{node}"));
+            changed["metadata"]["labels"]["change"] = change.to_string().into();
+            let mut state = self.shared.state();
+            state.version += 1;
+            let version = state.version;
+            changed["metadata"]["resourceVersion"] = version.to_string().into();
+            state.events.push((version, "MODIFIED", changed));
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+        changes
+    }
+
+    /// Deletes the pod that [`pod`] made for this name.
+    pub fn delete(&self, name: &str) {
+        let mut state = self.shared.state();
+        state.version += 1;
+        let version = state.version;
+        if let Some(mut pod) = state.pods.remove(&uid(name)) {
+            pod["metadata"]["resourceVersion"] = version.to_string().into();
+            state.events.push((version, "DELETED", pod));
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Answers a GET of `path` with `object`.
+    pub fn object(&self, path: &str, object: Value) {
+        self.shared.state().objects.insert(path.to_owned(), object);
+    }
+
+    /// Answers paths that begin so with 403, or does so no longer.
+    pub fn forbid(&self, path: &str, forbid: bool) {
+        let mut state = self.shared.state();
+        match forbid {
+            true => _ = state.forbidden.insert(path.to_owned()),
+            false => _ = state.forbidden.remove(path),
+        }
+    }
+
+    /// Forgets what happened: watches that go on from before now are told 410.
+    pub fn compact(&self) {
+        let mut state = self.shared.state();
+        state.version += 1;
+        state.oldest = state.version;
+        state.events.clear();
+    }
+
+    /// Tells watches that nothing happened up to now.
+    pub fn bookmark(&self) {
+        let mut state = self.shared.state();
+        state.version += 1;
+        state.bookmarks = state.version;
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends every connection; the next one is taken.
+    pub fn disconnect(&self) {
+        self.shared.state().life += 1;
+        self.shared.changed.notify_all();
+    }
+
+    /// Goes away: connections end, none are taken.
+    ///
+    /// # Panics
+    /// If it was away already.
+    pub fn stop(&mut self) {
+        self.shared.ended.store(true, Relaxed);
+        self.disconnect();
+        // The accepting thread wakes up for one more.
+        drop(TcpStream::connect(self.address));
+        self.up.take().expect("it was there").join().expect("no panic");
+    }
+
+    /// Comes back, on the same port, with all that happened meanwhile.
+    ///
+    /// # Panics
+    /// If the port is another's by now.
+    pub fn resume(&mut self) {
+        let listener = TcpListener::bind(self.address).expect("the port is still ours");
+        self.listen(listener);
+    }
+
+    /// What was asked for, in order.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.state().requests.clone()
+    }
+
+    /// Bytes sent in answers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Relaxed)
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        if self.up.is_some() {
+            self.stop();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No change of the state leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, connection: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.fetch_add(bytes.len() as u64, Relaxed);
+        (&mut &*connection).write_all(bytes)
+    }
+}
+
+fn serve(connection: &TcpStream, shared: &Shared) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let life = shared.state().life;
+    let mut reader = BufReader::new(connection);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let target = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        while line.trim() != "" {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+        }
+        if shared.state().life != life || shared.ended.load(Relaxed) {
+            return Ok(());
+        }
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let query: HashMap<String, String> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.replace("%3D", "=").replace("%3d", "=")))
+            .collect();
+        shared.state().requests.push(target.clone());
+        if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") {
+            return watch(connection, shared, life, &query);
+        }
+        let (code, body) = answer(&shared.state(), path, &query);
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        shared.send(connection, head.as_bytes())?;
+        shared.send(connection, body.as_bytes())?;
+    }
+}
+
+fn answer(state: &State, path: &str, query: &HashMap<String, String>) -> (u16, Value) {
+    if state.forbidden.iter().any(|forbidden| path.starts_with(&**forbidden)) {
+        let what = path.rsplit('/').next().unwrap_or_default();
+        let message = format!(
+            "{what} is forbidden: User \"system:serviceaccount:remora:remora\" cannot list resource \"{what}\""
+        );
+        return (403, status(403, "Forbidden", &message));
+    }
+    if path == "/api/v1/pods" || path.ends_with("/pods") {
+        let selected =
+            |pod: &&Value| query.get("fieldSelector").is_none_or(|selector| matches(pod, selector));
+        let mut items: Vec<Value> = state.pods.values().filter(selected).cloned().collect();
+        if let Some((nodes, pods)) = state.simulated {
+            let asked = query.get("fieldSelector").and_then(|s| s.strip_prefix("spec.nodeName="));
+            let asked = asked.expect("nobody can afford to ask for all of them");
+            items.extend((0..pods / nodes).map(|at| {
+                let number = asked.trim_start_matches("node-");
+                let mut pod = pod(&format!("web-{number}-{at}"), asked);
+                pod["metadata"]["resourceVersion"] = "1".into();
+                pod
+            }));
+        }
+        let list = json!({"kind": "PodList", "apiVersion": "v1",
+            "metadata": {"resourceVersion": state.version.to_string()}, "items": items});
+        return (200, list);
+    }
+    match state.objects.get(path) {
+        Some(object) => (200, object.clone()),
+        None => (404, status(404, "NotFound", "not found")),
+    }
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code})
+}
+
+/// A field selector of one field.
+fn matches(pod: &Value, selector: &str) -> bool {
+    let (field, value) = selector.split_once('=').unwrap_or((selector, ""));
+    let pointer = format!("/{}", field.replace('.', "/"));
+    pod.pointer(&pointer).and_then(Value::as_str) == Some(value)
+}
+
+fn watch(
+    connection: &TcpStream,
+    shared: &Shared,
+    life: u64,
+    query: &HashMap<String, String>,
+) -> io::Result<()> {
+    let chunk = |event: Value| {
+        let text = format!("{event}\n");
+        shared.send(connection, format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())
+    };
+    shared.send(
+        connection,
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
+    let mut seen: u64 = query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let selector = query.get("fieldSelector").map_or("", |selector| &**selector);
+    let mut state = shared.state();
+    loop {
+        if state.life != life || shared.ended.load(Relaxed) {
+            return connection.shutdown(std::net::Shutdown::Both);
+        }
+        if seen < state.oldest {
+            let expired = status(410, "Expired", "too old resource version");
+            chunk(json!({"type": "ERROR", "object": expired}))?;
+            return shared.send(connection, b"0\r\n\r\n");
+        }
+        let news: Vec<_> = state
+            .events
+            .iter()
+            .filter(|(version, _, pod)| *version > seen && matches(pod, selector))
+            .map(|(_, how, pod)| json!({"type": how, "object": pod}))
+            .collect();
+        let bookmark = state.bookmarks > seen;
+        seen = state.version;
+        drop(state);
+        for event in news {
+            chunk(event)?;
+        }
+        if bookmark {
+            chunk(json!({"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1",
+                "metadata": {"resourceVersion": seen.to_string()}}}))?;
+        }
+        state = shared.state();
+        if state.version <= seen && state.life == life {
+            let pause = Duration::from_millis(200);
+            state = match shared.changed.wait_timeout(state, pause) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+}
