@@ -9,6 +9,7 @@ mod describe;
 mod env;
 mod file;
 mod flags;
+mod held;
 mod kubernetes;
 mod load;
 mod node;

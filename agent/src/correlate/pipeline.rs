@@ -86,6 +86,11 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
     }
 
+    /// The selector whose policy counts.
+    fn selector(&self, tgid: u32) -> Option<usize> {
+        if self.policies.is_uniform() { None } else { self.resources.selector(tgid) }
+    }
+
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts
@@ -117,7 +122,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         let Detail::Http(http) = &span.exchange.detail;
         if span.exchange.role == Role::Server {
             let target = Target::parse(&http.method, &http.target);
-            let selector = self.resources.selector(span.exchange.connection.tgid);
+            let selector = self.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
             span.route = self.policies.route(selector, service, target.path, http.status);
         }
@@ -135,7 +140,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 
 impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn started(&mut self, started: &Started) {
-        let selector = self.resources.selector(started.tgid);
+        let selector = self.selector(started.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
         self.correlator.started(started);
     }
@@ -146,7 +151,7 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
             Whose::Soon(resource) => (resource, false),
             Whose::OptedOut => return self.lost(exchange.serial, Lost::OptedOut),
         };
-        let selector = self.resources.selector(exchange.connection.tgid);
+        let selector = self.selector(exchange.connection.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
         let Detail::Http(http) = &mut exchange.detail;
         self.policies.headers(selector, http);

@@ -40,6 +40,8 @@ pub struct Policies {
     policies: Vec<Policy>,
     /// Likewise; `None` where those of all serve.
     routes: Vec<Option<Routes>>,
+    /// No selector has anything of its own, so that nobody has to look for it.
+    uniform: bool,
 }
 
 impl Policies {
@@ -49,7 +51,19 @@ impl Policies {
         let of_all = Policy { routes: Some(of_all.routes.unwrap_or_default()), ..of_all };
         let policies: Vec<Policy> = std::iter::once(of_all).chain(of_selectors).collect();
         let routes = policies.iter().map(|policy| policy.routes.clone().map(Routes::new));
-        Self { routes: routes.collect(), policies }
+        let as_all = |policy: &Policy| {
+            policy.routes.is_none()
+                && policy.sampler == policies[0].sampler
+                && policy.headers == policies[0].headers
+        };
+        let uniform = policies[1..].iter().all(as_all);
+        Self { routes: routes.collect(), uniform, policies }
+    }
+
+    /// Whether it does not matter which selector it is.
+    #[must_use]
+    pub const fn is_uniform(&self) -> bool {
+        self.uniform
     }
 
     /// New ones. Routes whose settings stay keep what they have learned.
@@ -111,6 +125,9 @@ mod tests {
     #[test]
     fn a_selector_without_settings_has_those_of_all() {
         let mut policies = policies();
+        assert!(!policies.is_uniform());
+        let as_all = Policies::new(Policy::default(), vec![Policy::default(); 2]);
+        assert!(as_all.is_uniform());
         let mut route = |selector, path| policies.route(selector, "s", path, 200);
         assert_eq!(route(Some(0), "/own/x").as_deref(), Some("/own/*"));
         assert_eq!(route(Some(1), "/own/x").as_deref(), Some("/own/x"));
