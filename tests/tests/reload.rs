@@ -210,7 +210,8 @@ fn without_a_file_sighup_ends_the_agent() {
         return;
     }
     let nginx = Nginx::start();
-    let agent = Agent::on(&nginx.pids(), &[]);
+    // The tests themselves may run under nohup.
+    let agent = Agent::under(&["env", "--default-signal=HUP"], &nginx.pids());
     Connection::open(nginx.port()).unwrap().get("/small", "").unwrap();
     drop(nginx);
     agent.signal(libc::SIGHUP);
