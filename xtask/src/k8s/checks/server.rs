@@ -133,7 +133,10 @@ pub(super) fn server_away(cluster: &mut Cluster) -> Result<String> {
         agent::log(cluster)?.contains("pods are not followed"),
         "the agent did not say that it was away"
     );
-    let answers = traffic::all(WEB, 30)?;
+    // kube-proxy, which was refused as well, comes back in its own time; until then Services lead to old pods.
+    let answers = until("the Services to lead to the new pods", Duration::from_secs(120), || {
+        Ok(traffic::all(WEB, 30).ok())
+    })?;
     let after = judge(cluster, NAMESPACE, &answers)?;
     after.accept(0)?;
     Ok(format!("{} s away: {away}, {failed} failed; behind it: {after}", AWAY.as_secs()))
