@@ -26,7 +26,7 @@ const BEFORE: [(&str, Check); 2] = [
 ];
 
 /// Those behind see what those before have left; the last one takes the agent away.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("a chain of nginx, Go and Rust", chain),
     ("a namespace that is not selected", not_selected),
     ("six capabilities, no SYS_ADMIN", release::few_privileges),
@@ -36,6 +36,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("an init container and a sidecar", pods::init_and_sidecar),
     ("a pod in the host's network", pods::host_network),
     ("pods of a StatefulSet, a CronJob, and of nobody", pods::owners),
+    ("a static pod", pods::of_the_kubelet),
     ("what the agent's account may ask", server::access),
     ("opting out", server::opting_out),
     ("the API server away for 30 s", server::server_away),
