@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::settled;
 use crate::k8s::{
     attribution::judge,
     cluster::Cluster,
@@ -81,6 +82,7 @@ pub(super) fn rollout(cluster: &mut Cluster) -> Result<String> {
     for deployment in &all {
         cluster.kubectl.rolled_out(NAMESPACE, deployment)?;
     }
+    settled(cluster)?;
     pause(Duration::from_secs(1))?;
     let (answers, failed) = traffic.end();
     let verdict = judge(cluster, NAMESPACE, &answers)?;

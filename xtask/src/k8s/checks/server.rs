@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use super::settled;
 use crate::k8s::{
     agent,
     attribution::judge,
@@ -134,16 +135,7 @@ pub(super) fn server_away(cluster: &mut Cluster) -> Result<String> {
         "the agent did not say that it was away"
     );
     // kube-proxy, which was refused as well, comes back in its own time; until then Services lead to old pods.
-    let answers = until("the Services to lead to the new pods", Duration::from_secs(120), || {
-        let pods = cluster.kubectl.ready(NAMESPACE, "app=stock")?;
-        let new = |by: &String| {
-            let mut names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
-            names.any(|name| by.starts_with(name))
-        };
-        let answers = traffic::all(WEB, 30).unwrap_or_default();
-        let all_new = answers.iter().all(|answer| answer.by.iter().any(new));
-        Ok((!answers.is_empty() && all_new).then_some(answers))
-    })?;
+    let answers = settled(cluster)?;
     let after = judge(cluster, NAMESPACE, &answers)?;
     after.accept(0)?;
     Ok(format!("{} s away: {away}, {failed} failed; behind it: {after}", AWAY.as_secs()))
