@@ -9,6 +9,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod image;
+mod package;
 mod prebuilt;
 mod record;
 mod report;
@@ -59,6 +60,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Pack a static release binary into dist/, as an archive and as a Debian package
     Dist(dist::Options),
+    /// Install, run, upgrade and purge the Debian package in a guest with systemd; takes minutes
+    PackageTest(package::Options),
     /// Write a container image of a static release binary into dist/, without Docker
     Image(image::Options),
 }
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Record(options) => record::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
+        Task::PackageTest(options) => package::run(&options),
         Task::Image(options) => image::run(&options),
     };
     match result {
