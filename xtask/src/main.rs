@@ -9,6 +9,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod image;
+mod k8s;
 mod package;
 mod prebuilt;
 mod record;
@@ -64,6 +65,8 @@ enum Task {
     PackageTest(package::Options),
     /// Write a container image of a static release binary into dist/, without Docker
     Image(image::Options),
+    /// Bring up a real Kubernetes node with the chart installed, and compare spans with what the API server says
+    K8s(k8s::Options),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::PackageTest(options) => package::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::K8s(options) => k8s::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
