@@ -42,6 +42,21 @@ restarted() { # PID: another process is active
 	is ActiveState active && [ "$(unit MainPID)" != "$1" ] && curl -sf http://127.0.0.1:9465/readyz >/dev/null
 }
 
+# A connection that stays: asks on it as often as each line says.
+cat >/tmp/kept.sh <<'END'
+exec 3<>/dev/tcp/127.0.0.1/80
+while read -r count; do
+	for number in $(seq "$count"); do
+		printf 'GET / HTTP/1.1\r\nhost: kept\r\n\r\n' >&3
+		while IFS= read -r line <&3 && [ "$line" != $'\r' ]; do
+			case $line in Content-Length:*) length=${line#*: } ;; esac
+		done
+		head -c "${length%$'\r'}" <&3 >/dev/null && echo answered >>/tmp/answered
+	done
+done
+END
+answered() { [ "$(wc -l </tmp/answered)" = "$1" ]; }
+
 echo "guest: $(uname -r), $(. /etc/os-release && echo "$PRETTY_NAME"), $(systemctl --version | head -n 1)"
 files >/tmp/before
 step "nginx of the system runs" until_true 60 curl -sf -o /dev/null http://127.0.0.1/
@@ -71,6 +86,12 @@ step "it answers that it is attached" curl -sf -o /dev/null http://127.0.0.1:946
 step "it is not root" [ "$(stat -c %u "/proc/$(unit MainPID)")" != 0 ]
 step "requests are answered" visit 7
 step "they are seen" until_true 60 requests 7
+mkfifo /tmp/ask
+bash /tmp/kept.sh </tmp/ask &
+exec 5>/tmp/ask
+echo 2 >&5
+step "two more are answered on a connection that stays" until_true 30 answered 2
+step "these are seen, too" until_true 60 requests 9
 step "spans are where the unit lets it write" until_true 60 grep -q nginx /var/lib/remora/spans.json
 
 pid=$(unit MainPID)
@@ -81,9 +102,12 @@ step "it is the same process" [ "$(unit MainPID)" = "$pid" ]
 
 step "restart" systemctl restart remora
 step "another process runs" restarted "$pid"
-step "the books of the first run are in the journal" [ "$(books | tail -n 1)" = 7 ]
+step "the books of the first run are in the journal" [ "$(books | tail -n 1)" = 9 ]
 step "requests to the second run are answered" visit 5
-step "the second run counts its own" until_true 60 requests 5
+echo 3 >&5
+step "three are answered on the connection that stayed" until_true 30 answered 5
+exec 5>&-
+step "the second run counts its own" until_true 60 requests 8
 
 pid=$(unit MainPID)
 kill -STOP "$pid"
@@ -101,9 +125,11 @@ step "an agent that is killed is replaced" until_true 60 restarted "$pid"
 
 pid=$(unit MainPID)
 step "requests before the upgrade are answered" visit 4
-step "upgrading succeeds" dpkg -i next.deb
+# Both the user and the package have changed the sample; without a terminal the user's stays.
+step "upgrading succeeds" dpkg --force-confold -i next.deb
 step "the next version is installed" [ "$(dpkg-query -Wf '${Version}' remora)" = @NEXT@ ]
 step "the configuration is kept" cmp /etc/remora.yaml /tmp/remora.yaml
+step "the new sample lies beside it" grep -q "Of @NEXT@" /etc/remora.yaml.dpkg-dist
 step "the upgraded agent runs" until_true 60 restarted "$pid"
 step "its predecessor's books are in the journal" [ "$(books | tail -n 1)" = 4 ]
 step "it is still switched on" [ "$(systemctl is-enabled remora)" = enabled ]

@@ -90,7 +90,8 @@ fn pack(binary: Option<&Path>, folder: &Path) -> Result<PathBuf> {
     deb::pack(&binary, &dist::host()?, dist::VERSION, folder)
 }
 
-/// The same package with a higher version.
+/// The same package with a higher version and another sample configuration, so that dpkg has to choose
+/// between that and the user's.
 fn successor(package: &Path, version: &str, to: &Path) -> Result<()> {
     let root = to.with_extension("root");
     shell::run(Command::new("dpkg-deb").arg("-R").arg(package).arg(&root))?;
@@ -99,6 +100,9 @@ fn successor(package: &Path, version: &str, to: &Path) -> Result<()> {
     let now = format!("Version: {}\n", dist::VERSION);
     ensure!(text.contains(&now), "the package's version is not {}", dist::VERSION);
     fs::write(&control, text.replace(&now, &format!("Version: {version}\n")))?;
+    let sample = root.join("etc/remora.yaml");
+    let text = fs::read_to_string(&sample)?;
+    fs::write(&sample, format!("{text}# Of {version}.\n"))?;
     let mut build = Command::new("dpkg-deb");
     build.args(["--root-owner-group", "-Znone", "--build"]);
     shell::run(build.arg(&root).arg(to))
