@@ -125,6 +125,9 @@ pub mod data_flag {
     pub const TAIL: u32 = 1 << 2;
     /// A continuation of the previous record of the same call: same time, next position.
     pub const CONTINUED: u32 = 1 << 3;
+    /// The bytes that are missing in front of this record moved before the latest ones of the opposite
+    /// direction: they are not of the turn that it belongs to.
+    pub const MISSING_BEFORE_TURN: u32 = 1 << 4;
 }
 
 /// Application bytes moved by one call on a connection (or one piece of it).

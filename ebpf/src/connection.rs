@@ -36,6 +36,7 @@ fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
         inode,
         pos: [0; 2],
         seq: [NOT_COUNTED; 2],
+        seq_at_turn: [0; 2],
         copied: [0; 2],
         tgid,
         mode: mode::HEADS,
@@ -116,6 +117,7 @@ fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
     if moved.seq != NOT_COUNTED {
         let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
         connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
+        connection.seq_at_turn = connection.seq.map(|seq| seq as u32);
         let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
         connection.seq[(moved.direction & 1) as usize] = before.into();
     }

@@ -257,27 +257,38 @@ fn bytes_that_leave_a_socket_unseen_are_a_hole_in_its_positions() {
     if skip::without_root() || !ways().contains(&Door::Socket) {
         return;
     }
-    let mut lab = Lab::new(Door::Socket);
-    let (mut client, mut server) = pair();
-    client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n").unwrap();
-    exactly(&mut server, 41);
-    client.write_all(&[b'c'; 3000]).unwrap();
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let mut left = 3000;
-    while left > 0 {
-        let (from, to) = (server.as_raw_fd(), writer.as_raw_fd());
-        // SAFETY: open descriptors, no offsets.
-        let moved =
-            unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), left, 0) };
-        left -= usize::try_from(moved).unwrap();
+    for answered in [false, true] {
+        let mut lab = Lab::new(Door::Socket);
+        let (mut client, mut server) = pair();
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n").unwrap();
+        exactly(&mut server, 41);
+        client.write_all(&[b'c'; 3000]).unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut left = 3000;
+        while left > 0 {
+            let (from, to) = (server.as_raw_fd(), writer.as_raw_fd());
+            let none = std::ptr::null_mut();
+            // SAFETY: open descriptors, no offsets.
+            let moved = unsafe { libc::splice(from, none, to, none, left, 0) };
+            left -= usize::try_from(moved).unwrap();
+        }
+        exactly(&mut reader, 3000);
+        if answered {
+            server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            exactly(&mut client, 27);
+        }
+        client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server, 22);
+        let seen = lab.seen();
+        assert_eq!(seen.contiguous(seen.connection(Role::Client), Direction::Tx), 41 + 3000 + 22);
+        let server = seen.connection(Role::Server);
+        let received = seen.of(Direction::Rx).filter(|fragment| fragment.conn_id == server);
+        let before_turn = if answered { data_flag::MISSING_BEFORE_TURN } else { 0 };
+        assert_eq!(
+            received.map(|fragment| (fragment.pos, fragment.flags)).collect::<Vec<_>>(),
+            [(0, 0), (41 + 3000, before_turn)]
+        );
     }
-    exactly(&mut reader, 3000);
-    client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 22);
-    let seen = lab.seen();
-    assert_eq!(seen.contiguous(seen.connection(Role::Client), Direction::Tx), 41 + 3000 + 22);
-    let positions: Vec<u64> = seen.of(Direction::Rx).map(|fragment| fragment.pos).collect();
-    assert_eq!(positions, [0, 41 + 3000]);
 }
 
 #[test]

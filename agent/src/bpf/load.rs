@@ -218,12 +218,20 @@ impl Programs {
         &self.counters
     }
 
-    /// Records lost so far for want of room in the ring.
+    /// Counts what may have told of processes and did not reach the reader: records for which the ring had no
+    /// room, and runs that the kernel left out.
     ///
     /// # Errors
-    /// If the map cannot be read.
-    pub fn ring_full(&self) -> Result<u64, MapError> {
-        self.counters.count(Counter::RingFull)
+    /// If the kernel does not tell.
+    pub fn notices_lost(&self) -> io::Result<u64> {
+        let mut lost = self.counters.count(Counter::RingFull).map_err(io::Error::other)?;
+        for name in ["process_fork", "process_exec", "process_exit"] {
+            let program = self.ebpf.program(name).and_then(|program| program.fd().ok());
+            if let Some(fd) = program {
+                lost += usage::program(name, fd.as_fd())?.missed;
+            }
+        }
+        Ok(lost)
     }
 
     /// [`Orphans::forget`]

@@ -59,7 +59,7 @@ const BATCH: usize = 4096;
 const TICK_NS: u64 = 10_000_000;
 /// What is printed at the end may take so long.
 const PRINT: Duration = Duration::from_secs(2);
-/// At least so long between two scans for what lost records told, nanoseconds.
+/// At least so long between two scans for what lost notices told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
 /// Processes are looked at this often at most because pods were told of, nanoseconds.
 const PODS_NS: u64 = 100_000_000;
@@ -188,7 +188,7 @@ struct Worker {
     last_rescan_ns: u64,
     last_orphans_ns: u64,
     last_pods_ns: u64,
-    /// Records, and of them those lost for want of room, at the last look.
+    /// Records, and lost notices of processes, at the last look.
     looked_at: (u64, u64),
     /// Positions of their aggregators.
     readers: Readers<usize>,
@@ -380,14 +380,14 @@ impl Worker {
         }
     }
 
-    /// Records were lost for want of room: some may have told of processes.
+    /// Something that may have told of processes was lost.
     fn rescan(&mut self, now: u64) {
         let (records, lost) = self.looked_at;
         if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
             return;
         }
         self.last_rescan_ns = now;
-        let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::ring_full) else { return };
+        let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::notices_lost) else { return };
         self.looked_at = (self.books.records, lost_now);
         if lost_now != lost {
             self.look_at_processes();
