@@ -21,16 +21,16 @@ pub(crate) struct Options {
     /// Static binaries of other builds, one for each architecture of the image; by default this machine's
     /// is built
     #[arg(long, value_name = "FILE")]
-    binary: Vec<PathBuf>,
+    pub(crate) binary: Vec<PathBuf>,
     /// What the image is called
     #[arg(long, default_value = concat!("localhost/remora:", env!("CARGO_PKG_VERSION")))]
-    tag: String,
+    pub(crate) tag: String,
     /// Certificate authorities that the agent trusts
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
-    certificates: PathBuf,
+    pub(crate) certificates: PathBuf,
     /// Where to write it [default: dist/remora-VERSION.oci.tar]
     #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -44,14 +44,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// A file of a layer: path in the image, content, mode.
-type Entry = (String, Vec<u8>, u32);
+pub(crate) type Entry = (String, Vec<u8>, u32);
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-fn write(options: &Options, binaries: &[PathBuf]) -> Result<PathBuf> {
+/// An image for one architecture.
+pub(crate) struct Variant {
+    pub(crate) architecture: &'static str,
+    /// What is run and how, as the OCI's `config` has it.
+    pub(crate) config: Value,
+    pub(crate) layers: Vec<Vec<Entry>>,
+}
+
+/// Packs static binaries as the project's image; returns where it is.
+pub(crate) fn write(options: &Options, binaries: &[PathBuf]) -> Result<PathBuf> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let certificates =
         ("etc/ssl/certs/ca-certificates.crt".to_owned(), read(&options.certificates)?, 0o644);
@@ -59,28 +68,42 @@ fn write(options: &Options, binaries: &[PathBuf]) -> Result<PathBuf> {
         Ok((format!("usr/share/doc/remora/{name}"), read(&workspace().join(name))?, 0o644))
     };
     let shared = [vec![certificates], vec![licence("LICENSE-APACHE")?, licence("LICENSE-MIT")?]];
-    let mut image = Image::default();
-    let mut manifests = Vec::new();
+    let mut variants = Vec::new();
     for path in binaries {
         let binary = read(path)?;
         dist::ensure_static(&binary)
             .with_context(|| format!("{} is not static", path.display()))?;
         let architecture = architecture(&binary)?;
         let own = vec![("usr/bin/remora".to_owned(), binary, 0o755)];
-        let mut layers = Vec::new();
-        let mut diffs = Vec::new();
-        for entries in shared.iter().chain([&own]) {
+        let config = json!({
+            "Entrypoint": ["/usr/bin/remora"], "Cmd": ["run"],
+            "Env": ["PATH=/usr/bin"], "StopSignal": "SIGTERM",
+            "Labels": labels(),
+        });
+        let layers = shared.iter().cloned().chain([own]).collect();
+        variants.push(Variant { architecture, config, layers });
+    }
+    let path = match &options.output {
+        Some(path) => path.clone(),
+        None => workspace().join(format!("dist/remora-{}.oci.tar", env!("CARGO_PKG_VERSION"))),
+    };
+    pack(&path, &options.tag, &variants)?;
+    Ok(path)
+}
+
+/// Writes variants of one image as an OCI image layout in a tar file.
+pub(crate) fn pack(path: &Path, tag: &str, variants: &[Variant]) -> Result<()> {
+    let mut image = Image::default();
+    let mut manifests = Vec::new();
+    for Variant { architecture, config, layers: entries } in variants {
+        let (mut layers, mut diffs) = (Vec::new(), Vec::new());
+        for entries in entries {
             let tar = layer(entries)?;
             diffs.push(format!("sha256:{}", hex(&Sha256::digest(&tar))));
             layers.push(image.add(LAYER, gzip(&tar)?));
         }
         let config = json!({
-            "architecture": architecture, "os": "linux",
-            "config": {
-                "Entrypoint": ["/usr/bin/remora"], "Cmd": ["run"],
-                "Env": ["PATH=/usr/bin"], "StopSignal": "SIGTERM",
-                "Labels": labels(),
-            },
+            "architecture": architecture, "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diffs},
         });
         let config = image.add(CONFIG, config.to_string().into_bytes());
@@ -91,8 +114,8 @@ fn write(options: &Options, binaries: &[PathBuf]) -> Result<PathBuf> {
         manifests.push(manifest);
     }
     let names = json!({
-        "org.opencontainers.image.ref.name": options.tag.rsplit(':').next(),
-        "io.containerd.image.name": options.tag,
+        "org.opencontainers.image.ref.name": tag.rsplit(':').next(),
+        "io.containerd.image.name": tag,
     });
     let mut top = match &mut *manifests {
         [only] => only.clone(),
@@ -103,15 +126,10 @@ fn write(options: &Options, binaries: &[PathBuf]) -> Result<PathBuf> {
     };
     top["annotations"] = names;
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]});
-    let path = match &options.output {
-        Some(path) => path.clone(),
-        None => workspace().join(format!("dist/remora-{}.oci.tar", env!("CARGO_PKG_VERSION"))),
-    };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    image.pack(&index, File::create(&path).with_context(|| path.display().to_string())?)?;
-    Ok(path)
+    image.pack(&index, File::create(path).with_context(|| path.display().to_string())?)
 }
 
 fn labels() -> Value {
@@ -124,7 +142,7 @@ fn labels() -> Value {
 }
 
 /// `amd64` or `arm64`, from the machine that the ELF file is for.
-fn architecture(elf: &[u8]) -> Result<&'static str> {
+pub(crate) fn architecture(elf: &[u8]) -> Result<&'static str> {
     match elf.get(18..20) {
         Some([62, 0]) => Ok("amd64"),
         Some([183, 0]) => Ok("arm64"),

@@ -9,6 +9,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod image;
+mod k8s;
 mod prebuilt;
 mod record;
 mod report;
@@ -61,6 +62,8 @@ enum Task {
     Dist(dist::Options),
     /// Write a container image of a static release binary into dist/, without Docker
     Image(image::Options),
+    /// Bring up a real Kubernetes node with the chart installed, and compare spans with what the API server says
+    K8s(k8s::Options),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Image(options) => image::run(&options),
+        Task::K8s(options) => k8s::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

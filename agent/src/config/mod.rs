@@ -6,6 +6,7 @@
 //! variable, flag, bounds and whether it is `live()`. Nothing else lists keys.
 
 mod describe;
+mod detection;
 mod env;
 mod file;
 mod flags;
@@ -28,6 +29,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use crate::{discover::Criteria, log::LogFilter, semantics::route};
 
 use describe::section;
+pub use detection::{CloudDetection, Detection};
 pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
 pub use otlp::{
@@ -76,6 +78,8 @@ section! {
         pub kernel: Kernel = Kernel::default();
         /// Whose processes are where Kubernetes runs them.
         pub kubernetes: Kubernetes = Kubernetes::default();
+        /// What is found out about the machine.
+        pub detection: Detection = Detection::default();
         /// Attributes of every target's resource, below the target's own.
         pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
         /// Answer probes at this address, such as `127.0.0.1:9465`: `/healthz`, `/readyz`, `/metrics` of the

@@ -1,7 +1,7 @@
 //! What all resources of one agent share: the host, its operating system, and the attributes that the
 //! agent's own `OTEL_RESOURCE_ATTRIBUTES` adds to every target.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
@@ -25,14 +25,24 @@ impl Host {
     /// `OTEL_RESOURCE_ATTRIBUTES` of the agent.
     #[must_use]
     pub fn detect(agent_attributes: &[(String, String)]) -> Self {
+        // In a container the files are the host's below its first process, and the image has none.
+        Self::read(&[Path::new("/proc/1/root"), Path::new("/")], agent_attributes)
+    }
+
+    /// [`Self::detect`] with files from the first of `roots` that has them.
+    fn read(roots: &[&Path], agent_attributes: &[(String, String)]) -> Self {
         let line = |path: &str| {
             let text = fs::read_to_string(path).ok()?;
             Some(text.trim().to_owned()).filter(|text| !text.is_empty())
         };
-        let id = line("/etc/machine-id").or_else(|| line("/var/lib/dbus/machine-id"));
-        let release = fs::read_to_string("/etc/os-release")
-            .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
-            .unwrap_or_default();
+        let file = |paths: [&str; 2]| {
+            let paths = roots.iter().flat_map(|root| paths.map(|path| root.join(path)));
+            let texts = paths.filter_map(|path| fs::read_to_string(path).ok());
+            texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
+        };
+        let id = file(["etc/machine-id", "var/lib/dbus/machine-id"]);
+        let release = file(["etc/os-release", "usr/lib/os-release"]).unwrap_or_default();
+        let build = os_release(&release, "BUILD_ID");
         let found = [
             (key::HOST_NAME, line("/proc/sys/kernel/hostname")),
             (key::HOST_ID, id.clone()),
@@ -40,6 +50,7 @@ impl Host {
             (key::OS_TYPE, Some("linux".to_owned())),
             (key::OS_NAME, os_release(&release, "NAME")),
             (key::OS_VERSION, os_release(&release, "VERSION_ID")),
+            (key::OS_BUILD_ID, build.or_else(|| line("/proc/sys/kernel/osrelease"))),
             (key::OS_DESCRIPTION, os_release(&release, "PRETTY_NAME")),
         ];
         Self {
@@ -54,6 +65,13 @@ impl Host {
                 .filter_map(|(key, value)| Some((key.into(), value?.into())))
                 .collect(),
         }
+    }
+
+    /// With what the provider of the machine says of it, which comes first.
+    #[must_use]
+    pub fn rented(mut self, said: Vec<(Box<str>, Value)>) -> Self {
+        self.attributes.splice(..0, said);
+        self
     }
 }
 
@@ -97,8 +115,34 @@ mod tests {
     fn knows_this_host() {
         let host = Host::detect(&[("team".into(), "blue".into())]);
         let has = |wanted: &str| host.attributes.iter().any(|(key, _)| &**key == wanted);
-        assert!(has("host.name") && has("host.arch") && has("os.type"));
+        assert!(has("host.name") && has("host.arch") && has("os.type") && has("os.build_id"));
         assert!(!host.boot_id.is_empty());
         assert_eq!(host.agent_attributes, [("team".into(), "blue".into())]);
+    }
+
+    #[test]
+    fn takes_files_of_the_first_process_before_the_agents_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, image) = (folder.path().join("host"), folder.path().join("image"));
+        for (root, files) in [
+            (&host, [("usr/lib/os-release", "NAME=Host\nBUILD_ID=7\n"), ("etc/machine-id", "\n")]),
+            (&image, [("etc/os-release", "NAME=Image\nVERSION_ID=9\n"), ("etc/machine-id", "m\n")]),
+        ] {
+            for (file, text) in files {
+                fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+                fs::write(root.join(file), text).unwrap();
+            }
+        }
+        let said = |host: &Host, wanted: &str| {
+            let found = host.attributes.iter().find(|(key, _)| &**key == wanted);
+            found.map(|(_, value)| value.clone())
+        };
+        let found = Host::read(&[&host, &image], &[]);
+        assert_eq!(said(&found, "os.name"), Some("Host".into()));
+        assert_eq!(said(&found, "os.build_id"), Some("7".into()));
+        assert_eq!(said(&found, "os.version"), None, "of another system");
+        assert_eq!(found.id.as_deref(), Some("m"), "an empty file is none");
+        let rented = found.rented(vec![("os.name".into(), "rented".into())]);
+        assert_eq!(said(&rented, "os.name"), Some("rented".into()), "it comes first");
     }
 }

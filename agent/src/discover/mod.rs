@@ -6,6 +6,7 @@
 //! Telling the kernel side is left to the caller: the scanner answers with a [`Change`].
 
 mod cgroup;
+pub mod cloud;
 mod container;
 mod host;
 mod listening;

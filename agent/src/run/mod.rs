@@ -56,7 +56,7 @@ use crate::{
     bpf::{self, LoadError, Programs},
     cli::Flags,
     config::Loaded,
-    discover::{NothingSelected, Selectors},
+    discover::{NothingSelected, Selectors, cloud},
     doctor::{self, Check, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},
     recording::read::ReadError,
@@ -258,8 +258,11 @@ impl Agent {
                 .map_err(|source| RunError::Listen { addr, source })?;
             tokio::spawn(server.run(Answers(Arc::clone(&health)), stop_telling.clone()));
         }
+        // Meanwhile the kernel verifies programs.
+        let cloud = config.detection.cloud();
+        let cloud = tokio::spawn(async move { cloud::detect(&cloud).await });
         let exporters = Exporters::build(&crate::export::settings::Settings::of(config)?)?;
-        let parts = Parts::of(config, selectors);
+        let mut parts = Parts::of(config, selectors);
         parts.live.redact();
         announce_options();
         let facts = HostFacts::probe();
@@ -291,6 +294,9 @@ impl Agent {
             checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
         }
         checks.extend(shortfalls);
+        // Bounded by `cloud::LIMIT` from the start on; a detector that panicked has found nothing.
+        let cloud = tokio::runtime::Handle::current().block_on(cloud).unwrap_or_default();
+        parts.host = parts.host.rented(cloud);
         let kubernetes = parts.kubernetes.clone();
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
         health.attached(&checks, handle.questions());

@@ -1,6 +1,6 @@
 //! From the configuration to the settings of each stage.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf};
 
 use super::{live::Live, readers::Readers};
 use crate::{
@@ -22,7 +22,7 @@ pub(super) struct Parts {
     pub(super) live: Live,
     pub(super) readers: Readers<aggregate::Config>,
     pub(super) selectors: Selectors,
-    pub(super) host: Arc<Host>,
+    pub(super) host: Host,
     /// How pods are followed; `None`: they are not.
     pub(super) kubernetes: Option<kubernetes::Settings>,
     pub(super) pods: Pods,
@@ -89,7 +89,7 @@ impl Parts {
             selectors,
             pods: kubernetes.as_ref().map(Pods::expected).unwrap_or_default(),
             kubernetes,
-            host: Arc::new(Host::detect(&config.resource)),
+            host: Host::detect(&config.resource),
             record: output.record.clone(),
             query_keys: config.redaction.query_keys.clone(),
             outputs: Outputs(config).to_string(),

@@ -239,7 +239,7 @@ impl Worker {
                 aggregators,
                 clock,
                 Table {
-                    scanner: Scanner::with_pods(parts.selectors, parts.host, parts.pods),
+                    scanner: Scanner::with_pods(parts.selectors, Arc::new(parts.host), parts.pods),
                     unknown: Arc::new(Resource::unknown()),
                 },
                 Outlet { exporter, terminal: Terminal::new(printer), verdicts },

@@ -74,7 +74,7 @@ fn build(home: &Path, name: &str, source: &Path, program: &str, tags: &str) -> R
     built
 }
 
-fn check_go() -> Result<()> {
+pub(crate) fn check_go() -> Result<()> {
     if on_path("go").is_none() {
         bail!("there is no Go: `cargo xtask setup --tests` brings the distribution's");
     }

@@ -4,8 +4,8 @@
 //! `NAME` beside these folders leads to the one in use: tests look there and nowhere else. Nothing
 //! is installed into the system and nothing is started.
 
-mod debian;
-mod go;
+pub(crate) mod debian;
+pub(crate) mod go;
 
 use std::{
     env, fmt, fs,
@@ -15,6 +15,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::shell;
 
 /// Names the folder of binaries to tests, which may run as another user.
 pub(crate) const FOLDER: &str = "REMORA_BACKENDS";
@@ -206,7 +208,5 @@ pub(crate) fn folder() -> Result<PathBuf> {
     if let Some(folder) = env::var_os(FOLDER) {
         return Ok(folder.into());
     }
-    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base = base.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("remora/backends"))
+    Ok(shell::cache()?.join("backends"))
 }

@@ -1,0 +1,47 @@
+//! What the agent finds out about the machine, in the configuration.
+
+use super::{
+    describe::section,
+    value::{Url, keywords},
+};
+use crate::discover::cloud::{Ask, Provider, Settings};
+
+keywords! {
+    /// Whose metadata server is asked.
+    pub enum CloudDetection {
+        /// That of the provider that the firmware names.
+        Auto = "auto",
+        Aws = "aws",
+        Gcp = "gcp",
+        Azure = "azure",
+        Off = "off",
+    }
+}
+
+section! {
+    /// What is found out about the machine.
+    pub struct Detection {
+        /// Whose metadata server is asked for `cloud.*`, `host.id`, `host.type` and more; auto: that of the
+        /// provider that the firmware names, and nobody's on a host of one's own; off: nobody's.
+        pub cloud: CloudDetection = CloudDetection::Auto, variable("REMORA_DETECT_CLOUD");
+        /// Where it is asked, if not at `http://169.254.169.254`.
+        pub cloud_endpoint: Option<Url> = None;
+    }
+}
+
+impl Detection {
+    /// For the part of the agent that asks.
+    #[must_use]
+    pub fn cloud(&self) -> Settings {
+        Settings {
+            ask: match self.cloud {
+                CloudDetection::Auto => Ask::Auto,
+                CloudDetection::Aws => Ask::Only(Provider::Aws),
+                CloudDetection::Gcp => Ask::Only(Provider::Gcp),
+                CloudDetection::Azure => Ask::Only(Provider::Azure),
+                CloudDetection::Off => Ask::Nobody,
+            },
+            endpoint: self.cloud_endpoint.as_ref().map(|url| url.as_str().into()),
+        }
+    }
+}
