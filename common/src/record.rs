@@ -156,7 +156,7 @@ pub struct Data {
     /// Unique for the agent's life.
     pub conn_id: u64,
     pub pos: u64,
-    /// Thread group and thread in the initial pid namespace.
+    /// Thread group and thread in the agent's pid namespace.
     pub tgid: u32,
     pub tid: u32,
     /// Bytes the call moved (of this piece).

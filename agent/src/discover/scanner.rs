@@ -39,7 +39,7 @@ const NOWHERE: usize = usize::MAX - 1;
 /// A selected process.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Process id as `/proc` of the agent shows it (initial pid namespace).
+    /// Process id as `/proc` of the agent shows it.
     pub tgid: u32,
     /// Process id in the process's own pid namespace.
     pub ns_pid: u32,
