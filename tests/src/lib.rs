@@ -17,6 +17,7 @@ pub mod container;
 pub mod conversation;
 pub mod curl;
 pub mod doors;
+pub mod examples;
 pub mod kernel_objects;
 pub mod lab;
 pub mod nginx;

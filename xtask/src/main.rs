@@ -10,6 +10,7 @@ mod docs;
 mod fuzz;
 mod image;
 mod k8s;
+mod package;
 mod prebuilt;
 mod record;
 mod report;
@@ -60,6 +61,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Pack a static release binary into dist/, as an archive and as a Debian package
     Dist(dist::Options),
+    /// Install, run, upgrade and purge the Debian package in a guest with systemd; takes minutes
+    PackageTest(package::Options),
     /// Write a container image of a static release binary into dist/, without Docker
     Image(image::Options),
     /// Bring up a real Kubernetes node with the chart installed, and compare spans with what the API server says
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Task::Record(options) => record::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Dist(options) => dist::run(&options),
+        Task::PackageTest(options) => package::run(&options),
         Task::Image(options) => image::run(&options),
         Task::K8s(options) => k8s::run(&options),
     };

@@ -30,7 +30,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// Packs `binary` into `folder`/remora_<version>_<architecture>.deb.
-pub(super) fn pack(binary: &Path, target: &str, version: &str, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn pack(binary: &Path, target: &str, version: &str, folder: &Path) -> Result<PathBuf> {
     let architecture = architecture(target)?;
     let scratch = Scratch::new("deb")?;
     let root = scratch.path().join("root");

@@ -1,7 +1,7 @@
 //! Packs a release that runs on any userland: one static binary, as an archive with its licences and as a
 //! package for Debian.
 
-mod deb;
+pub(crate) mod deb;
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PACKED: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -48,7 +48,7 @@ pub(crate) fn static_binary() -> Result<PathBuf> {
     build(&host()?)
 }
 
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let version = output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc -vV names no host")?.to_owned())

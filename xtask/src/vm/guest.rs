@@ -22,6 +22,9 @@ pub(crate) const VIRTIOFSD: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexe
 /// A guest that has not said "up" by then will not.
 const BOOT: Duration = Duration::from_secs(60);
 
+/// The same with a system of its own, whose services are started first.
+const SYSTEM_BOOT: Duration = Duration::from_secs(300);
+
 /// How time passes in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Clock {
@@ -29,6 +32,17 @@ pub(crate) enum Clock {
     Wall,
     /// One processor, and time is its instructions, a nanosecond each.
     Instructions,
+}
+
+/// What a guest is given besides its kernel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Machine<'a> {
+    /// Folders of this machine that are there, too.
+    pub(crate) trees: &'a [PathBuf],
+    pub(crate) clock: Clock,
+    /// A folder with a system whose init is started, the job as one of its services; otherwise the guest
+    /// has this machine's files, and the job is all that runs.
+    pub(crate) system: Option<&'a Path>,
 }
 
 /// How a job ended.
@@ -49,15 +63,14 @@ pub(crate) enum End {
 pub(crate) fn run(
     kernel: &Kernel,
     job: &str,
-    trees: &[PathBuf],
-    clock: Clock,
+    machine: Machine<'_>,
     limit: Duration,
     line: &mut dyn FnMut(&str),
 ) -> Result<End> {
     let initramfs = initramfs::build(kernel, job)?;
     let mut failure = None;
     for _ in 0..2 {
-        match Guest::boot(kernel, &initramfs, trees, clock) {
+        match Guest::boot(kernel, &initramfs, machine) {
             Ok(guest) => return guest.attend(limit, line),
             Err(error) => {
                 eprintln!("warning: {}: {error:#}", kernel.release);
@@ -79,14 +92,15 @@ struct Guest {
 }
 
 impl Guest {
-    fn boot(kernel: &Kernel, initramfs: &[u8], trees: &[PathBuf], clock: Clock) -> Result<Self> {
+    fn boot(kernel: &Kernel, initramfs: &[u8], machine: Machine<'_>) -> Result<Self> {
+        let limit = if machine.system.is_some() { SYSTEM_BOOT } else { BOOT };
         let folder = Folder::new()?;
         let initramfs_file = folder.0.join("initramfs");
         fs::write(&initramfs_file, initramfs)?;
         let files = share(&folder.0)?;
         let output = lines(&folder.0.join("output"))?;
         let control = lines(&folder.0.join("control"))?;
-        let mut command = qemu(kernel, &folder.0, trees, clock);
+        let mut command = qemu(kernel, &folder.0, machine);
         let log = fs::File::create(folder.0.join("qemu.log"))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let mut qemu = Ended(child.context("cannot run qemu-system-x86_64")?);
@@ -95,8 +109,8 @@ impl Guest {
             match control.recv_timeout(Duration::from_millis(100)) {
                 Ok(word) if word == "up" => break,
                 Ok(word) => bail!("the guest said {word:?}, expected \"up\""),
-                Err(_) if started.elapsed() > BOOT => {
-                    bail!("not up after {} s\n{}", BOOT.as_secs(), last_words(&folder.0));
+                Err(_) if started.elapsed() > limit => {
+                    bail!("not up after {} s\n{}", limit.as_secs(), last_words(&folder.0));
                 }
                 Err(_) => {
                     if let Some(status) = qemu.0.try_wait()? {
@@ -164,21 +178,24 @@ fn share(folder: &Path) -> Result<Ended> {
     Ok(child)
 }
 
-fn qemu(kernel: &Kernel, folder: &Path, trees: &[PathBuf], clock: Clock) -> Command {
+fn qemu(kernel: &Kernel, folder: &Path, machine: Machine<'_>) -> Command {
     // A guest ends with the thread that waits for it, also if that is killed.
     let mut qemu = Command::new("setpriv");
     qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-    let trees: Vec<String> = trees.iter().map(|tree| tree.display().to_string()).collect();
-    let append = format!(
+    let trees: Vec<String> = machine.trees.iter().map(|tree| tree.display().to_string()).collect();
+    let mut append = format!(
         "console=ttyS0 quiet panic=-1 oops=panic mitigations=off \
          lsm=lockdown,yama,apparmor,bpf remora.trees={}",
         trees.join(",")
     );
+    if let Some(system) = machine.system {
+        append += &format!(" remora.system={}", system.display());
+    }
     let place = |name: &str| folder.join(name).display().to_string();
     // Two threads of emulation (the default from two processors on) crash guests of QEMU 7.2 when
     // code is patched that the other processor runs. KVM is never asked for.
     qemu.args(["-accel", "tcg,thread=single"]);
-    match clock {
+    match machine.clock {
         Clock::Wall => qemu.args(["-smp", "2"]),
         Clock::Instructions => qemu.args([
             "-smp",

@@ -16,7 +16,8 @@ done
 $b mount -t virtiofs -o ro host /host || fail "cannot mount the shared root"
 $b mount -t tmpfs -o size=1g over /over
 $b mkdir /over/upper /over/work
-$b mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work root /new ||
+system=$($b sed -n 's/.*remora\.system=\([^ ]*\).*/\1/p' /proc/cmdline)
+$b mount -t overlay -o "lowerdir=/host$system",upperdir=/over/upper,workdir=/over/work root /new ||
 	fail "cannot mount the overlay"
 for folder in proc sys dev; do
 	$b mount -o move /$folder /new/$folder
@@ -43,4 +44,19 @@ for folder in $trees; do
 		$b mount -o bind "/host$folder" "/new$folder" || fail "cannot bind $folder"
 	fi
 done
-exec $b switch_root /new /run/job/busybox sh /run/job/supervise.sh
+if [ -z "$system" ]; then
+	exec $b switch_root /new /run/job/busybox sh /run/job/supervise.sh
+fi
+# A system of its own: its init starts the job when everything else is there.
+units=/new/etc/systemd/system
+$b mkdir -p $units/multi-user.target.wants
+$b cat >$units/job.service <<'END'
+[Unit]
+Description=the job
+After=network.target nginx.service
+
+[Service]
+ExecStart=/run/job/busybox sh /run/job/supervise.sh
+END
+$b ln -s ../job.service $units/multi-user.target.wants/
+exec $b switch_root /new /sbin/init

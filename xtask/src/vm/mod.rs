@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 pub(crate) use self::kernels::Version;
 use self::{
-    guest::{Clock, End, VIRTIOFSD},
+    guest::{Clock, End, Machine, VIRTIOFSD},
     kernels::Kernel,
 };
 use crate::{
@@ -180,8 +180,29 @@ pub(crate) fn count(kernel: Version, line: &str, files: &[&Path]) -> Result<(Str
     };
     let limit = Duration::from_secs(1200);
     let script = run::command(&built, line);
-    match guest::run(kernel, &script, &trees, Clock::Instructions, limit, &mut read)? {
+    let machine = Machine { trees: &trees, clock: Clock::Instructions, system: None };
+    match guest::run(kernel, &script, machine, limit, &mut read)? {
         End::Status(0) => Ok((kernel.release.clone(), lines)),
+        end => Err(anyhow!("in the guest: {end:?}").context(Infrastructure)),
+    }
+}
+
+/// Runs a script as a service of `system`, a folder with a Debian system, whose changes are gone with the
+/// guest. The folder `files` is there. Returns the script's status.
+pub(crate) fn in_system(
+    kernel: Version,
+    system: &Path,
+    script: &str,
+    files: &Path,
+    limit: Duration,
+    line: &mut dyn FnMut(&str),
+) -> Result<i32> {
+    let kernels = kernels::find(&[kernel], false)?;
+    let kernel = kernels.first().context("no kernel")?;
+    let trees = [files.to_owned()];
+    let machine = Machine { trees: &trees, clock: Clock::Wall, system: Some(system) };
+    match guest::run(kernel, script, machine, limit, line)? {
+        End::Status(status) => Ok(status),
         end => Err(anyhow!("in the guest: {end:?}").context(Infrastructure)),
     }
 }
@@ -233,7 +254,8 @@ fn guest_report(kernel: &Kernel, job: &Job, prefix: &str) -> (Report, bool) {
         let _ = writeln!(std::io::stdout(), "{prefix}{line}");
         report.read(line);
     };
-    let end = guest::run(kernel, &job.script, &job.trees, job.clock, job.limit, &mut read);
+    let machine = Machine { trees: &job.trees, clock: job.clock, system: None };
+    let end = guest::run(kernel, &job.script, machine, job.limit, &mut read);
     report.took = started.elapsed();
     let (failure, answered) = match end {
         Ok(End::Status(0)) if report.ran() == 0 && !job.may_be_empty => {
