@@ -148,13 +148,18 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
             if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
                 // SAFETY: a map value; preallocated, so never unmapped.
                 let connection = unsafe { &mut *connection };
+                connection::catch_up(connection, sk, state == state::LAST_ACK);
                 connection.closing = 1;
                 connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
-        state::CLOSE if CONNECTIONS.get_ptr_mut(sk).is_some() => {
-            let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-            connection::forget(sk, CloseCause::Gone, errno);
+        state::CLOSE => {
+            if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+                // SAFETY: as above.
+                connection::catch_up(unsafe { &mut *connection }, sk, true);
+                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+                connection::forget(sk, CloseCause::Gone, errno);
+            }
         }
         state::LISTEN => listening(sk),
         _ => {}
