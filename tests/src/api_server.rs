@@ -1,5 +1,5 @@
 //! An API server of Kubernetes as far as the agent asks it: pods by node (list and watch), single objects,
-//! refusals. What its pods look like is in `tests/data/kubernetes`.
+//! refusals. What it says is in `tests/data/kubernetes`, as a real one said it (`cargo xtask k8s --record`).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -17,14 +17,21 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// A recorded answer.
+macro_rules! recorded {
+    ($name:literal) => {
+        serde_json::from_str::<Value>(include_str!(concat!("../data/kubernetes/", $name)))
+            .expect("JSON of ours")
+    };
+}
+
 /// A pod of the Deployment `web` in the namespace `shop`; change it as a test wants it.
 ///
 /// # Panics
 /// Never: the text is part of the program.
 #[must_use]
 pub fn pod(name: &str, node: &str) -> Value {
-    let mut pod: Value =
-        serde_json::from_str(include_str!("../data/kubernetes/pod.json")).expect("a pod");
+    let mut pod = recorded!("pod.json");
     pod["metadata"]["name"] = name.into();
     pod["metadata"]["uid"] = uid(name).into();
     pod["spec"]["nodeName"] = node.into();
@@ -38,6 +45,39 @@ pub fn pod(name: &str, node: &str) -> Value {
 pub fn uid(name: &str) -> String {
     let hash = hash(name);
     format!("{:08x}-0000-4000-8000-{:012x}", hash >> 32, hash & 0xffff_ffff)
+}
+
+/// Where the ReplicaSet of [`pod`] is, and its metadata: it belongs to a Deployment.
+#[must_use]
+pub fn replica_set() -> (String, Value) {
+    let set = recorded!("replicaset.json");
+    let name = set["metadata"]["name"].as_str().unwrap_or_default();
+    (format!("/apis/apps/v1/namespaces/shop/replicasets/{name}"), set)
+}
+
+/// The Job of a CronJob, like [`replica_set`].
+#[must_use]
+pub fn job() -> (String, Value) {
+    let job = recorded!("job.json");
+    let name = job["metadata"]["name"].as_str().unwrap_or_default();
+    (format!("/apis/batch/v1/namespaces/shop/jobs/{name}"), job)
+}
+
+/// The uid of the cluster.
+#[must_use]
+pub fn cluster_uid() -> Value {
+    recorded!("namespace.json")["metadata"]["uid"].clone()
+}
+
+/// What a real server said to an agent: a list of the pods of `node-1`, and what its watch then told.
+///
+/// # Panics
+/// Never: the text is part of the program.
+#[must_use]
+pub fn recording() -> (Value, Vec<Value>) {
+    let watched = include_str!("../data/kubernetes/watch.jsonl").lines();
+    let watched = watched.map(|line| serde_json::from_str(line).expect("JSON of ours"));
+    (recorded!("list.json"), watched.collect())
 }
 
 /// The container id that [`pod`] gives a pod of this name.
@@ -68,6 +108,8 @@ struct State {
     life: u64,
     /// Nodes and pods that are not in `pods`.
     simulated: Option<(usize, usize)>,
+    /// A list and what a watch from there on is told, instead of `pods` and `events`.
+    recording: Option<(Value, Vec<Value>)>,
 }
 
 #[derive(Default)]
@@ -100,12 +142,19 @@ impl ApiServer {
         shared.state().version = 1;
         let mut server = Self { address, shared, folder, up: None };
         server.listen(listener);
-        server.object("/version", json!({"major": "1", "minor": "34", "gitVersion": "v1.34.4",
-            "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}));
-        server.object(
-            "/api/v1/namespaces/kube-system",
-            json!({"metadata": {"name": "kube-system", "uid": "cluster-uid"}}),
-        );
+        server.object("/version", recorded!("version.json"));
+        server.object("/api/v1/namespaces/kube-system", recorded!("namespace.json"));
+        server
+    }
+
+    /// One that says what a real one has said, word for word.
+    #[must_use]
+    pub fn recorded() -> Self {
+        let server = Self::start();
+        for (path, object) in [replica_set(), job()] {
+            server.object(&path, object);
+        }
+        server.shared.state().recording = Some(recording());
         server
     }
 
@@ -332,12 +381,16 @@ fn serve(connection: &TcpStream, shared: &Shared) -> io::Result<()> {
 fn answer(state: &State, path: &str, query: &HashMap<String, String>) -> (u16, Value) {
     if state.forbidden.iter().any(|forbidden| path.starts_with(&**forbidden)) {
         let what = path.rsplit('/').next().unwrap_or_default();
-        let message = format!(
-            "{what} is forbidden: User \"system:serviceaccount:remora:remora\" cannot list resource \"{what}\""
-        );
-        return (403, status(403, "Forbidden", &message));
+        let mut refusal = recorded!("forbidden.json");
+        let message = refusal["message"].as_str().unwrap_or_default().replace("pods", what);
+        refusal["message"] = message.into();
+        refusal["details"]["kind"] = what.into();
+        return (403, refusal);
     }
     if path == "/api/v1/pods" || path.ends_with("/pods") {
+        if let Some((list, _)) = &state.recording {
+            return (200, list.clone());
+        }
         let selected =
             |pod: &&Value| query.get("fieldSelector").is_none_or(|selector| matches(pod, selector));
         let mut items: Vec<Value> = state.pods.values().filter(selected).cloned().collect();
@@ -389,14 +442,15 @@ fn watch(
     )?;
     let mut seen: u64 = query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
     let selector = query.get("fieldSelector").map_or("", |selector| &**selector);
+    let recorded = shared.state().recording.as_ref().map(|(_, watched)| watched.clone());
+    recorded.into_iter().flatten().try_for_each(chunk)?;
     let mut state = shared.state();
     loop {
         if state.life != life || shared.ended.load(Relaxed) {
             return connection.shutdown(std::net::Shutdown::Both);
         }
         if seen < state.oldest {
-            let expired = status(410, "Expired", "too old resource version");
-            chunk(json!({"type": "ERROR", "object": expired}))?;
+            chunk(recorded!("expired.json"))?;
             return shared.send(connection, b"0\r\n\r\n");
         }
         let news: Vec<_> = state

@@ -9,7 +9,7 @@ use std::{
 
 use remora_tests::{
     agent::Agent,
-    api_server::{ApiServer, container_id, pod, uid},
+    api_server::{ApiServer, cluster_uid, container_id, pod, replica_set, uid},
     process::{Running, free_port, listening, output, until},
     skip,
 };
@@ -107,13 +107,8 @@ fn spans_of_pods_say_what_the_api_server_says_and_no_others_are_captured() {
         return println!("skipped: control groups cannot be made here");
     };
     let api = ApiServer::start();
-    api.object(
-        "/apis/apps/v1/namespaces/shop/replicasets/web-5d86cd684",
-        json!({
-        "metadata": {"name": "web-5d86cd684", "uid": "11111111-0000-4000-8000-000000000000",
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
-                "uid": "deployment-uid", "controller": true}]}}),
-    );
+    let (path, set) = replica_set();
+    api.object(&path, set.clone());
     api.put(pod("web-here", "node-1"));
     let mut other = pod("web-there", "node-1");
     other["metadata"]["namespace"] = "other".into();
@@ -136,23 +131,25 @@ fn spans_of_pods_say_what_the_api_server_says_and_no_others_are_captured() {
     let paths: Vec<&str> = done.spans.iter().map(|span| span.text("url.path")).collect();
     assert_eq!(paths, ["/first", "/late"], "{}", done.log);
     let found = resource_of(&done.file, "/first").unwrap();
+    let said = pod("web-here", "node-1");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let expected = [
         ("k8s.pod.name", "web-here".to_owned()),
         ("k8s.pod.uid", uid("web-here")),
-        ("k8s.pod.ip", "10.244.0.7".to_owned()),
+        ("k8s.pod.ip", text(&said["status"]["podIP"])),
         ("k8s.namespace.name", "shop".to_owned()),
         ("k8s.node.name", "node-1".to_owned()),
         ("k8s.container.name", "app".to_owned()),
         ("k8s.deployment.name", "web".to_owned()),
-        ("k8s.deployment.uid", "deployment-uid".to_owned()),
-        ("k8s.replicaset.name", "web-5d86cd684".to_owned()),
-        ("k8s.cluster.uid", "cluster-uid".to_owned()),
+        ("k8s.deployment.uid", text(&set["metadata"]["ownerReferences"][0]["uid"])),
+        ("k8s.replicaset.name", text(&set["metadata"]["name"])),
+        ("k8s.cluster.uid", text(&cluster_uid())),
         ("k8s.cluster.name", "test".to_owned()),
         ("container.id", container_id("web-here")),
         ("container.runtime.name", "containerd".to_owned()),
         ("service.name", "web".to_owned()),
         ("service.namespace", "shop".to_owned()),
-        ("service.version", "1.4.2".to_owned()),
+        ("service.version", "1.0".to_owned()),
         ("service.instance.id", "shop.web-here.app".to_owned()),
     ];
     for (key, value) in expected {

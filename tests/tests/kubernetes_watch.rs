@@ -1,17 +1,17 @@
 //! What the agent learns of pods, and what that costs the API server. Needs no privileges.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeMap,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use remora::kubernetes::{News, Pod, Settings, watch};
-use remora_tests::api_server::{ApiServer, pod, uid};
-use serde_json::json;
+use remora_tests::api_server::{ApiServer, cluster_uid, pod, recording, replica_set, uid};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-
-const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/web-5d86cd684";
 
 /// Follows the pods of `node-1`.
 struct Follower {
@@ -94,25 +94,30 @@ impl Drop for Follower {
     }
 }
 
-fn deployment() -> serde_json::Value {
-    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-        "metadata": {"name": "web-5d86cd684", "namespace": "shop",
-            "uid": "11111111-0000-4000-8000-000000000000",
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
-                "uid": "deployment-uid", "controller": true}]}})
+/// A server that knows who controls the pods' ReplicaSet.
+fn server() -> ApiServer {
+    let server = ApiServer::start();
+    let (path, set) = replica_set();
+    server.object(&path, set);
+    server
+}
+
+/// The uid of the Deployment.
+fn deployment() -> String {
+    let (_, set) = replica_set();
+    set["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn pods_of_this_node_are_listed_then_followed() {
-    let server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let server = server();
     server.put(pod("web-a", "node-1"));
     server.put(pod("web-b", "node-2"));
     let follower = Follower::start(&server);
     let found = follower.pod("web-a");
     assert_eq!(
         found.owner.upper.as_ref().map(|owner| (&*owner.kind, &*owner.uid)),
-        Some(("Deployment", "deployment-uid"))
+        Some(("Deployment", &*deployment()))
     );
     server.put(pod("web-c", "node-1"));
     assert_eq!(follower.pod("web-c").owner, found.owner);
@@ -134,8 +139,7 @@ fn pods_of_this_node_are_listed_then_followed() {
 
 #[test]
 fn a_watch_goes_on_from_the_last_bookmark() {
-    let server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let server = server();
     server.put(pod("web-a", "node-1"));
     let follower = Follower::start(&server);
     follower.listed();
@@ -162,8 +166,7 @@ fn a_watch_goes_on_from_the_last_bookmark() {
 
 #[test]
 fn a_watch_that_is_too_old_lists_anew_and_finds_what_has_gone() {
-    let mut server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let mut server = server();
     server.put(pod("web-a", "node-1"));
     server.put(pod("web-b", "node-1"));
     let follower = Follower::start(&server);
@@ -188,8 +191,7 @@ fn a_watch_that_is_too_old_lists_anew_and_finds_what_has_gone() {
 
 #[test]
 fn what_is_forbidden_is_named_and_taken_up_when_it_is_allowed() {
-    let server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let server = server();
     server.put(pod("web-a", "node-1"));
     server.forbid("/api/v1/pods", true);
     let follower = Follower::start(&server);
@@ -242,8 +244,7 @@ fn owners_that_may_not_be_asked_for_are_told_from_names() {
 
 #[test]
 fn a_server_that_is_away_at_start_and_later_is_caught_up_with() {
-    let mut server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let mut server = server();
     server.put(pod("web-a", "node-1"));
     server.stop();
     let follower = Follower::start(&server);
@@ -276,8 +277,7 @@ fn the_node_is_that_of_the_agents_own_pod_where_nobody_names_it() {
 fn a_large_cluster_costs_an_agent_what_a_small_one_does() {
     const NODES: usize = 5_000;
     const PODS: usize = 150_000;
-    let server = ApiServer::start();
-    server.object(REPLICA_SET, deployment());
+    let server = server();
     server.simulate(NODES, PODS);
     let follower = Follower::start(&server);
     let mut pods = Vec::new();
@@ -302,4 +302,78 @@ fn a_large_cluster_costs_an_agent_what_a_small_one_does() {
     assert!(listed < 250_000 && watched < 350_000, "{listed}, {watched}");
     assert!(each < 3_000, "{each}");
     assert!(server.requests().len() <= 5, "{:?}", server.requests());
+}
+
+/// Text behind a path of keys; empty where there is none.
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A static pod, a sidecar, a Job's pod and one that is made, changed and deleted meanwhile, as a real server
+/// told of them.
+#[test]
+fn what_a_real_api_server_said_is_understood() {
+    let (list, watched) = recording();
+    let mut last: BTreeMap<String, Value> = BTreeMap::new();
+    let mut gone: Vec<String> = Vec::new();
+    let listed = list["items"].as_array().unwrap().iter();
+    let (ends, news): (Vec<_>, Vec<_>) =
+        watched.iter().partition(|event| event["type"] == "DELETED");
+    gone.extend(ends.iter().map(|event| text(event, "/object/metadata/uid").to_owned()));
+    for pod in listed.chain(news.into_iter().map(|event| &event["object"])) {
+        let uid = text(pod, "/metadata/uid").to_owned();
+        // A bookmark is of no pod.
+        if !uid.is_empty() {
+            last.insert(uid, pod.clone());
+        }
+    }
+    assert!(last.len() > 4 && gone.len() == 1 && watched.len() > 5, "{} pods", last.len());
+    let server = ApiServer::recorded();
+    let follower = Follower::start(&server);
+    let told = RefCell::new((BTreeMap::new(), Vec::new(), String::new()));
+    follower.until("all that was recorded", |news| {
+        let (pods, ended, cluster) = &mut *told.borrow_mut();
+        match news {
+            News::Pod(pod) => _ = pods.insert(pod.uid.to_string(), Arc::clone(pod)),
+            News::Gone(uid) => ended.push(uid.to_string()),
+            News::Cluster(uid) => *cluster = uid.to_string(),
+            _ => {}
+        }
+        let settled = pods.values().all(|pod| !pod.owner.pending);
+        (pods.len() == last.len() && *ended == gone && settled && !cluster.is_empty()).then_some(())
+    });
+    let (pods, _, cluster) = told.into_inner();
+    assert_eq!(*cluster, cluster_uid());
+    for (uid, said) in &last {
+        let pod = &pods[uid];
+        assert_eq!(&*pod.name, text(said, "/metadata/name"));
+        assert_eq!(&*pod.namespace, text(said, "/metadata/namespace"));
+        assert_eq!(&*pod.node, "node-1");
+        assert_eq!(pod.ip.as_deref().unwrap_or_default(), text(said, "/status/podIP"));
+        assert_eq!(pod.start_time.as_deref().unwrap_or_default(), text(said, "/status/startTime"));
+        assert_eq!(pod.label("app").unwrap_or_default(), text(said, "/metadata/labels/app"));
+        let direct = pod.owner.direct.as_ref().map_or("", |owner| &owner.uid);
+        assert_eq!(direct, text(said, "/metadata/ownerReferences/0/uid"));
+        let statuses = ["containerStatuses", "initContainerStatuses"]
+            .iter()
+            .flat_map(|key| said["status"][key].as_array().into_iter().flatten());
+        for status in statuses {
+            let one = pod.container(None, Some(text(status, "/name"))).unwrap();
+            assert_eq!(one.restart_count, status["restartCount"]);
+            let id = text(status, "/containerID");
+            assert_eq!(
+                one.id.as_deref().unwrap_or_default(),
+                id.trim_start_matches("containerd://")
+            );
+        }
+    }
+    let of = |app: &str| pods.values().find(|pod| pod.label("app") == Some(app)).unwrap();
+    let upper = |app: &str| of(app).owner.upper.as_ref().map(|owner| (&*owner.kind, &*owner.name));
+    assert_eq!(upper("web"), Some(("Deployment", "web")));
+    assert_eq!(upper("mail"), Some(("CronJob", "mail")));
+    let hash = of("fixed").kubelet_uid.as_deref();
+    assert_eq!(hash, of("fixed").annotation("kubernetes.io/config.hash"));
+    assert!(hash.is_some());
+    assert!(of("mixed").containers.iter().any(|one| &*one.name == "front"));
+    assert!(pods.values().any(|pod| pod.opted_out()));
 }

@@ -1,6 +1,10 @@
 //! The manifests for Kubernetes ask for what a test shows to be enough, and no more; what they configure is right.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use remora_tests::{agent::binary, process::output, skip};
 
@@ -81,4 +85,72 @@ fn kustomize_renders_both_variants() {
     assert_eq!(base.matches("\nkind: ").count() + usize::from(base.starts_with("kind: ")), 8);
     assert!(base.contains("privileged: false") && base.contains("remora-ebpf.github.io/capture"));
     assert!(render("kubernetes/privileged").contains("privileged: true"));
+}
+
+/// Helm where it is installed, or where `cargo xtask k8s` keeps what it has built; prints the reason to skip
+/// otherwise.
+fn helm() -> Option<Command> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    // Root may have another home; the backends are kept beside it.
+    let backends = env::var_os("REMORA_BACKENDS").map(PathBuf::from);
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".cache/remora/backends"));
+    for kept in [backends, home].into_iter().flatten() {
+        let built = fs::read_dir(kept.join("../k8s")).into_iter().flatten().flatten();
+        folders.extend(built.map(|entry| entry.path()).filter(|path| path.join("helm").is_file()));
+    }
+    let helm = folders.into_iter().map(|folder| folder.join("helm")).find(|path| path.is_file());
+    if helm.is_none() {
+        println!("skipped: there is no helm; `cargo xtask k8s --get` builds one");
+    }
+    helm.map(Command::new)
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_chart() {
+    let Some(mut helm) = helm() else { return };
+    let said = output(helm.args(["lint", "--strict"]).arg(deploy("helm/remora")));
+    assert!(said.contains("1 chart(s) linted, 0 chart(s) failed"), "{said}");
+}
+
+#[test]
+fn the_chart_is_rendered_as_it_was() {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/helm");
+    for name in ["default", "other"] {
+        let Some(mut helm) = helm() else { return };
+        helm.args(["template", "remora", "--namespace", "remora", "--kube-version", "1.34.4"]);
+        helm.arg(deploy("helm/remora"));
+        let values = data.join(format!("{name}.values.yaml"));
+        if values.is_file() {
+            helm.arg("--values").arg(values);
+        }
+        let rendered = output(&mut helm);
+        let before = data.join(format!("{name}.yaml"));
+        if fs::read_to_string(&before).unwrap_or_default().trim() != rendered.trim() {
+            let now = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.yaml"));
+            fs::write(&now, rendered.trim_end().to_owned() + "\n").unwrap();
+            panic!(
+                "{} is rendered otherwise: if it is meant so, copy {}",
+                before.display(),
+                now.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_by_name() {
+    for (set, names) in [
+        ("capabilities={CAP_BPF}", "/capabilities/0"),
+        ("config.selectors=null", "selectors"),
+        ("imag.tag=x", "imag"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("terminationGracePeriodSeconds=1", "/terminationGracePeriodSeconds"),
+    ] {
+        let Some(mut helm) = helm() else { return };
+        helm.args(["template", "remora", "--kube-version", "1.34.4", "--set", set]);
+        let done = helm.arg(deploy("helm/remora")).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.contains(names), "{set}: {said}");
+    }
 }

@@ -13,8 +13,11 @@ import (
 )
 
 func main() {
-	// Who is gone does not answer, and nobody says so.
-	client := &http.Client{Timeout: 2 * time.Second}
+	// Who is gone does not answer, and nobody says so. On a connection of its own no request is sent twice.
+	client := &http.Client{
+		Timeout:   2 * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
 	own := fmt.Sprintf("%s/%s\n", os.Getenv("POD"), os.Getenv("CONTAINER"))
 	answer := func(w http.ResponseWriter, r *http.Request) {
 		if len(os.Args) > 2 {

@@ -8,14 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     control_plane::ControlPlane,
     daemon::{Daemon, Daemons},
     kubectl::Kubectl,
     namespaces::{self, NODE_ADDRESS},
-    node::Node,
+    node::{self, Node},
     observer::Observer,
     programs::Programs,
     spans::Received,
@@ -105,6 +105,16 @@ impl Cluster {
         let path = self.ground.work.join(name);
         fs::write(&path, content)?;
         Ok(path.display().to_string())
+    }
+
+    /// Gives the kubelet a pod of its own, or takes it away.
+    pub(super) fn static_pod(&self, pod: Option<&Value>) -> Result<()> {
+        let file = node::static_pods(&self.ground.work).join("pod.json");
+        match pod {
+            Some(pod) => fs::write(file, pod.to_string())?,
+            None => fs::remove_file(file)?,
+        }
+        Ok(())
     }
 
     pub(super) fn stop_api(&mut self) -> Result<()> {

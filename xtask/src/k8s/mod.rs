@@ -16,6 +16,7 @@ mod namespaces;
 mod node;
 mod observer;
 mod programs;
+mod record;
 mod services;
 mod spans;
 mod traffic;
@@ -39,6 +40,9 @@ pub(crate) struct Options {
     /// Leave the cluster up until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// Write what the API server answers to tests/data/kubernetes, and check nothing
+    #[arg(long)]
+    record: bool,
     /// Only get the programs that a cluster is made of
     #[arg(long)]
     get: bool,
@@ -66,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         arguments.extend(["--inside".to_owned(), image.display().to_string()]);
     }
     arguments.extend(options.keep.then(|| "--keep".to_owned()));
+    arguments.extend(options.record.then(|| "--record".to_owned()));
     arguments.extend(options.filter.clone());
     namespaces::enter(root, &arguments)
 }
@@ -74,7 +79,10 @@ fn inside(options: &Options, folder: &std::path::Path) -> Result<()> {
     wait::heed_signals()?;
     let programs = Programs::known()?;
     let mut cluster = Cluster::start(&programs, folder, &options.inside)?;
-    let came = checks::run(&mut cluster, options.filter.as_deref());
+    let came = match options.record {
+        true => record::run(&mut cluster),
+        false => checks::run(&mut cluster, options.filter.as_deref()),
+    };
     if options.keep {
         if let Err(error) = &came {
             eprintln!("error: {error:#}");

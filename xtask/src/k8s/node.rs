@@ -93,6 +93,11 @@ impl Node {
     }
 }
 
+/// Pods of files in there are the kubelet's own.
+pub(super) fn static_pods(work: &Path) -> PathBuf {
+    work.join("static")
+}
+
 fn containerd(daemons: &Daemons, programs: &Programs, work: &Path) -> Result<Daemon> {
     let networks = work.join("networks");
     fs::create_dir_all(&networks)?;
@@ -136,6 +141,7 @@ state = "/run/containerd"
 }
 
 fn kubelet(daemons: &Daemons, work: &Path) -> Result<Daemon> {
+    fs::create_dir_all(static_pods(work))?;
     let config = work.join("kubelet.json");
     let settings = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -146,6 +152,7 @@ fn kubelet(daemons: &Daemons, work: &Path) -> Result<Daemon> {
         "cgroupDriver": "cgroupfs", "failCgroupV1": false, "failSwapOn": false,
         "oomScoreAdj": 0, "maxOpenFiles": 20_000,
         "clusterDNS": [], "resolvConf": "",
+        "staticPodPath": static_pods(work), "fileCheckFrequency": "2s",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
         "syncFrequency": "5s", "nodeStatusUpdateFrequency": "4s",

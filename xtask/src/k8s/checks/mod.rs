@@ -4,7 +4,10 @@ mod pods;
 mod release;
 mod server;
 
-use std::{fmt::Write as _, time::Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail, ensure};
 
@@ -12,8 +15,8 @@ use super::{
     agent, attribution,
     cluster::Cluster,
     services::{self, CHAIN, NAMESPACE, UNSEEN, WEB},
-    traffic,
-    wait::go_on,
+    traffic::{self, Answer},
+    wait::{go_on, until},
 };
 
 /// Says what it found out.
@@ -26,7 +29,7 @@ const BEFORE: [(&str, Check); 2] = [
 ];
 
 /// Those behind see what those before have left; the last one takes the agent away.
-const CHECKS: [(&str, Check); 15] = [
+const CHECKS: [(&str, Check); 16] = [
     ("a chain of nginx, Go and Rust", chain),
     ("a namespace that is not selected", not_selected),
     ("six capabilities, no SYS_ADMIN", release::few_privileges),
@@ -36,6 +39,7 @@ const CHECKS: [(&str, Check); 15] = [
     ("an init container and a sidecar", pods::init_and_sidecar),
     ("a pod in the host's network", pods::host_network),
     ("pods of a StatefulSet, a CronJob, and of nobody", pods::owners),
+    ("a static pod", pods::of_the_kubelet),
     ("what the agent's account may ask", server::access),
     ("opting out", server::opting_out),
     ("the API server away for 30 s", server::server_away),
@@ -96,6 +100,24 @@ impl Table<'_> {
         }
         Ok(())
     }
+}
+
+/// Asks until only pods answer that are to stay: kube-proxy follows them in its own time.
+fn settled(cluster: &Cluster) -> Result<Vec<Answer>> {
+    until("the Services to lead to the pods of now", Duration::from_secs(120), || {
+        let mut names = Vec::new();
+        for app in CHAIN {
+            let pods = cluster.kubectl.ready(NAMESPACE, &format!("app={app}"))?;
+            names.extend(
+                pods.iter()
+                    .map(|pod| format!("{}/", pod["metadata"]["name"].as_str().unwrap_or("?"))),
+            );
+        }
+        let answers = traffic::all(WEB, 30).unwrap_or_default();
+        let stays = |by: &String| names.iter().any(|name| by.starts_with(name));
+        let all = answers.iter().all(|answer| answer.by.iter().all(stays));
+        Ok((!answers.is_empty() && all).then_some(answers))
+    })
 }
 
 /// Each of three services has a span that says of its pod what the API server says.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
+use super::settled;
 use crate::k8s::{
     attribution::judge,
     cluster::Cluster,
     images::RUST,
     namespaces::NODE_ADDRESS,
+    node::NODE,
     services::{CHAIN, NAMESPACE, PORT, WEB, container, template, workload},
     traffic::{self, Answer, Traffic},
     wait::{pause, until},
@@ -80,6 +82,7 @@ pub(super) fn rollout(cluster: &mut Cluster) -> Result<String> {
     for deployment in &all {
         cluster.kubectl.rolled_out(NAMESPACE, deployment)?;
     }
+    settled(cluster)?;
     pause(Duration::from_secs(1))?;
     let (answers, failed) = traffic.end();
     let verdict = judge(cluster, NAMESPACE, &answers)?;
@@ -219,5 +222,26 @@ pub(super) fn owners(cluster: &mut Cluster) -> Result<String> {
     for key in ["k8s.statefulset.uid", "k8s.cronjob.uid", "k8s.job.uid"] {
         ensure!(verdict.keys.contains(key), "no span has {key}");
     }
+    Ok(verdict.to_string())
+}
+
+/// A static pod, which the kubelet knows by another uid than the API server does.
+pub(super) fn of_the_kubelet(cluster: &mut Cluster) -> Result<String> {
+    let mut pod = template("fixed", json!({"containers": [hop("fixed", &[&listen()], &[])]}));
+    pod["apiVersion"] = "v1".into();
+    pod["kind"] = "Pod".into();
+    pod["metadata"]["name"] = "fixed".into();
+    pod["metadata"]["namespace"] = NAMESPACE.into();
+    cluster.static_pod(Some(&pod))?;
+    let address = address(cluster, "fixed", PORT)?;
+    let mut answers = vec![first(&address)?];
+    answers.extend(traffic::all(&address, 20)?);
+    let verdict = judge(cluster, NAMESPACE, &answers)?;
+    cluster.static_pod(None)?;
+    verdict.accept(0)?;
+    let mirror = cluster.observer.pods_named(NAMESPACE, &format!("fixed-{NODE}"));
+    let metadata = &mirror[0][0]["metadata"];
+    let hash = &metadata["annotations"]["kubernetes.io/config.hash"];
+    ensure!(hash.is_string() && *hash != metadata["uid"], "the kubelet's uid is {hash}");
     Ok(verdict.to_string())
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use super::settled;
 use crate::k8s::{
     agent,
     attribution::judge,
@@ -134,9 +135,7 @@ pub(super) fn server_away(cluster: &mut Cluster) -> Result<String> {
         "the agent did not say that it was away"
     );
     // kube-proxy, which was refused as well, comes back in its own time; until then Services lead to old pods.
-    let answers = until("the Services to lead to the new pods", Duration::from_secs(120), || {
-        Ok(traffic::all(WEB, 30).ok())
-    })?;
+    let answers = settled(cluster)?;
     let after = judge(cluster, NAMESPACE, &answers)?;
     after.accept(0)?;
     Ok(format!("{} s away: {away}, {failed} failed; behind it: {after}", AWAY.as_secs()))
