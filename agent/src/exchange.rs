@@ -37,7 +37,7 @@ pub enum Endpoint {
 pub struct Connection {
     /// Unique for the agent's life.
     pub id: u64,
-    /// The process whose end of the connection this is (initial pid namespace).
+    /// The process whose end of the connection this is (by the agent's pid namespace).
     pub tgid: u32,
     pub local: Endpoint,
     pub remote: Endpoint,

@@ -12,6 +12,8 @@ pub struct Connection {
     pub pos: [u64; 2],
     /// What TCP had counted in each direction behind the latest bytes, modulo 2^32, or [`NOT_COUNTED`].
     pub seq: [u64; 2],
+    /// What TCP had counted in each direction when bytes last moved in the other one, modulo 2^32.
+    pub seq_at_turn: [u32; 2],
     /// Bytes of the head in progress that were copied, by direction.
     pub copied: [u32; 2],
     /// Process that made or first used it.

@@ -36,6 +36,12 @@ layout! {
     task_files: "task_struct"."files",
     task_tgid: "task_struct"."tgid",
     task_pid: "task_struct"."pid",
+    task_thread_pid: "task_struct"."thread_pid",
+    pid_level: "pid"."level",
+    pid_numbers: "pid"."numbers",
+    upid_nr: "upid"."nr",
+    upid_ns: "upid"."ns",
+    pid_namespace_inum: "pid_namespace"."ns.inum",
     task_signal: "task_struct"."signal",
     task_io_uring: "task_struct"."io_uring",
     signal_live: "signal_struct"."live",
@@ -79,4 +85,22 @@ layout! {
     unix_peer: "unix_sock"."peer",
     unix_address_len: "unix_address"."len",
     unix_address_name: "unix_address"."name",
+}
+
+/// `sizeof(struct upid)`.
+pub const UPID_SIZE: u64 = 16;
+
+/// A pid namespace: the device (as the kernel has it: the major number above 20 bits of minor) and the inode
+/// of its file. Processes go by the numbers that they have in the agent's; only those are seen that are in it, unless it
+/// is the initial one, which all are in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PidNamespace {
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl PidNamespace {
+    /// The one that the system started with, `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+    pub const INITIAL: Self = Self { device: 0, inode: 0xefff_fffc };
 }

@@ -125,6 +125,9 @@ pub mod data_flag {
     pub const TAIL: u32 = 1 << 2;
     /// A continuation of the previous record of the same call: same time, next position.
     pub const CONTINUED: u32 = 1 << 3;
+    /// The bytes that are missing in front of this record moved before the latest ones of the opposite
+    /// direction: they are not of the turn that it belongs to.
+    pub const MISSING_BEFORE_TURN: u32 = 1 << 4;
 }
 
 /// Application bytes moved by one call on a connection (or one piece of it).
@@ -153,7 +156,7 @@ pub struct Data {
     /// Unique for the agent's life.
     pub conn_id: u64,
     pub pos: u64,
-    /// Thread group and thread in the initial pid namespace.
+    /// Thread group and thread in the agent's pid namespace.
     pub tgid: u32,
     pub tid: u32,
     /// Bytes the call moved (of this piece).

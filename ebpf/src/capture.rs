@@ -29,8 +29,8 @@ use crate::{
 const HEAD_LIMIT: u32 = 64 << 10;
 /// Turns without a message's beginning after which a connection that never had one is only counted.
 const MISSES: u8 = 4;
-/// [`Source`] as a parameter: the kernel programs of each are verified apart.
 const RX: usize = Direction::Rx as usize;
+/// [`Source`] as a parameter: the kernel programs of each are verified apart.
 const SOCKET: u8 = Source::Socket as u8;
 const OPENSSL: u8 = Source::OpenSsl as u8;
 
@@ -62,6 +62,8 @@ pub struct Moved {
     pub begin_ns: u64,
     /// What TCP has counted in this direction behind these bytes, or [`NOT_COUNTED`].
     pub seq: u64,
+    /// And in the other one.
+    pub other_seq: u64,
     pub tgid: u32,
     pub tid: u32,
 }
@@ -80,7 +82,7 @@ pub fn layout<const SOURCE: u8>(moved: &Moved) -> Layout {
 pub fn moved(moved: &Moved) {
     let Some(socket) = kernel::socket_of(moved.fd) else { return };
     let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
-    account(moved, connection, socket.sk);
+    account(moved, connection, socket.sk, 0);
 }
 
 /// The same for a socket that is at hand.
@@ -88,36 +90,43 @@ pub fn moved(moved: &Moved) {
 pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
     let Some(connection) = connection::met(moved, sk, inode, inet) else { return };
     // SAFETY: a map value; see `account`.
-    pass_over(unsafe { &mut *connection }, moved, sk);
-    account(moved, connection, sk);
+    let flags = pass_over(unsafe { &mut *connection }, moved, sk);
+    account(moved, connection, sk, flags);
 }
 
 /// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was
 /// not run for them (a kernel that preempts itself keeps it from being entered twice), or `splice` moved them.
+/// [`data_flag`]s of what stands behind the hole.
 ///
 /// VERIFIER: a function of its own, so that what comes after it is verified once.
 #[inline(never)]
-fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) {
+fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) -> u32 {
     let side = (moved.direction & 1) as usize;
     let before = connection.seq[side];
     connection.seq[side] = moved.seq;
     if moved.seq == NOT_COUNTED || before == NOT_COUNTED {
-        return;
+        return 0;
     }
+    connection.seq_at_turn[side ^ 1] = moved.other_seq as u32;
     let hole = (moved.seq as u32).wrapping_sub(before as u32).wrapping_sub(moved.len as u32);
     // Less than nothing: another thread has moved bytes there since, and said so first.
     if hole as i32 > 0 && !(hole == 1 && side == RX && connection::was_read_to_its_end(sk)) {
         connection.pos[side] += u64::from(hole);
+        let at_turn = connection.seq_at_turn[side].wrapping_sub(before as u32);
+        if at_turn as i32 >= hole as i32 {
+            return data_flag::MISSING_BEFORE_TURN;
+        }
     }
+    0
 }
 
 #[inline(always)]
-fn account(moved: &Moved, connection: *mut Connection, sk: u64) {
+fn account(moved: &Moved, connection: *mut Connection, sk: u64, flags: u32) {
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
     let side = (moved.direction & 1) as usize;
-    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, sk) else {
+    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, sk, flags) else {
         return openssl::carried(moved, connection, sk);
     };
     send::<SOCKET>(moved, &mut piece, connection, side);
@@ -133,7 +142,7 @@ fn account(moved: &Moved, connection: *mut Connection, sk: u64) {
 #[inline(always)]
 pub fn plaintext(moved: &Moved, connection: &mut Connection, sk: u64) {
     let side = (moved.direction & 1) as usize;
-    if let Some(mut piece) = plan::<OPENSSL>(moved, connection, side, sk) {
+    if let Some(mut piece) = plan::<OPENSSL>(moved, connection, side, sk, 0) {
         send::<OPENSSL>(moved, &mut piece, connection, side);
     }
 }
@@ -160,6 +169,7 @@ fn plan<const SOURCE: u8>(
     connection: &mut Connection,
     side: usize,
     sk: u64,
+    flags: u32,
 ) -> Option<Piece> {
     if SOURCE == SOCKET && connection.ssl != 0 {
         return None;
@@ -213,7 +223,7 @@ fn plan<const SOURCE: u8>(
         pos,
         other_pos: connection.pos[side ^ 1],
         now: emit::now(),
-        flags: if nowhere { data_flag::IN_KERNEL } else { 0 },
+        flags: flags | if nowhere { data_flag::IN_KERNEL } else { 0 },
         skip: 0,
         fragment,
         total_len: fragment,

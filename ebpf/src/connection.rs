@@ -36,6 +36,7 @@ fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
         inode,
         pos: [0; 2],
         seq: [NOT_COUNTED; 2],
+        seq_at_turn: [0; 2],
         copied: [0; 2],
         tgid,
         mode: mode::HEADS,
@@ -116,6 +117,7 @@ fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
     if moved.seq != NOT_COUNTED {
         let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
         connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
+        connection.seq_at_turn = connection.seq.map(|seq| seq as u32);
         let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
         connection.seq[(moved.direction & 1) as usize] = before.into();
     }
@@ -234,6 +236,29 @@ pub fn was_read_to_its_end(sk: u64) -> bool {
         Some(shut && kernel::read::<u32>(sk, offset!(tcp_copied_seq))? == received)
     };
     read() == Some(true)
+}
+
+/// The connection ends: adds to its positions what TCP has counted and no run told of. The end of the stream,
+/// which TCP counts as a byte, is none; `ended`: the other side's may have been received.
+#[inline(never)]
+pub fn catch_up(connection: &mut Connection, sk: u64, ended: bool) {
+    if connection.ssl != 0 {
+        return; // the positions are those of the plaintext
+    }
+    let ends = [u8::from(ended && was_read_to_its_end(sk)), connection.closing];
+    for side in 0..2 {
+        let before = connection.seq[side];
+        let member = if side == 0 { offset!(tcp_copied_seq) } else { offset!(tcp_write_seq) };
+        if before != NOT_COUNTED
+            && let Some(counted) = kernel::read::<u32>(sk, member)
+        {
+            let more = counted.wrapping_sub(before as u32).wrapping_sub(ends[side].into());
+            if more as i32 > 0 {
+                connection.pos[side] += u64::from(more);
+                connection.seq[side] = (before as u32).wrapping_add(more).into();
+            }
+        }
+    }
 }
 
 /// Who opened a connection of Unix sockets: the accepted one inherits the listener's path, the

@@ -2,13 +2,16 @@
 //! whether the reader is woken.
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_pidns_info},
+    helpers::generated::{bpf_get_current_pid_tgid, bpf_get_ns_current_pid_tgid, bpf_ktime_get_ns},
     maps::ring_buf::RingBufEntry,
 };
 use remora_common::counter::Counter;
 
-use crate::maps::{self, CONTROL, RECORDS};
+use crate::{
+    kernel,
+    maps::{self, CONTROL, RECORDS},
+};
 
 /// `CLOCK_MONOTONIC`, nanoseconds.
 #[inline(always)]
@@ -17,9 +20,18 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Thread group and thread that runs, in the initial pid namespace.
+/// Thread group and thread that runs, in the agent's pid namespace; zeros if it is in none of its own there.
 #[inline(always)]
 pub fn current() -> (u32, u32) {
+    if let Some((device, inode)) = kernel::pid_namespace() {
+        let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+        // SAFETY: the helper writes all of `ids`, zeros if it fails.
+        unsafe {
+            let size = size_of::<bpf_pidns_info>() as u32;
+            bpf_get_ns_current_pid_tgid(device, inode, &raw mut ids, size);
+        }
+        return (ids.tgid, ids.pid);
+    }
     // SAFETY: the helper has no preconditions.
     let both = unsafe { bpf_get_current_pid_tgid() };
     ((both >> 32) as u32, both as u32)

@@ -4,9 +4,10 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
-use remora_common::layout::ABSENT;
+use remora_common::layout::{ABSENT, PidNamespace, UPID_SIZE};
 
 pub use crate::maps::LAYOUT;
+use crate::maps::PID_NAMESPACE;
 
 /// The offset of a member of [`LAYOUT`].
 #[macro_export]
@@ -97,6 +98,34 @@ pub fn socket_of(fd: u32) -> Option<Socket> {
     }
     let inode: u64 = read(inode, offset!(inode_ino))?;
     Some(Socket { sk, inode })
+}
+
+/// Device and inode of the agent's pid namespace, if that is not the initial one: then the kernel's own
+/// numbers will do. VERIFIER: constants, so that what is not needed is not there.
+#[inline(always)]
+pub fn pid_namespace() -> Option<(u64, u64)> {
+    let namespace = &raw const PID_NAMESPACE;
+    // SAFETY: a static; see `constant`.
+    let (device, inode) = unsafe {
+        (
+            (&raw const (*namespace).device).read_volatile(),
+            (&raw const (*namespace).inode).read_volatile(),
+        )
+    };
+    (inode != PidNamespace::INITIAL.inode).then_some((device, inode))
+}
+
+/// The number of the process `task`, which is no thread, in the agent's pid namespace.
+#[inline(always)]
+pub fn process_id(task: u64) -> Option<u32> {
+    let Some((_, inode)) = pid_namespace() else { return read(task, offset!(task_tgid)) };
+    let pid: u64 = read(task, offset!(task_thread_pid))?;
+    let level: u32 = read(pid, offset!(pid_level))?;
+    let own = pid.wrapping_add(u64::from(level) * UPID_SIZE);
+    let own = own.wrapping_add(u64::from(offset!(pid_numbers)));
+    let namespace: u64 = read(own, offset!(upid_ns))?;
+    let inum: u32 = read(namespace, offset!(pid_namespace_inum))?;
+    if u64::from(inum) == inode { read(own, offset!(upid_nr)) } else { None }
 }
 
 /// The network namespace of a socket as its inode number, 0 if unknown.

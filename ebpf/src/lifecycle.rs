@@ -25,14 +25,12 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let child: u64 = ctx.arg(1);
-    let (Some(tgid), Some(tid)) = (
-        kernel::read::<u32>(child, offset!(task_tgid)),
-        kernel::read::<u32>(child, offset!(task_pid)),
-    ) else {
-        return 0;
-    };
+    let thread = |member| kernel::read::<u32>(child, member);
     // A thread's tgid is its parent's.
-    if tgid == tid
+    if thread(offset!(task_tgid)) != thread(offset!(task_pid)) {
+        return 0;
+    }
+    if let Some(tgid) = kernel::process_id(child)
         && let Some(byte) = maps::target(tgid)
     {
         // SAFETY: a byte of the table; the child does not run yet, so nobody else writes it.
@@ -47,7 +45,8 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
 pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let tgid = emit::current().0;
     let selection = maps::selection(tgid);
-    if selection != 0 || control().is_some_and(|(exec, _)| exec) {
+    // A process of another pid namespace has no number.
+    if selection != 0 || tgid != 0 && control().is_some_and(|(exec, _)| exec) {
         said_of_image(tgid, selection);
         report(ProcessChange::Exec, tgid, 0, selection);
     }
@@ -149,13 +148,18 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
             if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
                 // SAFETY: a map value; preallocated, so never unmapped.
                 let connection = unsafe { &mut *connection };
+                connection::catch_up(connection, sk, state == state::LAST_ACK);
                 connection.closing = 1;
                 connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
-        state::CLOSE if CONNECTIONS.get_ptr_mut(sk).is_some() => {
-            let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-            connection::forget(sk, CloseCause::Gone, errno);
+        state::CLOSE => {
+            if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+                // SAFETY: as above.
+                connection::catch_up(unsafe { &mut *connection }, sk, true);
+                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+                connection::forget(sk, CloseCause::Gone, errno);
+            }
         }
         state::LISTEN => listening(sk),
         _ => {}
@@ -165,7 +169,7 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
 
 fn listening(sk: u64) {
     let tgid = emit::current().0;
-    if !control().is_some_and(|(_, listen)| listen) {
+    if tgid == 0 || !control().is_some_and(|(_, listen)| listen) {
         return;
     }
     emit::urgent(&Listen {

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use remora_common::{
     control::{Control, TARGETS_PER_CHUNK, VERDICT_SLOTS},
     counter::Counter,
-    layout::KernelLayout,
+    layout::{KernelLayout, PidNamespace},
 };
 
 use crate::connection::Connection;
@@ -17,6 +17,10 @@ use crate::connection::Connection;
 /// Where the running kernel keeps things; written by the agent before load, constant to the verifier.
 #[unsafe(no_mangle)]
 pub static LAYOUT: KernelLayout = KernelLayout::NONE;
+
+/// The agent's, in the same way.
+#[unsafe(no_mangle)]
+pub static PID_NAMESPACE: PidNamespace = PidNamespace::INITIAL;
 
 /// One byte per tgid, [`remora_common::target`] flags. Sized by the agent from `kernel.pid_max`.
 #[map]

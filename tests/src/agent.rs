@@ -198,13 +198,20 @@ impl Agent {
     /// If it does not get attached.
     #[must_use]
     pub fn under(wrapper: &[&str], pids: &[u32]) -> Self {
+        let pids = pids.iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]);
+        Self::start_under(wrapper, "run", &pids.collect::<Vec<_>>())
+    }
+
+    /// [`Self::start`] as what `wrapper` makes of its caller.
+    ///
+    /// # Panics
+    /// If it does not get that far.
+    #[must_use]
+    pub fn start_under(wrapper: &[&str], name: &str, arguments: &[String]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let file = folder.path().join("spans").to_str().expect("a name").to_owned();
-        let mut arguments = vec!["run".to_owned(), "--otlp-file".to_owned(), file];
-        for pid in pids {
-            arguments.extend(["--pid".to_owned(), pid.to_string()]);
-        }
-        Self::launch(&mut under(wrapper, &arguments), folder)
+        let own = [name.to_owned(), "--otlp-file".to_owned(), file];
+        Self::launch(&mut under(wrapper, &[&own, arguments].concat()), folder)
     }
 
     /// A command with just these arguments, as what `wrapper` makes of its caller.

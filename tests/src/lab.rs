@@ -40,6 +40,8 @@ pub struct Seen {
     pub joined: Vec<u64>,
     pub data: Vec<Fragment>,
     pub closed: Vec<(u64, CloseCause)>,
+    /// Connections that are gone, and where their directions (received, sent) ended.
+    pub gone: Vec<(u64, [u64; 2])>,
 }
 
 impl Seen {
@@ -127,7 +129,12 @@ impl Lab {
                     seen.joined.push(open.conn_id);
                 }
             }
-            Record::Close { cause, close } => seen.closed.push((close.conn_id, cause)),
+            Record::Close { cause, close } => {
+                seen.closed.push((close.conn_id, cause));
+                if cause == CloseCause::Gone {
+                    seen.gone.push((close.conn_id, [close.pos_rx, close.pos_tx]));
+                }
+            }
             Record::Process { .. } | Record::Listen(_) => {}
         });
         let drops = self.programs.counters().drops().unwrap();

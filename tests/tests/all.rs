@@ -104,12 +104,15 @@ fn no_service_of_a_whole_machine_is_missed() {
     let unseen: Vec<_> = answered.iter().filter(|one| seen.get(one.0) != Some(one.1)).collect();
     let more: Vec<_> = seen.iter().filter(|one| answered.get(one.0) != Some(one.1)).collect();
     // A kernel that puts a thread off in the middle of a program leaves out the runs of others there, and
-    // says how many. They may cost a request, which is in the books then, or a process its name: one whose exec
-    // is not told of goes by what started it. Not a service.
+    // says how many. They may cost a request, which is in the books then, or a process that lives for a request its
+    // name: one whose exec is not told of goes by what started it until the agent looks. Not a service.
     let left_out = runs_left_out(&done.log);
     let [.., lost] = done.requests();
     assert!(unseen.len() as u64 <= left_out, "not seen: {unseen:#?}\n{}", done.log);
-    assert!(more.len() as u64 <= left_out, "nobody asked for: {more:#?}\n{}", done.log);
+    let is_of_once =
+        |one: &Answered| answered.contains_key(&("once".to_owned(), one.1.clone(), one.2.clone()));
+    let misnamed = more.iter().all(|(one, _)| is_of_once(one));
+    assert!(more.len() as u64 <= left_out && misnamed, "nobody asked for: {more:#?}\n{}", done.log);
     assert!(lost <= left_out, "{}", done.log);
     let services = tally(done.spans.iter().filter(of_services).map(|span| &*span.service));
     for kind in Kind::ALL {

@@ -181,3 +181,30 @@ fn containers_that_come_and_go_leave_nothing_behind() {
     assert!(done.spans.iter().all(|span| span.kind == SERVER));
     assert_eq!(done.requests(), [count as u64, count as u64, 0, 0], "{}", done.log);
 }
+
+/// A sidecar that shares the processes of its pod and no others (`shareProcessNamespace`).
+#[test]
+fn an_agent_in_a_pid_namespace_sees_its_processes_by_their_numbers_there() {
+    if container::impossible() || skip::without(&["python3", "curl", "openssl"]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    certificate(folder.path());
+    let (port, script) = (free_port(), target("https.py"));
+    let (folder, script) = (folder.path().display(), script.display());
+    let url = format!("https://127.0.0.1:{port}/cert.pem");
+    let commands = format!(
+        "cd {folder}; python3 {script} {port} & until curl -sk {url} -o /dev/null; do sleep 0.1; done; \
+         curl -sk {url} {url} -o /dev/null -o /dev/null; kill $!"
+    );
+    let command = ["--", "sh", "-c", &commands].map(str::to_owned);
+    let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let done = Agent::start_under(&namespace, "exec", &command).ended();
+    for kind in [SERVER, CLIENT] {
+        let spans: Vec<_> = done.spans.iter().filter(|span| span.kind == kind).cloned().collect();
+        assert_eq!(lines(&spans), ["GET /cert.pem 200"; 3], "{}", done.log);
+        // The agent is the first process there.
+        assert!(spans.iter().all(|span| (2..100).contains(&span.pid)), "{spans:?}");
+    }
+    assert_eq!(done.requests(), [6, 6, 0, 0], "{}", done.log);
+}

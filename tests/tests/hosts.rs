@@ -54,10 +54,14 @@ fn converse(stream: TcpStream) {
     }
 }
 
-/// One request to a server of which an agent with this metadata server tells.
-fn observed(metadata: SocketAddr) -> Done {
+/// One request to a server of which an agent tells that gives this metadata server that long.
+fn observed(metadata: SocketAddr, limit: &str) -> Done {
     let nginx = Nginx::start();
-    let detection = json!({ "cloud": "gcp", "cloud_endpoint": format!("http://{metadata}") });
+    let detection = json!({
+        "cloud": "gcp",
+        "cloud_endpoint": format!("http://{metadata}"),
+        "cloud_limit": limit,
+    });
     let agent = Agent::configured(&nginx.pids(), &json!({ "detection": detection }), &[]);
     Connection::open(nginx.port()).unwrap().get("/small", "").unwrap();
     agent.stop()
@@ -77,7 +81,7 @@ fn spans_name_the_rented_machine() {
     if skip::without_root() || skip::without(&["nginx"]) {
         return;
     }
-    let done = observed(server(true));
+    let done = observed(server(true), "20s");
     for (key, value) in [
         ("cloud.provider", "gcp"),
         ("cloud.platform", "gcp_compute_engine"),
@@ -95,7 +99,7 @@ fn a_metadata_server_that_hangs_delays_the_start_by_a_bound_and_costs_no_span() 
     if skip::without_root() || skip::without(&["nginx"]) {
         return;
     }
-    let done = observed(server(false));
+    let done = observed(server(false), "900ms");
     assert!(says(&done, "cloud.provider", "gcp"), "{}", done.file);
     assert!(!says(&done, "host.id", "42"), "{}", done.file);
     assert!(done.log.contains("no answer in time"), "{}", done.log);

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io::{Read, Write},
+    net::TcpStream,
     os::{
         fd::AsRawFd,
         unix::net::{UnixListener, UnixStream},
@@ -16,6 +17,7 @@ use remora::bpf::Door;
 use remora_common::record::{CloseCause, Direction, Role, data_flag};
 use remora_tests::{
     lab::{Fragment, Lab, doors, exactly, pair, ways},
+    process::until,
     skip,
 };
 
@@ -251,33 +253,58 @@ fn the_end_of_a_stream_is_no_byte() {
     }
 }
 
+/// Moves `len` bytes out of a socket without a receive.
+fn splice(socket: &TcpStream, len: usize) {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut left = len;
+    while left > 0 {
+        let (from, to, none) = (socket.as_raw_fd(), writer.as_raw_fd(), std::ptr::null_mut());
+        // SAFETY: open descriptors, no offsets.
+        let moved = unsafe { libc::splice(from, none, to, none, left, 0) };
+        left -= usize::try_from(moved).unwrap();
+    }
+    exactly(&mut reader, len);
+}
+
 /// The kernel moves such bytes without a receive; TCP counts them.
 #[test]
 fn bytes_that_leave_a_socket_unseen_are_a_hole_in_its_positions() {
     if skip::without_root() || !ways().contains(&Door::Socket) {
         return;
     }
-    let mut lab = Lab::new(Door::Socket);
-    let (mut client, mut server) = pair();
-    client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n").unwrap();
-    exactly(&mut server, 41);
-    client.write_all(&[b'c'; 3000]).unwrap();
-    let (mut reader, writer) = std::io::pipe().unwrap();
-    let mut left = 3000;
-    while left > 0 {
-        let (from, to) = (server.as_raw_fd(), writer.as_raw_fd());
-        // SAFETY: open descriptors, no offsets.
-        let moved =
-            unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), left, 0) };
-        left -= usize::try_from(moved).unwrap();
+    for answered in [false, true] {
+        let mut lab = Lab::new(Door::Socket);
+        let (mut client, mut server_end) = pair();
+        client.write_all(b"POST / HTTP/1.1\r\ncontent-length: 3000\r\n\r\n").unwrap();
+        exactly(&mut server_end, 41);
+        client.write_all(&[b'c'; 3000]).unwrap();
+        splice(&server_end, 3000);
+        if answered {
+            server_end.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            exactly(&mut client, 27);
+        }
+        client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
+        exactly(&mut server_end, 22);
+        let seen = lab.seen();
+        assert_eq!(seen.contiguous(seen.connection(Role::Client), Direction::Tx), 41 + 3000 + 22);
+        let server = seen.connection(Role::Server);
+        let received = seen.of(Direction::Rx).filter(|fragment| fragment.conn_id == server);
+        let before_turn = if answered { data_flag::MISSING_BEFORE_TURN } else { 0 };
+        assert_eq!(
+            received.map(|fragment| (fragment.pos, fragment.flags)).collect::<Vec<_>>(),
+            [(0, 0), (41 + 3000, before_turn)]
+        );
+        client.write_all(&[b'x'; 500]).unwrap();
+        splice(&server_end, 500);
+        drop((server_end, client));
+        let mut gone = Vec::new();
+        until("the server's end to be gone", || {
+            gone.extend(lab.seen().gone.into_iter().filter(|(conn_id, _)| *conn_id == server));
+            !gone.is_empty()
+        });
+        let sent = if answered { 27 } else { 0 };
+        assert_eq!(gone, [(server, [41 + 3000 + 22 + 500, sent])]);
     }
-    exactly(&mut reader, 3000);
-    client.write_all(b"GET /next HTTP/1.1\r\n\r\n").unwrap();
-    exactly(&mut server, 22);
-    let seen = lab.seen();
-    assert_eq!(seen.contiguous(seen.connection(Role::Client), Direction::Tx), 41 + 3000 + 22);
-    let positions: Vec<u64> = seen.of(Direction::Rx).map(|fragment| fragment.pos).collect();
-    assert_eq!(positions, [0, 41 + 3000]);
 }
 
 #[test]
@@ -465,9 +492,7 @@ fn nothing_stays_attached() {
     let start = Instant::now();
     drop(lab);
     let took = start.elapsed();
-    remora_tests::process::until("the kernel to free the programs", || {
-        ids().iter().all(|id| !ours.contains(id))
-    });
+    until("the kernel to free the programs", || ids().iter().all(|id| !ours.contains(id)));
     println!("detached in {took:?}");
     assert!(took < remora_tests::process::patient(Duration::from_secs(3)));
 }

@@ -31,6 +31,7 @@ fn pods_have_the_capabilities_of_the_unit() {
         set.split_whitespace().map(|name| name.strip_prefix("CAP_").unwrap()).collect();
     for (file, key) in [
         ("kubernetes/base/daemonset.yaml", "add: ["),
+        ("kubernetes/sidecar/pod.yaml", "add: ["),
         ("helm/remora/values.yaml", "capabilities: ["),
     ] {
         assert_eq!(list(&read(file), key), expected, "{file}");

@@ -12,13 +12,17 @@ use aya::{
     programs::{ProgramError, RawTracePoint},
 };
 use remora_common::{
-    control::TARGETS_PER_CHUNK, counter::Counter, layout::KernelLayout, record::Close,
+    control::TARGETS_PER_CHUNK,
+    counter::Counter,
+    layout::{KernelLayout, PidNamespace},
+    record::Close,
 };
 
 use super::{
     btf::{self, BtfError},
     doors::{self, Door},
     orphans::Orphans,
+    process,
     ring::Reader,
     shared::{ControlWords, Targets, Verdicts},
     uprobe::{LinkKind, UprobeError, Uprobes},
@@ -103,6 +107,14 @@ struct LayoutGlobal(KernelLayout);
 
 // SAFETY: `KernelLayout` is `#[repr(C)]` with only `u32` members: no padding, any bytes are a value.
 unsafe impl Pod for LayoutGlobal {}
+
+/// The agent's, likewise.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PidNamespaceGlobal(PidNamespace);
+
+// SAFETY: `PidNamespace` is `#[repr(C)]` with only `u64` members: no padding, any bytes are a value.
+unsafe impl Pod for PidNamespaceGlobal {}
 
 /// Attached programs. Dropping it detaches everything.
 pub struct Programs {
@@ -218,12 +230,20 @@ impl Programs {
         &self.counters
     }
 
-    /// Records lost so far for want of room in the ring.
+    /// Counts what may have told of processes and did not reach the reader: records for which the ring had no
+    /// room, and runs that the kernel left out.
     ///
     /// # Errors
-    /// If the map cannot be read.
-    pub fn ring_full(&self) -> Result<u64, MapError> {
-        self.counters.count(Counter::RingFull)
+    /// If the kernel does not tell.
+    pub fn notices_lost(&self) -> io::Result<u64> {
+        let mut lost = self.counters.count(Counter::RingFull).map_err(io::Error::other)?;
+        for name in ["process_fork", "process_exec", "process_exit"] {
+            let program = self.ebpf.program(name).and_then(|program| program.fd().ok());
+            if let Some(fd) = program {
+                lost += usage::program(name, fd.as_fd())?.missed;
+            }
+        }
+        Ok(lost)
     }
 
     /// [`Orphans::forget`]
@@ -338,6 +358,7 @@ fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
     EbpfLoader::new()
         .btf(None)
         .override_global("LAYOUT", layout, true)
+        .override_global("PID_NAMESPACE", &PidNamespaceGlobal(process::pid_namespace()), true)
         .map_max_entries("TARGETS", chunks)
         .map_max_entries("RECORDS", options.ring_bytes.next_power_of_two().max(64 << 10))
         .map_max_entries("CONNECTIONS", options.max_connections)

@@ -2,6 +2,18 @@
 
 use std::io;
 
+use remora_common::layout::PidNamespace;
+
+/// The pid namespace that the agent is in; the initial one where `/proc` does not tell.
+pub(super) fn pid_namespace() -> PidNamespace {
+    let Ok(file) = rustix::fs::stat("/proc/self/ns/pid") else { return PidNamespace::INITIAL };
+    let (major, minor) = (rustix::fs::major(file.st_dev), rustix::fs::minor(file.st_dev));
+    match file.st_ino {
+        inode if inode == PidNamespace::INITIAL.inode => PidNamespace::INITIAL,
+        inode => PidNamespace { device: u64::from(major) << 20 | u64::from(minor), inode },
+    }
+}
+
 /// Gives what loading took back to the system: parsing the kernel's type information leaves some
 /// 24 MB in the allocator, which the agent does not need again.
 pub fn give_back_memory() {

@@ -1,5 +1,7 @@
 //! What the agent finds out about the machine, in the configuration.
 
+use std::time::Duration;
+
 use super::{
     describe::section,
     value::{Url, keywords},
@@ -26,6 +28,10 @@ section! {
         pub cloud: CloudDetection = CloudDetection::Auto, variable("REMORA_DETECT_CLOUD");
         /// Where it is asked, if not at `http://169.254.169.254`.
         pub cloud_endpoint: Option<Url> = None;
+        /// How long it may take in all. What it has not said by then is not known; capture begins that much
+        /// after the start at the latest.
+        pub cloud_limit: Duration = Duration::from_millis(900),
+            within(Duration::from_millis(1), Duration::from_secs(60));
     }
 }
 
@@ -41,6 +47,7 @@ impl Detection {
                 CloudDetection::Azure => Ask::Only(Provider::Azure),
                 CloudDetection::Off => Ask::Nobody,
             },
+            limit: self.cloud_limit,
             endpoint: self.cloud_endpoint.as_ref().map(|url| url.as_str().into()),
         }
     }

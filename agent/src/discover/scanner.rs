@@ -39,7 +39,7 @@ const NOWHERE: usize = usize::MAX - 1;
 /// A selected process.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Process id as `/proc` of the agent shows it (initial pid namespace).
+    /// Process id as `/proc` of the agent shows it.
     pub tgid: u32,
     /// Process id in the process's own pid namespace.
     pub ns_pid: u32,
@@ -83,6 +83,8 @@ pub struct Scanner {
     /// Targets that ended, oldest first.
     ended: VecDeque<Arc<Target>>,
     pods: Pods,
+    /// Children that are taken for the program of their parent, and made no connection yet.
+    as_parent: HashSet<u32>,
     /// Pods of which processes were seen before they were told of; by the uid that control groups have.
     unknown_pods: HashSet<Box<str>>,
     scan_is_due: bool,
@@ -116,6 +118,7 @@ impl Scanner {
             targets: HashMap::new(),
             ended: VecDeque::new(),
             pods,
+            as_parent: HashSet::new(),
             unknown_pods: HashSet::new(),
             scan_is_due: false,
         }
@@ -141,7 +144,7 @@ impl Scanner {
             alive.insert(tgid);
             if let Some(known) = self.targets.get(&tgid) {
                 if process.stat().is_ok_and(|stat| stat.starttime == known.start_time) {
-                    if process.exe().is_ok_and(|exe| without_deleted(exe) != *known.exe) {
+                    if is_another_program(&process, known) {
                         changes.push(self.on_exec(tgid));
                     }
                     continue;
@@ -240,6 +243,7 @@ impl Scanner {
 
     /// A process became another program.
     pub fn on_exec(&mut self, tgid: u32) -> Change {
+        self.as_parent.remove(&tgid);
         let known = self.targets.get(&tgid).map(|known| (known.selector, known.start_time));
         let Some(mut seen) = self.look_at(tgid) else { return Change::Keep };
         let inherited = known
@@ -287,6 +291,7 @@ impl Scanner {
                 change => change,
             };
         };
+        self.as_parent.insert(child);
         let profile = Arc::clone(&parent.profile);
         if self.has_opted_out(&profile.container) {
             return Change::Deselect(child);
@@ -304,6 +309,20 @@ impl Scanner {
             parent: Some(parent.tgid),
             settled_mono_ns: parent.settled_mono_ns,
         })
+    }
+
+    /// A selected process made its first connection, or another one. What a child became is known by its exec;
+    /// should the kernel side not have been run for that, it is seen here.
+    pub fn on_connection(&mut self, tgid: u32) -> Change {
+        if !self.as_parent.remove(&tgid) {
+            return Change::Keep;
+        }
+        let process = Process::new(pid(tgid));
+        let known = self.targets.get(&tgid);
+        match process.is_ok_and(|one| known.is_some_and(|known| is_another_program(&one, known))) {
+            true => self.on_exec(tgid),
+            false => Change::Keep,
+        }
     }
 
     /// A process ended. Its target can still be found for a while.
@@ -368,6 +387,7 @@ impl Scanner {
     }
 
     fn forget(&mut self, tgid: u32) -> bool {
+        self.as_parent.remove(&tgid);
         let Some(target) = self.targets.remove(&tgid) else { return false };
         if self.ended.len() == REMEMBERED {
             self.ended.pop_front();
@@ -462,6 +482,10 @@ impl Seen {
 
 fn memberships(members: &[(PathBuf, Vec<u32>)], tgid: u32) -> Vec<&Path> {
     members.iter().filter(|(_, pids)| pids.contains(&tgid)).map(|(group, _)| &**group).collect()
+}
+
+fn is_another_program(process: &Process, known: &Target) -> bool {
+    process.exe().is_ok_and(|exe| without_deleted(exe) != *known.exe)
 }
 
 fn read_comm(process: &Process) -> Option<String> {

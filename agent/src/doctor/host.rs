@@ -4,6 +4,7 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use procfs::process::{LimitValue, Process};
+use remora_common::layout::PidNamespace;
 
 use super::{Check, State};
 
@@ -28,9 +29,8 @@ const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 const CAP_CHECKPOINT_RESTORE: u32 = 40;
 
-/// Inode numbers of the initial namespaces (include/linux/proc_ns.h, fixed since 3.8).
+/// Inode number of the initial user namespace (include/linux/proc_ns.h, fixed since 3.8).
 const INITIAL_USER_NS: u64 = 0xefff_fffd;
-const INITIAL_PID_NS: u64 = 0xefff_fffc;
 
 /// `/sys/kernel/security/lockdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl HostFacts {
                 LimitValue::Value(bytes) => bytes,
             }),
             cgroup: cgroup_version(Path::new("/sys/fs/cgroup")),
-            initial_pid_namespace: namespace("pid", INITIAL_PID_NS),
+            initial_pid_namespace: namespace("pid", PidNamespace::INITIAL.inode),
             initial_user_namespace: namespace("user", INITIAL_USER_NS),
             jit: line("/proc/sys/net/core/bpf_jit_enable").map(|value| value != "0"),
         }
@@ -269,10 +269,10 @@ fn priority(facts: &HostFacts) -> Check {
 fn process_ids(facts: &HostFacts) -> Check {
     match facts.initial_pid_namespace {
         Some(false) => {
-            let reason = "the agent runs in a pid namespace of its own: the kernel's process ids \
-                          are not those of its /proc";
-            Check::new("process ids", State::Failed, reason)
-                .remedy("share the host's: hostPID: true in Kubernetes, --pid=host elsewhere")
+            let reason = "the agent runs in a pid namespace of its own: it sees the processes that \
+                          are in just this one";
+            Check::new("process ids", State::Degraded, reason)
+                .remedy("to see the host's: hostPID: true in Kubernetes, --pid=host elsewhere")
         }
         Some(true) => Check::ok("process ids", "the host's"),
         None => Check::new("process ids", State::Degraded, "/proc/self/ns/pid cannot be read")
@@ -376,7 +376,7 @@ mod tests {
             (
                 HostFacts { initial_pid_namespace: Some(false), ..good() },
                 "process ids",
-                State::Failed,
+                State::Degraded,
             ),
             (
                 HostFacts { initial_user_namespace: Some(false), ..good() },

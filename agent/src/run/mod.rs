@@ -294,7 +294,7 @@ impl Agent {
             checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
         }
         checks.extend(shortfalls);
-        // Bounded by `cloud::LIMIT` from the start on; a detector that panicked has found nothing.
+        // Bounded by `detection.cloud_limit` from the start on; a detector that panicked has found nothing.
         let cloud = tokio::runtime::Handle::current().block_on(cloud).unwrap_or_default();
         parts.host = parts.host.rented(cloud);
         let kubernetes = parts.kubernetes.clone();

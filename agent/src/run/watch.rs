@@ -51,6 +51,7 @@ impl Watch {
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
                 return self.tell(News::SpeaksTls(process.tgid));
             }
+            Record::Open { open, .. } => scanner.on_connection(open.tgid),
             Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
             _ => return,
         };

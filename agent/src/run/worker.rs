@@ -18,11 +18,10 @@ use super::{
     RunError,
     books::Books,
     handle::{Handle, Order},
-    health::{self, Snapshot},
     live::{Live, Reload},
     parts::Parts,
     readers::Readers,
-    telemetry::{Observed, Telemetry},
+    telemetry::Telemetry,
     terminal::Terminal,
     tls::{News, TlsThread},
     watch::Watch,
@@ -38,10 +37,9 @@ use crate::{
         random_seed,
     },
     decode::Record,
-    discover::{self, Scanner},
+    discover::Scanner,
     export::{
         Exporter,
-        metrics_data::MetricBatch,
         print::{Aside, RedTable, SpanPrinter, Style},
     },
     recording::{
@@ -50,8 +48,10 @@ use crate::{
     },
     resource::{Resource, Whose},
     span::Span,
-    status,
 };
+
+mod processes;
+mod telling;
 
 /// Records between two looks at orders and time-outs.
 const BATCH: usize = 4096;
@@ -59,12 +59,6 @@ const BATCH: usize = 4096;
 const TICK_NS: u64 = 10_000_000;
 /// What is printed at the end may take so long.
 const PRINT: Duration = Duration::from_secs(2);
-/// At least so long between two scans for what lost records told, nanoseconds.
-const RESCAN_NS: u64 = 1_000_000_000;
-/// Processes are looked at this often at most because pods were told of, nanoseconds.
-const PODS_NS: u64 = 100_000_000;
-/// What ended processes have left is looked for this often at most, nanoseconds.
-const ORPHANS_NS: u64 = 100_000_000;
 /// Correlation forgets this often.
 const EXPIRE_NS: u64 = 10_000_000_000;
 
@@ -188,7 +182,7 @@ struct Worker {
     last_rescan_ns: u64,
     last_orphans_ns: u64,
     last_pods_ns: u64,
-    /// Records, and of them those lost for want of room, at the last look.
+    /// Records, and lost notices of processes, at the last look.
     looked_at: (u64, u64),
     /// Positions of their aggregators.
     readers: Readers<usize>,
@@ -330,15 +324,6 @@ impl Worker {
         })
     }
 
-    /// Looks at every process, as the kernel side has them now.
-    fn look_at_processes(&mut self) {
-        let Self { watch, pipeline, .. } = self;
-        let inherited = |tgid| watch.targets.get(tgid) != 0;
-        for change in pipeline.resources.scanner.scan(inherited) {
-            watch.apply(change, News::Selected);
-        }
-    }
-
     /// All of it between two records, so that no exchange is of both configurations by halves. Who stays
     /// selected stays so in the kernel side's table, without a moment in which it is not.
     fn reload(&mut self, reload: Reload) {
@@ -359,60 +344,6 @@ impl Worker {
         }
         // Who asked may have given up.
         let _ = done.send(());
-    }
-
-    fn scan(&mut self) {
-        self.look_at_processes();
-        let selected = self.pipeline.resources.scanner.targets().len();
-        if selected == 0 {
-            tracing::info!("no running process is selected; waiting for one that starts");
-        } else {
-            tracing::info!(processes = selected, "running processes selected");
-        }
-    }
-
-    /// Pods were told of that processes are in which were not selected.
-    fn scan_for_pods(&mut self, now: u64) {
-        let scanner = &mut self.pipeline.resources.scanner;
-        if now.saturating_sub(self.last_pods_ns) >= PODS_NS && scanner.take_scan() {
-            self.last_pods_ns = now;
-            self.look_at_processes();
-        }
-    }
-
-    /// Records were lost for want of room: some may have told of processes.
-    fn rescan(&mut self, now: u64) {
-        let (records, lost) = self.looked_at;
-        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
-            return;
-        }
-        self.last_rescan_ns = now;
-        let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::ring_full) else { return };
-        self.looked_at = (self.books.records, lost_now);
-        if lost_now != lost {
-            self.look_at_processes();
-        }
-    }
-
-    /// Ends connections that ended with their process, unseen. Only when all that they sent was read.
-    fn forget_orphans(&mut self, now: u64) {
-        let Some(programs) = &mut self.programs else { return };
-        if self.watch.ended.is_empty() || now.saturating_sub(self.last_orphans_ns) < ORPHANS_NS {
-            return;
-        }
-        self.last_orphans_ns = now;
-        match programs.forget_orphans(&self.watch.take_ended(), now) {
-            Ok(closed) => {
-                for close in closed {
-                    self.assembler.gone(&close, &mut self.pipeline);
-                    if let Some(recorder) = &mut self.watch.recorder {
-                        recorder.offset(self.pipeline.clock.offset());
-                        recorder.orphan(&close);
-                    }
-                }
-            }
-            Err(error) => tracing::debug!(%error, "cannot look for what processes have left"),
-        }
     }
 
     /// What time brings. Where more records wait in the ring, time has come no further than they have.
@@ -456,78 +387,6 @@ impl Worker {
     fn now_unix_ns(&mut self) -> u64 {
         let now = mono_ns();
         self.pipeline.clock.offset_at(now).unix_ns(now)
-    }
-
-    fn export_metrics(&mut self) {
-        let now = self.now_unix_ns();
-        let Some(at) = self.readers.otlp else { return };
-        let mut batches = self.pipeline.aggregators[at].collect(now);
-        batches.push(self.own_metrics(now));
-        self.pipeline.output.exporter.metrics(&batches);
-    }
-
-    fn collect_totals(&mut self) -> Vec<MetricBatch> {
-        let now = self.now_unix_ns();
-        let totals = self.readers.totals.map(|at| self.pipeline.aggregators[at].collect(now));
-        let mut batches = totals.unwrap_or_default();
-        batches.push(self.own_metrics(now));
-        batches
-    }
-
-    fn own_metrics(&mut self, now_unix_ns: u64) -> MetricBatch {
-        self.close_books();
-        let processes = self.pipeline.resources.scanner.targets().len();
-        let connections = self.assembler.connections();
-        let observed = Observed {
-            lanes: &self.pipeline.output.exporter.stats(),
-            processes,
-            connections,
-            ring_peak: self.reader.take_peak(),
-            blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
-        };
-        self.telemetry.collect(now_unix_ns, &self.books, &observed)
-    }
-
-    fn snapshot(&mut self) -> Snapshot {
-        self.close_books();
-        let lanes = self.pipeline.output.exporter.stats();
-        let mut targets: Vec<_> = self.pipeline.resources.scanner.targets().collect();
-        targets.sort_unstable_by_key(|target| target.tgid);
-        let target = |target: &&Arc<discover::Target>| status::Target {
-            pid: target.tgid,
-            ns_pid: target.ns_pid,
-            exe: target.exe.to_string_lossy().into_owned(),
-            service: target.resource.service_name().to_owned(),
-        };
-        let blind = self.watch.tls.as_ref().map(TlsThread::blind_processes).unwrap_or_default();
-        let blind_spot = |(pid, kinds): (u32, Vec<&str>)| status::BlindSpot {
-            pid,
-            libraries: kinds.into_iter().map(str::to_owned).collect(),
-        };
-        Snapshot {
-            accounting: health::accounting(&self.books, &lanes, self.assembler.connections()),
-            targets: status::Targets {
-                count: targets.len(),
-                processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
-            },
-            blind_spots: blind.into_iter().map(blind_spot).collect(),
-        }
-    }
-
-    fn close_books(&mut self) {
-        self.books.assembled = *self.assembler.stats();
-        self.books.counts = self.pipeline.counts();
-        let Some(programs) = &self.programs else { return };
-        match (programs.usage(), programs.counters().drops()) {
-            (Ok(kernel), Ok(drops)) => {
-                self.books.kernel = kernel;
-                self.books.note_drops(drops);
-            }
-            (usage, drops) => {
-                let errors = (usage.err(), drops.err());
-                tracing::debug!(?errors, "the kernel does not tell what it gave up on");
-            }
-        }
     }
 
     fn stop(mut self) -> Books {

@@ -55,6 +55,8 @@ pub(super) struct Connection {
     open: VecDeque<Pending>,
     /// A request came while another was not answered.
     pipelines: bool,
+    /// Where the first request began that did.
+    pipelined_pos: u64,
     /// Why new requests cannot be paired.
     barrier: Option<Lost>,
     /// Requests already counted as lost whose responses may still come.
@@ -95,6 +97,7 @@ impl Connection {
             halves: [Half::new(), Half::new()],
             open: VecDeque::new(),
             pipelines: false,
+            pipelined_pos: 0,
             barrier: None,
             uncounted: 0,
             settled_pos: 0,
@@ -181,6 +184,12 @@ impl Connection {
         };
         self.leave_barrier(&fragment, cx);
         let opposite = direction.flip();
+        let noticed = match header.flags & data_flag::MISSING_BEFORE_TURN {
+            0 => Noticed::Directly,
+            // What is latest in the opposite direction is not known if records of it were lost.
+            _ if header.other_pos > half_of(&self.halves, opposite).pos => Noticed::Directly,
+            _ => Noticed::NextTurn,
+        };
         if half_of(&self.halves, direction).is_between_messages()
             && header.other_pos > half_of(&self.halves, opposite).pos
         {
@@ -189,7 +198,7 @@ impl Connection {
             self.gap(opposite, header.other_pos, &fragment, noticed, cx);
         }
         if header.pos > half_of(&self.halves, direction).pos {
-            self.gap(direction, header.pos, &fragment, Noticed::Directly, cx);
+            self.gap(direction, header.pos, &fragment, noticed, cx);
         }
         let known = half_of(&self.halves, direction).pos - header.pos;
         if known == 0 && header.flags & data_flag::CONTINUED == 0 && !data.head.is_empty() {

@@ -98,7 +98,10 @@ impl Connection {
                 responses.owner = 0;
             }
         } else {
-            self.pipelines = true;
+            if !self.pipelines {
+                self.pipelines = true;
+                self.pipelined_pos = begin.pos;
+            }
             self.ask_for_all(cx);
         }
         pending.serial = cx.next_serial();
@@ -263,7 +266,12 @@ impl Connection {
     }
 
     pub(super) fn lose_open<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        for pending in self.open.drain(..) {
+        self.lose_first(self.open.len(), reason, cx);
+    }
+
+    /// As [`Self::lose_open`], of the first `count`.
+    pub(super) fn lose_first<S: Sink>(&mut self, count: usize, reason: Lost, cx: &mut Cx<'_, S>) {
+        for pending in self.open.drain(..count) {
             match pending.stage {
                 Stage::Open => {
                     self.uncounted += 1;

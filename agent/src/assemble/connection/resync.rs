@@ -22,6 +22,9 @@ use crate::{
 pub(super) enum Noticed {
     /// By the next record of the same direction.
     Directly,
+    /// By it, too, and the kernel side knows that the missing bytes moved before the latest ones of the
+    /// opposite direction.
+    NextTurn,
     /// By a record of the opposite direction, which comes after the hole and may follow one itself.
     FromOpposite { behind_hole: bool },
     /// By the end of the connection.
@@ -93,19 +96,14 @@ impl Connection {
         }
     }
 
-    /// Whether the first bytes of a turn, too few to look like a head, may be the beginning of one, on a
-    /// connection of which nothing is known yet.
+    /// Whether the first bytes of a turn, too few to look like a head, may be the beginning of one.
     fn may_begin_head(&self, fragment: &Fragment, bytes: &[u8]) -> bool {
         let half = half_of(&self.halves, fragment.direction);
         let first = fragment.pos == 0 && fragment.other_pos == 0;
         let begins_turn = fragment.other_pos > half.other_pos || first;
-        let unknown = matches!(self.mode, Mode::Unknown { .. });
         // `GET / HTTP/1.0` is whole; text that is no head seldom begins with three capitals.
         let short = bytes.len() < 16 && bytes.iter().take(3).all(u8::is_ascii_uppercase);
-        unknown
-            && begins_turn
-            && short
-            && matches!(self.parse(fragment.direction, bytes), Parse::NeedMore)
+        begins_turn && short && matches!(self.parse(fragment.direction, bytes), Parse::NeedMore)
     }
 
     /// A message begins after a hole, in the same turn as the hole: what was before it is unknown.
@@ -199,7 +197,8 @@ impl Connection {
             Mode::Unknown { .. } | Mode::Other => {
                 let half = half_mut(&mut self.halves, direction);
                 cx.recycle(std::mem::take(&mut half.head));
-                let turned = noticed == Noticed::Directly && fragment.other_pos > half.other_pos;
+                let turned = matches!(noticed, Noticed::Directly | Noticed::NextTurn)
+                    && fragment.other_pos > half.other_pos;
                 let beyond = match noticed {
                     Noticed::FromOpposite { .. } => fragment.pos,
                     _ if turned => half.other_pos,
@@ -239,18 +238,26 @@ impl Connection {
         cx.recycle(head);
         half.owner = 0;
         let quiet = self.open.iter().all(Pending::is_unrequested);
-        let beyond = match noticed {
-            Noticed::FromOpposite { .. } => fragment.pos,
+        let until_other_beyond = match noticed {
+            Noticed::FromOpposite { .. } => Some(fragment.pos),
+            Noticed::NextTurn => None,
             // Responses were moved since all was answered, so this may be the next turn's beginning.
-            _ if quiet && fragment.other_pos > self.settled_pos => self.settled_pos,
-            _ => fragment.other_pos,
+            _ if quiet && fragment.other_pos > self.settled_pos => Some(self.settled_pos),
+            _ => Some(fragment.other_pos),
         };
-        half.enter(State::Skip { until_other_beyond: Some(beyond) });
-        if had_head {
+        half.enter(State::Skip { until_other_beyond });
+        let response_counts = noticed == Noticed::NextTurn && !self.open.is_empty();
+        if had_head && !response_counts {
             cx.lost(0, Lost::Gap);
             self.uncounted += 1;
         }
-        if self.pipelines || (!quiet && noticed != (Noticed::FromOpposite { behind_hole: true })) {
+        if noticed == Noticed::NextTurn && !self.pipelines {
+            // On a connection that takes turns, the response to what is missing is known or missing, too.
+            self.lose_open(Lost::Gap, cx);
+            self.uncounted = 0;
+        } else if self.pipelines
+            || (!quiet && noticed != (Noticed::FromOpposite { behind_hole: true }))
+        {
             // Requests came while others were not answered.
             self.raise_barrier(Lost::Gap);
         } else if !quiet {
@@ -271,19 +278,43 @@ impl Connection {
         if half_of(&self.halves, direction).tail_ends {
             self.end_front_if_blind(cx);
         }
+        if noticed == Noticed::NextTurn && self.lose_answered_in_gap(direction, cx) {
+            return;
+        }
         self.lose_open(Lost::Gap, cx);
         let half = half_mut(&mut self.halves, direction);
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
         let beyond = match noticed {
             Noticed::FromOpposite { .. } => fragment.pos,
-            Noticed::Directly | Noticed::AtClose => fragment.other_pos,
+            Noticed::Directly | Noticed::NextTurn | Noticed::AtClose => fragment.other_pos,
         };
         half.enter(State::Skip { until_other_beyond: Some(beyond) });
         self.settled_pos = half.pos;
         if self.pipelines {
             self.raise_barrier(Lost::Gap);
         }
+    }
+
+    /// The missing bytes of `direction` moved before the latest ones of requests, so what stands behind them
+    /// belongs to the newest request. If they alone make the connection one that pipelines, they answered the
+    /// one before it. Whether that is so.
+    fn lose_answered_in_gap<S: Sink>(&mut self, direction: Direction, cx: &mut Cx<'_, S>) -> bool {
+        let unanswered = |pending: &&Pending| !pending.answered && !pending.is_unrequested();
+        let Some(newest) = self.open.back().filter(unanswered) else { return false };
+        if self.pipelines && (self.open.len() > 2 || self.pipelined_pos != newest.begin.pos) {
+            return false;
+        }
+        let uncounted = self.uncounted;
+        self.lose_first(self.open.len() - 1, Lost::Gap, cx);
+        self.uncounted = uncounted;
+        self.pipelines = false;
+        let half = half_mut(&mut self.halves, direction);
+        cx.recycle(std::mem::take(&mut half.head));
+        half.owner = 0;
+        half.enter(State::Skip { until_other_beyond: None });
+        self.settled_pos = half.pos;
+        true
     }
 
     pub(super) fn raise_barrier(&mut self, reason: Lost) {

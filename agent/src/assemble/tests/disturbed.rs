@@ -2,7 +2,7 @@
 
 use remora_common::{
     capture,
-    record::{CloseCause, Role, open_flag},
+    record::{CloseCause, Direction, Role, data_flag, open_flag},
 };
 
 use super::*;
@@ -294,4 +294,65 @@ fn an_idle_connection_is_forgotten() {
     assert_eq!(assembler.connections(), 1);
     assembler.tick(kernel.now_ns + limits.idle_ns, &mut out);
     assert_eq!((assembler.connections(), assembler.stats().connections_evicted), (0, 1));
+}
+
+/// What the kernel leaves out a run for is told of only by the next record of the same direction: until then
+/// the records of the other one do not know of it.
+fn leave_out(kernel: &mut Kernel, at: usize) {
+    let Owned::Data(gone, _) = kernel.records.remove(at) else { panic!("not data") };
+    let mut turned = false;
+    for owned in &mut kernel.records[at..] {
+        let Owned::Data(header, _) = owned else { continue };
+        if header.direction == gone.direction {
+            header.flags |= if turned { data_flag::MISSING_BEFORE_TURN } else { 0 };
+            break;
+        }
+        turned = true;
+        header.other_pos -= u64::from(gone.total_len);
+    }
+}
+
+#[test]
+fn a_run_that_the_kernel_leaves_out_costs_one_exchange() {
+    const EXCHANGES: usize = 6;
+    let post = b"POST /long HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let short = answer(200, "ok");
+    // What the calls of a request move, and of its response.
+    for (request, response) in [
+        (&[GET][..], &[&short[..]][..]),
+        (&[&GET[..9], &GET[9..]], &[&short]),
+        (&[post, b"body"], &[ok, b"body"]),
+        (&[post, b"bo", b"dy"], &[chunked, b"4\r\n", b"body\r\n", b"0\r\n\r\n"]),
+    ] {
+        for role in [Role::Server, Role::Client] {
+            let both = request.len() + response.len();
+            // The first record announces the connection, and nothing tells of what is missing at the end.
+            for at in 1..=both * (EXCHANGES - 1) {
+                let mut kernel = Kernel::opened(role, 0);
+                let (requests, responses) = match role {
+                    Role::Server => (Direction::Rx, Direction::Tx),
+                    _ => (Direction::Tx, Direction::Rx),
+                };
+                for _ in 0..EXCHANGES {
+                    for bytes in request {
+                        kernel.moved(requests, bytes);
+                    }
+                    for bytes in response {
+                        kernel.moved(responses, bytes);
+                    }
+                }
+                leave_out(&mut kernel, at);
+                let (out, _) = assemble(Limits::default(), &kernel.records);
+                let lost = out.lost.len();
+                println!(
+                    "{role:?} {at} of {both}: {} whole, lost {:?}",
+                    out.finished.len(),
+                    out.lost
+                );
+                assert!(lost <= 1 && out.finished.len() + lost == EXCHANGES, "{out:#?}");
+            }
+        }
+    }
 }

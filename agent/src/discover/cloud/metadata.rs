@@ -1,7 +1,5 @@
 //! Asking a metadata server: short answers over plain HTTP, never through a proxy, all by one deadline.
 
-use std::time::Duration;
-
 use http::{HeaderMap, Method};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, timeout_at};
@@ -10,9 +8,6 @@ use crate::export::transport::tls::Tls;
 
 /// Where each provider's server answers; the names that some have for it lead there, too.
 const ENDPOINT: &str = "http://169.254.169.254";
-
-/// A server on the link is a hop away.
-const CONNECT: Duration = Duration::from_millis(300);
 
 /// More than any answer has that is asked for.
 const MOST: usize = 64 << 10;
@@ -39,7 +34,6 @@ impl Server {
         let client = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
             .tls_backend_preconfigured(tls)
             .build()
             .map_err(|error| error.to_string())?;

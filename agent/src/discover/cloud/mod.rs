@@ -3,7 +3,8 @@
 //! is asked is decided from the machine's firmware first ([`provider_of`]), so that a host of one's own sends
 //! nothing.
 //!
-//! All of it takes at most [`LIMIT`], whatever the server does. What was not answered by then is left out.
+//! All of it takes at most [`Settings::limit`], whatever the server does. What was not answered by then is left
+//! out.
 
 mod aws;
 mod azure;
@@ -20,10 +21,6 @@ use tokio::time::Instant;
 
 use self::{firmware::provider_of, metadata::Server};
 use crate::attribute::Value;
-
-/// How long a metadata server may take for everything it is asked. Those there are answer within
-/// milliseconds; a firewall in front of one answers nothing.
-pub const LIMIT: Duration = Duration::from_millis(900);
 
 /// Who rents machines out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +53,14 @@ pub enum Ask {
 }
 
 /// See [`detect`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub ask: Ask,
     /// Scheme, host and port to ask at instead of the provider's own.
     pub endpoint: Option<Box<str>>,
+    /// How long it may take for everything it is asked. Those there are answer within milliseconds; a
+    /// firewall in front of one answers nothing.
+    pub limit: Duration,
 }
 
 /// Attributes of this host; none if nobody rents it out, or nobody is to be asked.
@@ -80,7 +80,7 @@ async fn detect_at(settings: &Settings, sys: &Path) -> Vec<(Box<str>, Value)> {
     };
     let started = Instant::now();
     let mut found = Found(vec![(key::CLOUD_PROVIDER.into(), provider.as_str().into())]);
-    let server = Server::new(settings.endpoint.as_deref(), started + LIMIT);
+    let server = Server::new(settings.endpoint.as_deref(), started + settings.limit);
     let asked = match &server {
         Ok(server) => match provider {
             Provider::Aws => aws::ask(server, &mut found).await,

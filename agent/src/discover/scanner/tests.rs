@@ -119,6 +119,20 @@ fn an_inherited_child_stays_selected_after_exec_unless_excluded() {
 }
 
 #[test]
+fn a_child_whose_exec_nobody_told_of_is_looked_at_when_it_makes_a_connection() {
+    let parent = std::process::id();
+    let child = Waiting::new();
+    let mut scanner = scanner(by_pid(parent), vec![]);
+    scanner.adopt(parent).unwrap();
+    scanner.on_fork(parent, child.pid());
+    let exe = |scanner: &Scanner, pid| scanner.find(pid).unwrap().exe.clone();
+    assert_eq!(exe(&scanner, child.pid()), exe(&scanner, parent));
+    assert_eq!(selected(&scanner.on_connection(child.pid())), Some(child.pid()));
+    assert_ne!(exe(&scanner, child.pid()), exe(&scanner, parent));
+    assert!(matches!(scanner.on_connection(child.pid()), Change::Keep), "once is enough");
+}
+
+#[test]
 fn a_child_that_is_gone_already_still_has_a_resource() {
     let parent = Waiting::new();
     let mut scanner = scanner(by_pid(parent.pid()), vec![]);

@@ -1,0 +1,89 @@
+//! What the worker tells of what it did: metrics, its own included, and the answer to `/status`.
+
+use std::sync::Arc;
+
+use super::Worker;
+use crate::{
+    discover,
+    export::metrics_data::MetricBatch,
+    run::{
+        health::{self, Snapshot},
+        telemetry::Observed,
+        tls::TlsThread,
+    },
+    status,
+};
+
+impl Worker {
+    pub(super) fn export_metrics(&mut self) {
+        let now = self.now_unix_ns();
+        let Some(at) = self.readers.otlp else { return };
+        let mut batches = self.pipeline.aggregators[at].collect(now);
+        batches.push(self.own_metrics(now));
+        self.pipeline.output.exporter.metrics(&batches);
+    }
+
+    pub(super) fn collect_totals(&mut self) -> Vec<MetricBatch> {
+        let now = self.now_unix_ns();
+        let totals = self.readers.totals.map(|at| self.pipeline.aggregators[at].collect(now));
+        let mut batches = totals.unwrap_or_default();
+        batches.push(self.own_metrics(now));
+        batches
+    }
+
+    pub(super) fn own_metrics(&mut self, now_unix_ns: u64) -> MetricBatch {
+        self.close_books();
+        let processes = self.pipeline.resources.scanner.targets().len();
+        let connections = self.assembler.connections();
+        let observed = Observed {
+            lanes: &self.pipeline.output.exporter.stats(),
+            processes,
+            connections,
+            ring_peak: self.reader.take_peak(),
+            blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+        };
+        self.telemetry.collect(now_unix_ns, &self.books, &observed)
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        self.close_books();
+        let lanes = self.pipeline.output.exporter.stats();
+        let mut targets: Vec<_> = self.pipeline.resources.scanner.targets().collect();
+        targets.sort_unstable_by_key(|target| target.tgid);
+        let target = |target: &&Arc<discover::Target>| status::Target {
+            pid: target.tgid,
+            ns_pid: target.ns_pid,
+            exe: target.exe.to_string_lossy().into_owned(),
+            service: target.resource.service_name().to_owned(),
+        };
+        let blind = self.watch.tls.as_ref().map(TlsThread::blind_processes).unwrap_or_default();
+        let blind_spot = |(pid, kinds): (u32, Vec<&str>)| status::BlindSpot {
+            pid,
+            libraries: kinds.into_iter().map(str::to_owned).collect(),
+        };
+        Snapshot {
+            accounting: health::accounting(&self.books, &lanes, self.assembler.connections()),
+            targets: status::Targets {
+                count: targets.len(),
+                processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
+            },
+            blind_spots: blind.into_iter().map(blind_spot).collect(),
+        }
+    }
+
+    pub(super) fn close_books(&mut self) {
+        self.books.assembled = *self.assembler.stats();
+        self.books.counts = self.pipeline.counts();
+        let Some(programs) = &self.programs else { return };
+        match (programs.usage(), programs.counters().drops()) {
+            (Ok(kernel), Ok(drops)) => {
+                self.books.kernel = kernel;
+                self.books.note_drops(drops);
+            }
+            (usage, drops) => {
+                let errors = (usage.err(), drops.err());
+                tracing::debug!(?errors, "the kernel does not tell what it gave up on");
+            }
+        }
+    }
+}
