@@ -35,6 +35,8 @@ pub(super) fn dry_run(cluster: &mut Cluster) -> Result<String> {
         ensure!(text.contains("namespace: remora"), "{variant} names no namespace");
         try_all(cluster, &format!("{variant}.yaml"), &text)?;
     }
+    let sidecar = folder.join("sidecar/pod.yaml");
+    try_all(cluster, "sidecar.yaml", &fs::read_to_string(sidecar)?)?;
     let chart = agent::chart();
     let lint = cluster.helm(&["lint", "--strict", &chart])?;
     ensure!(lint.contains("0 chart(s) failed"), "{lint}");
