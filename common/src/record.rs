@@ -268,6 +268,7 @@ pub struct Close {
     /// Final or current positions, to account for bytes that no record carried.
     pub pos_rx: u64,
     pub pos_tx: u64,
+    /// The process that made or first used the connection; it may be another one that ended it.
     pub tgid: u32,
     pub tid: u32,
 }

@@ -60,10 +60,9 @@ pub struct Moved {
     pub rest: u64,
     /// When the call began, 0 if unknown.
     pub begin_ns: u64,
-    /// What TCP has counted in this direction behind these bytes, or [`NOT_COUNTED`].
+    /// What TCP has counted in this direction behind these bytes, and above these 32 bits in the other one; or
+    /// [`NOT_COUNTED`].
     pub seq: u64,
-    /// And in the other one.
-    pub other_seq: u64,
     pub tgid: u32,
     pub tid: u32,
 }
@@ -103,12 +102,17 @@ pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
 fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) -> u32 {
     let side = (moved.direction & 1) as usize;
     let before = connection.seq[side];
-    connection.seq[side] = moved.seq;
-    if moved.seq == NOT_COUNTED || before == NOT_COUNTED {
+    if moved.seq == NOT_COUNTED {
+        connection.seq[side] = NOT_COUNTED;
         return 0;
     }
-    connection.seq_at_turn[side ^ 1] = moved.other_seq as u32;
-    let hole = (moved.seq as u32).wrapping_sub(before as u32).wrapping_sub(moved.len as u32);
+    let seq = moved.seq as u32;
+    connection.seq[side] = seq.into();
+    if before == NOT_COUNTED {
+        return 0;
+    }
+    connection.seq_at_turn[side ^ 1] = (moved.seq >> 32) as u32;
+    let hole = seq.wrapping_sub(before as u32).wrapping_sub(moved.len as u32);
     // Less than nothing: another thread has moved bytes there since, and said so first.
     if hole as i32 > 0 && !(hole == 1 && side == RX && connection::was_read_to_its_end(sk)) {
         connection.pos[side] += u64::from(hole);

@@ -246,13 +246,13 @@ pub fn catch_up(connection: &mut Connection, sk: u64, ended: bool) {
         return; // the positions are those of the plaintext
     }
     let ends = [u8::from(ended && was_read_to_its_end(sk)), connection.closing];
-    for side in 0..2 {
+    for (side, end) in ends.into_iter().enumerate() {
         let before = connection.seq[side];
         let member = if side == 0 { offset!(tcp_copied_seq) } else { offset!(tcp_write_seq) };
         if before != NOT_COUNTED
             && let Some(counted) = kernel::read::<u32>(sk, member)
         {
-            let more = counted.wrapping_sub(before as u32).wrapping_sub(ends[side].into());
+            let more = counted.wrapping_sub(before as u32).wrapping_sub(end.into());
             if more as i32 > 0 {
                 connection.pos[side] += u64::from(more);
                 connection.seq[side] = (before as u32).wrapping_add(more).into();
@@ -331,7 +331,6 @@ pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
     if connection.opened == 0 {
         return;
     }
-    let (tgid, tid) = emit::current();
     emit::record(&Close {
         kind: Kind::Close as u8,
         cause: cause as u8,
@@ -341,8 +340,8 @@ pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
         conn_id: connection.id,
         pos_rx: connection.pos[0],
         pos_tx: connection.pos[1],
-        tgid,
-        tid,
+        tgid: connection.tgid,
+        tid: connection.tgid,
     });
 }
 

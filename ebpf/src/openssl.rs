@@ -286,7 +286,6 @@ fn returned(thread: &mut Thread, result: i32, tgid: u32, tid: u32) {
         rest: 0,
         begin_ns: thread.begin_ns,
         seq: NOT_COUNTED,
-        other_seq: 0,
         tgid,
         tid,
     };

@@ -172,7 +172,6 @@ pub fn finished(call: &Call) {
         rest,
         begin_ns: call.begin_ns,
         seq: NOT_COUNTED,
-        other_seq: 0,
         tgid: call.tgid,
         tid: call.tid,
     };

@@ -106,8 +106,6 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     {
         buffers.layout = Layout::Nowhere;
     }
-    let (seq, other_seq) =
-        if inet && upper == 0 { counted::<DIRECTION>(sk) } else { (NOT_COUNTED, 0) };
     let mut moved = Moved {
         fd,
         direction: DIRECTION.into(),
@@ -117,8 +115,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         len: result as u64,
         rest: 0,
         begin_ns: 0,
-        seq,
-        other_seq,
+        seq: if inet && upper == 0 { counted::<DIRECTION>(sk) } else { NOT_COUNTED },
         tgid,
         tid,
     };
@@ -126,19 +123,20 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     capture::moved_on(&moved, sk as u64, inode, inet.into());
 }
 
-/// What TCP has counted in this direction and in the other one, or [`NOT_COUNTED`] where a layer between it and the process (TLS
+/// What TCP has counted, as [`Moved::seq`] has it, or [`NOT_COUNTED`] where a layer between it and the process (TLS
 /// in the kernel; a socket map, whose mark is `sk_user_data`) moves other bytes than the process does.
 #[inline(always)]
-fn counted<const DIRECTION: u8>(sk: *const u8) -> (u64, u64) {
+fn counted<const DIRECTION: u8>(sk: *const u8) -> u64 {
     // SAFETY: the tracepoint's `struct sock`; the helper tells whether a `struct tcp_sock` is around it.
     unsafe {
         let tcp = bpf_skc_to_tcp_sock(sk.cast_mut().cast()).cast::<u8>().cast_const();
         if tcp.is_null() || load::<u64>(tcp, offset!(icsk_ulp_ops)) != 0 {
-            return (NOT_COUNTED, 0);
+            return NOT_COUNTED;
         }
         let read: u32 = load(tcp, offset!(tcp_copied_seq));
         let written: u32 = load(tcp, offset!(tcp_write_seq));
-        if DIRECTION == RX { (read.into(), written.into()) } else { (written.into(), read.into()) }
+        let (own, other) = if DIRECTION == RX { (read, written) } else { (written, read) };
+        u64::from(other) << 32 | u64::from(own)
     }
 }
 
