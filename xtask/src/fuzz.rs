@@ -128,7 +128,7 @@ fn build() -> Result<PathBuf> {
     build.args(["--bin", "remora-fuzz", "--features", "remora-fuzz/libfuzzer"]);
     // Examples have the dependencies of tests: with one of them what others wrote is built as the tests had it,
     // and need not be built again.
-    build.args(["--example", "pages"]);
+    build.args(["--example", "as-tests"]);
     build.env("RUSTC_WORKSPACE_WRAPPER", shell::own_program()?).env(WRAPS, "1");
     shell::run(&mut build)?;
     eprintln!("built in {} s", started.elapsed().as_secs());

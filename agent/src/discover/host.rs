@@ -1,7 +1,7 @@
 //! What all resources of one agent share: the host, its operating system, and the attributes that the
 //! agent's own `OTEL_RESOURCE_ATTRIBUTES` adds to every target.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
@@ -25,8 +25,12 @@ impl Host {
     /// `OTEL_RESOURCE_ATTRIBUTES` of the agent.
     #[must_use]
     pub fn detect(agent_attributes: &[(String, String)]) -> Self {
-        // In a container the files are the host's below its first process, and the image has none.
-        Self::read(&[Path::new("/proc/1/root"), Path::new("/")], agent_attributes)
+        // In a container the host's files are below its first process, and the image has others or none.
+        let roots = [Path::new("/proc/1/root"), Path::new("/")];
+        let [first, own] =
+            roots.map(|root| fs::metadata(root).map(|found| (found.dev(), found.ino())).ok());
+        let contained = first.is_some() && first != own;
+        Self::read(if contained { &roots } else { &roots[1..] }, agent_attributes)
     }
 
     /// [`Self::detect`] with files from the first of `roots` that has them.
