@@ -319,7 +319,8 @@ pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value, still in the map.
         unsafe { close(&*connection, cause, errno) };
-        if CONNECTIONS.remove(sk).is_ok() {
+        // Since Linux 6.15 the wait for a map's lock may time out, where a processor that has it stands still.
+        if CONNECTIONS.remove(sk).is_ok() || CONNECTIONS.remove(sk).is_ok() {
             maps::count(Counter::ConnectionsRemoved);
         }
     }
