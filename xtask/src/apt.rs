@@ -7,29 +7,41 @@ use remora_ebpf_build::toolchain::on_path;
 
 use crate::shell::{Root, run};
 
-/// A program, and the Debian or Ubuntu package that has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Need {
-    pub(crate) command: &'static str,
-    pub(crate) package: &'static str,
+/// The Debian or Ubuntu package that has `command`, where it is not called like it.
+fn package(command: &str) -> &str {
+    match command {
+        "busybox" => "busybox-static",
+        "cc" => "gcc",
+        "dpkg-deb" => "dpkg",
+        "go" => "golang-go",
+        "ip" => "iproute2",
+        "javac" => "default-jdk-headless",
+        "nft" => "nftables",
+        "nginx" => "nginx-light",
+        "node" => "nodejs",
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "redis-benchmark" => "redis-tools",
+        "unshare" => "util-linux",
+        "xz" => "xz-utils",
+        same => same,
+    }
 }
 
 /// Installs the packages of those commands that are not here, whoever brought the others.
-pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    let (here, missing): (Vec<&Need>, Vec<&Need>) =
-        needs.iter().partition(|need| find(need.command).is_some());
+pub(crate) fn ensure(commands: &[&str]) -> Result<()> {
+    let (here, missing): (Vec<&str>, Vec<&str>) =
+        commands.iter().partition(|command| find(command).is_some());
     if !here.is_empty() {
-        let names: Vec<&str> = here.iter().map(|need| need.command).collect();
-        println!("setup: {} present", names.join(", "));
+        println!("setup: {} present", here.join(", "));
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let packages: Vec<&str> = missing.iter().map(|command| package(command)).collect();
     install(&packages)?;
-    for need in missing {
-        if find(need.command).is_none() {
-            bail!("{} is not there after installing {}", need.command, need.package);
+    for command in missing {
+        if find(command).is_none() {
+            bail!("{command} is not there after installing {}", package(command));
         }
     }
     Ok(())

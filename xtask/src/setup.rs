@@ -9,8 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use remora_ebpf_build::toolchain::{Toolchain, on_path};
 
 use crate::{
-    apt::{self, Need},
-    backends, rust_src,
+    apt, backends, rust_src,
     shell::{self, cargo},
     vm,
 };
@@ -45,10 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// A C compiler and linker: rustc links with it, and two dependencies bring C and assembly.
 pub(crate) fn compiler() -> Result<()> {
-    apt::ensure(&[
-        Need { command: "cc", package: "gcc" },
-        Need { command: "git", package: "git" },
-    ])?;
+    apt::ensure(&["cc", "git"])?;
     if on_path("cc").is_some() && !has_libc_headers() {
         apt::install(&["libc6-dev"])?;
     }
@@ -97,17 +93,7 @@ pub(crate) fn kernel_side() -> Result<()> {
 /// What the end-to-end tests run. Found by command first: a runtime from elsewhere is kept.
 pub(crate) fn test_programs() -> Result<()> {
     apt::ensure(&[
-        Need { command: "curl", package: "curl" },
-        Need { command: "go", package: "golang-go" },
-        Need { command: "ip", package: "iproute2" },
-        Need { command: "javac", package: "default-jdk-headless" },
-        Need { command: "nginx", package: "nginx-light" },
-        Need { command: "node", package: "nodejs" },
-        Need { command: "openssl", package: "openssl" },
-        Need { command: "python3", package: "python3" },
-        Need { command: "ruby", package: "ruby" },
-        Need { command: "strace", package: "strace" },
-        Need { command: "wrk", package: "wrk" },
+        "curl", "go", "ip", "javac", "nginx", "node", "openssl", "python3", "ruby", "strace", "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;
     backends::ensure(&backends::DEFAULT, false)

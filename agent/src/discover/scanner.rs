@@ -8,8 +8,6 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,17 +16,20 @@ use procfs::process::Process;
 
 use super::{
     cgroup,
-    container::Container,
     host::Host,
     listening::Listening,
     profile::{Profile, read_container},
     selector::{Facts, Needs, RETIRED, Selectors},
     sockets::pid,
 };
-use crate::{
-    kubernetes::{Pod, Pods},
-    resource::Resource,
-};
+use crate::{kubernetes::Pods, resource::Resource};
+
+mod pods;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+use seen::{Seen, innermost_pid, is_another_program, ns_pid, start_time};
 
 /// Targets remembered after their exit: the last exchanges of a process end after it.
 pub(crate) const REMEMBERED: usize = 1024;
@@ -90,17 +91,6 @@ pub struct Scanner {
     scan_is_due: bool,
 }
 
-/// What [`Scanner`] has read of one process.
-struct Seen {
-    process: Process,
-    tgid: u32,
-    exe: PathBuf,
-    comm: String,
-    ports: Vec<u16>,
-    /// Of a process that is not selected only if a selector asks for it.
-    container: Option<Container>,
-}
-
 impl Scanner {
     #[must_use]
     pub fn new(selectors: Selectors, host: Arc<Host>) -> Self {
@@ -151,7 +141,7 @@ impl Scanner {
                 }
                 changes.push(self.on_exit(tgid)); // another process took the number
             }
-            let Some(mut seen) = self.look(process, &mut listening) else { continue };
+            let Some(mut seen) = Seen::look(process, self.needs, &mut listening) else { continue };
             let cgroups = memberships(&members, tgid);
             let inherited = inherited(tgid);
             let target = self.take(&mut seen, &cgroups, |scanner, seen, facts| {
@@ -200,7 +190,7 @@ impl Scanner {
         for target in targets {
             let tgid = target.tgid;
             let process = Process::new(pid(tgid)).ok();
-            let seen = process.and_then(|process| self.look(process, &mut listening));
+            let seen = process.and_then(|process| Seen::look(process, self.needs, &mut listening));
             // Where it is gone, or another's number, its exit will be told.
             let Some(mut seen) = seen.filter(|seen| seen.start_time() == Some(target.start_time))
             else {
@@ -397,18 +387,7 @@ impl Scanner {
     }
 
     fn look_at(&self, tgid: u32) -> Option<Seen> {
-        self.look(Process::new(pid(tgid)).ok()?, &mut Listening::default())
-    }
-
-    /// Reads what selection needs and no more; `None` for kernel threads, zombies (both without an
-    /// executable), processes that ended meanwhile and those that may not be read.
-    fn look(&self, process: Process, listening: &mut Listening) -> Option<Seen> {
-        let tgid = u32::try_from(process.pid()).ok()?;
-        let exe = without_deleted(process.exe().ok()?);
-        let comm = if self.needs.comm { read_comm(&process)? } else { String::new() };
-        let ports = if self.needs.ports { listening.ports(&process) } else { Vec::new() };
-        let container = self.needs.containers.then(|| read_container(&process));
-        Some(Seen { process, tgid, exe, comm, ports, container })
+        Seen::look(Process::new(pid(tgid)).ok()?, self.needs, &mut Listening::default())
     }
 
     /// The target that a process becomes if `select` names a selector for it, and its pod has not opted out.
@@ -462,59 +441,6 @@ impl Scanner {
     }
 }
 
-impl Seen {
-    fn facts<'a>(&'a self, cgroups: &'a [&'a Path], pod: Option<&'a Pod>) -> Facts<'a> {
-        Facts {
-            tgid: self.tgid,
-            exe: &self.exe,
-            comm: &self.comm,
-            ports: &self.ports,
-            cgroups,
-            container: self.container.as_ref(),
-            pod,
-        }
-    }
-
-    fn start_time(&self) -> Option<u64> {
-        self.process.stat().ok().map(|stat| stat.starttime)
-    }
-}
-
 fn memberships(members: &[(PathBuf, Vec<u32>)], tgid: u32) -> Vec<&Path> {
     members.iter().filter(|(_, pids)| pids.contains(&tgid)).map(|(group, _)| &**group).collect()
 }
-
-fn is_another_program(process: &Process, known: &Target) -> bool {
-    process.exe().is_ok_and(|exe| without_deleted(exe) != *known.exe)
-}
-
-fn read_comm(process: &Process) -> Option<String> {
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut process.open_relative("comm").ok()?, &mut bytes).ok()?;
-    Some(String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned())
-}
-
-/// The kernel marks executables that were replaced while they run.
-fn without_deleted(exe: PathBuf) -> PathBuf {
-    match exe.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(path) => Path::new(OsStr::from_bytes(path)).to_owned(),
-        None => exe,
-    }
-}
-
-fn start_time(tgid: u32) -> Option<u64> {
-    Some(Process::new(pid(tgid)).ok()?.stat().ok()?.starttime)
-}
-
-fn ns_pid(tgid: u32) -> u32 {
-    Process::new(pid(tgid)).ok().and_then(|process| innermost_pid(&process)).unwrap_or(tgid)
-}
-
-/// Last of `NSpid` in `/proc/PID/status` (since Linux 4.1).
-fn innermost_pid(process: &Process) -> Option<u32> {
-    process.status().ok()?.nspid?.last().and_then(|&pid| u32::try_from(pid).ok())
-}
-
-mod pods;
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 
 use self::results::{Measured, Results, Row};
 use crate::{
-    apt::{self, Need},
+    apt,
     report::Report,
     shell::{self, Root, cargo, is_root, target_dir},
     vm,
@@ -206,13 +206,7 @@ fn prepare(options: &Options) -> Result<Lab> {
         Root::find("measuring an agent")?;
         anyhow::bail!("run this as root: the agent and what it watches are started from here");
     }
-    apt::ensure(&[
-        Need { command: "go", package: "golang-go" },
-        Need { command: "nginx", package: "nginx-light" },
-        Need { command: "redis-server", package: "redis-server" },
-        Need { command: "redis-benchmark", package: "redis-tools" },
-        Need { command: "wrk", package: "wrk" },
-    ])?;
+    apt::ensure(&["go", "nginx", "redis-server", "redis-benchmark", "wrk"])?;
     if options.lines.is_empty() || options.lines.contains(&Line::Guest) {
         vm::install()?;
     }

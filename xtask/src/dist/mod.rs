@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    apt::{self, Need},
+    apt,
     shell::{self, Scratch, cargo, output, target_dir, workspace},
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .with_context(|| format!("{} is not static", binary.display()))?;
     let dist = workspace().join("dist");
     fs::create_dir_all(&dist)?;
-    apt::ensure(&[Need { command: "dpkg-deb", package: "dpkg" }])?;
+    apt::ensure(&["dpkg-deb"])?;
     for packed in [pack(&binary, &target, &dist)?, deb::pack(&binary, &target, VERSION, &dist)?] {
         println!("{}: {} bytes", packed.display(), packed.metadata()?.len());
     }

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    apt::{self, Need},
+    apt,
     backends::{debian, go::check_go},
     shell::{self, Scratch, output, run},
 };
@@ -41,15 +41,7 @@ const PACKAGES: [(&str, &str); 4] = [
 ];
 
 /// What is installed, as tests install it, too.
-const NEEDS: [Need; 7] = [
-    Need { command: "cc", package: "gcc" },
-    Need { command: "go", package: "golang-go" },
-    Need { command: "ip", package: "iproute2" },
-    Need { command: "nft", package: "nftables" },
-    Need { command: "nginx", package: "nginx-light" },
-    Need { command: "openssl", package: "openssl" },
-    Need { command: "unshare", package: "util-linux" },
-];
+const NEEDS: [&str; 7] = ["cc", "go", "ip", "nft", "nginx", "openssl", "unshare"];
 
 pub(super) struct Programs {
     folder: PathBuf,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
-    apt::{self, Need},
+    apt,
     dist::{self, deb},
     shell::{self, Root, Scratch},
     vm::{self, Version},
@@ -44,10 +44,7 @@ const PACKAGES: &str = "systemd-sysv,nginx-light,curl";
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     vm::install()?;
-    apt::ensure(&[
-        Need { command: "debootstrap", package: "debootstrap" },
-        Need { command: "dpkg-deb", package: "dpkg" },
-    ])?;
+    apt::ensure(&["debootstrap", "dpkg-deb"])?;
     let system = system(&options.suite)?;
     let scratch = Scratch::new("package")?;
     let now = scratch.path().join("now.deb");

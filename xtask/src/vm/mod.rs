@@ -29,7 +29,7 @@ use self::{
     kernels::Kernel,
 };
 use crate::{
-    apt::{self, Need},
+    apt,
     report::{Report, summarise},
     shell::Root,
 };
@@ -81,12 +81,7 @@ pub(crate) const INFRASTRUCTURE_FAILED: u8 = 125;
 
 /// What a guest takes.
 pub(crate) fn install() -> Result<()> {
-    apt::ensure(&[
-        Need { command: "qemu-system-x86_64", package: "qemu-system-x86" },
-        Need { command: "busybox", package: "busybox-static" },
-        Need { command: "unshare", package: "util-linux" },
-        Need { command: "xz", package: "xz-utils" },
-    ])?;
+    apt::ensure(&["qemu-system-x86_64", "busybox", "unshare", "xz"])?;
     if !VIRTIOFSD.iter().any(|path| Path::new(path).is_file()) {
         // Apart since Debian 13.
         apt::install(&["qemu-system-common"])?;

@@ -278,28 +278,29 @@ impl Connection {
         if half_of(&self.halves, direction).tail_ends {
             self.end_front_if_blind(cx);
         }
-        if noticed == Noticed::NextTurn && self.lose_answered_in_gap(direction, cx) {
-            return;
+        let newest_stays = noticed == Noticed::NextTurn && self.lose_answered_in_gap(cx);
+        if !newest_stays {
+            self.lose_open(Lost::Gap, cx);
         }
-        self.lose_open(Lost::Gap, cx);
+        let until_other_beyond = match noticed {
+            _ if newest_stays => None,
+            Noticed::FromOpposite { .. } => Some(fragment.pos),
+            Noticed::Directly | Noticed::NextTurn | Noticed::AtClose => Some(fragment.other_pos),
+        };
         let half = half_mut(&mut self.halves, direction);
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
-        let beyond = match noticed {
-            Noticed::FromOpposite { .. } => fragment.pos,
-            Noticed::Directly | Noticed::NextTurn | Noticed::AtClose => fragment.other_pos,
-        };
-        half.enter(State::Skip { until_other_beyond: Some(beyond) });
+        half.enter(State::Skip { until_other_beyond });
         self.settled_pos = half.pos;
         if self.pipelines {
             self.raise_barrier(Lost::Gap);
         }
     }
 
-    /// The missing bytes of `direction` moved before the latest ones of requests, so what stands behind them
+    /// The missing bytes of responses moved before the latest ones of requests, so what stands behind them
     /// belongs to the newest request. If they alone make the connection one that pipelines, they answered the
     /// one before it. Whether that is so.
-    fn lose_answered_in_gap<S: Sink>(&mut self, direction: Direction, cx: &mut Cx<'_, S>) -> bool {
+    fn lose_answered_in_gap<S: Sink>(&mut self, cx: &mut Cx<'_, S>) -> bool {
         let unanswered = |pending: &&Pending| !pending.answered && !pending.is_unrequested();
         let Some(newest) = self.open.back().filter(unanswered) else { return false };
         if self.pipelines && (self.open.len() > 2 || self.pipelined_pos != newest.begin.pos) {
@@ -309,11 +310,6 @@ impl Connection {
         self.lose_first(self.open.len() - 1, Lost::Gap, cx);
         self.uncounted = uncounted;
         self.pipelines = false;
-        let half = half_mut(&mut self.halves, direction);
-        cx.recycle(std::mem::take(&mut half.head));
-        half.owner = 0;
-        half.enter(State::Skip { until_other_beyond: None });
-        self.settled_pos = half.pos;
         true
     }
 

@@ -4,7 +4,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::*;
+use super::{seen::without_deleted, *};
 use crate::discover::{Criteria, Ports, Selector};
 
 /// A process that waits until it is dropped.
