@@ -390,13 +390,14 @@ fn serve(connection: &TcpStream, shared: &Shared) -> io::Result<()> {
         if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") {
             return watch(connection, shared, life, path, &query);
         }
-        let (code, body) = match page(&shared.state(), path, &query) {
-            Some(page) => (200, page),
-            None => {
+        let page = page(&shared.state(), path, &query);
+        let (code, body) = page.map_or_else(
+            || {
                 let (code, body) = answer(&shared.state(), path, &query);
                 (code, body.to_string())
-            }
-        };
+            },
+            |page| (200, page),
+        );
         let head = format!(
             "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()

@@ -20,7 +20,7 @@ use remora::{
 use remora_tests::{
     agent::Agent,
     api_server::{ApiServer, pod_at, service},
-    process::{Running, free_port, until},
+    process::{Running, free_port, patience, until},
     skip,
     spans::{self, Span},
 };
@@ -59,8 +59,15 @@ impl Follower {
     }
 
     fn until_counts(&self, what: &str, is: impl Fn(&Counts) -> bool) -> Counts {
-        until(what, || is(&self.peers.counts()));
-        self.peers.counts()
+        let deadline = Instant::now() + patience();
+        loop {
+            let counts = self.peers.counts();
+            if is(&counts) {
+                return counts;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {counts:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn until_listed(&self) -> Counts {

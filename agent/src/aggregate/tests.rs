@@ -115,10 +115,11 @@ fn client_series_name_peers_but_not_single_pods() {
         let (name, namespace) = (name.into(), "shop".into());
         Some(Arc::new(Peer { name, namespace, is_pod }))
     };
+    let resource = shared();
     // Equal names are one series, whoever holds them.
     let peers = [None, peer("web", false), peer("web", false), peer("web-x7k2p", true)];
     for peer in peers {
-        let mut span = span(exchange(Role::Client));
+        let mut span = on(&resource, exchange(Role::Client));
         span.peer = peer;
         aggregator.record(&span);
     }

@@ -159,7 +159,8 @@ fn what_was_before_is_forgotten_after_ten_minutes_and_never_guessed() {
         store.put(Kind::Pod, &seen("d", "moving", &[&address]), 40 + REMEMBER_NS);
     }
     store.put(Kind::Pod, &seen("d", "moving", &["10.9.9.9"]), 41 + REMEMBER_NS);
-    assert!(store.before.len() <= REMEMBER && store.order.len() <= REMEMBER + 1);
+    // One more may have come since it was looked at.
+    assert!(store.before.len() <= REMEMBER + 1 && store.order.len() <= REMEMBER + 1);
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_large_cluster_takes_some_megabytes() {
         let mut store = Store::default();
         let put = |store: &mut Store, kind, base: u32, at: u32, name: String| {
             let v4 = Ipv4Addr::from_bits(base + at).to_string();
-            let v6 = format!("fd00::{:x}:{:x}", base >> 16, at);
+            let v6 = Ipv6Addr::from_bits(0xfd << 120 | u128::from(base + at)).to_string();
             let both = [&*v4, &*v6];
             let uid = format!("{base:08x}-0000-4000-8000-{at:012x}");
             let shown = if dual { &both[..] } else { &both[..1] };
