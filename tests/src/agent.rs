@@ -87,6 +87,33 @@ impl Done {
         count.map_or(0, |count| count.parse().expect("a number"))
     }
 
+    /// The value of a gauge of the agent's own in its last collection, that of `label` if it has several.
+    #[must_use]
+    pub fn gauge(&self, name: &str, label: &str) -> Option<u64> {
+        let points = self.gauges(name);
+        let point = points.iter().find(|(labels, _)| labels.contains(label))?;
+        Some(point.1)
+    }
+
+    /// All values of a gauge of the agent's own in its last collection, with what they are labelled.
+    #[must_use]
+    pub fn gauges(&self, name: &str) -> Vec<(String, u64)> {
+        let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+        for request in self.metrics.iter().rev() {
+            let groups = list(request, "resourceMetrics");
+            let scopes = groups.iter().flat_map(|group| list(group, "scopeMetrics"));
+            let metrics = scopes.flat_map(|scope| list(&scope, "metrics"));
+            if let Some(metric) = metrics.into_iter().find(|metric| metric["name"] == name) {
+                let points = list(&metric["gauge"], "dataPoints").into_iter();
+                let value = |point: Value| {
+                    Some((point["attributes"].to_string(), point["asInt"].as_str()?.parse().ok()?))
+                };
+                return points.filter_map(value).collect();
+            }
+        }
+        Vec::new()
+    }
+
     /// The line of the books about spans that went to `otlp` or `file`: `(accepted, exported, dropped)`.
     ///
     /// # Panics

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     path::Path,
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -24,6 +25,8 @@ pub struct Span {
     /// Of the process; 0 if it is not known.
     pub pid: i64,
     pub attributes: BTreeMap<String, Value>,
+    /// Attributes of the resource.
+    pub resource: Arc<BTreeMap<String, Value>>,
 }
 
 pub const SERVER: u64 = 2;
@@ -87,7 +90,7 @@ pub fn parse(text: &str) -> Vec<Span> {
     for line in text.lines() {
         let request: Value = serde_json::from_str(line).expect("a JSON object a line");
         for group in array(&request, "resourceSpans") {
-            let resource = attributes(&group["resource"]);
+            let resource = Arc::new(attributes(&group["resource"]));
             let service = resource.get("service.name").and_then(Value::as_str).unwrap_or("");
             let pid = resource.get("process.pid").and_then(integer).unwrap_or(0);
             for span in array(group, "scopeSpans").flat_map(|scope| array(scope, "spans")) {
@@ -102,6 +105,7 @@ pub fn parse(text: &str) -> Vec<Span> {
                     service: service.to_owned(),
                     pid,
                     attributes: attributes(span),
+                    resource: Arc::clone(&resource),
                 });
             }
         }

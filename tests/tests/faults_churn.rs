@@ -18,26 +18,9 @@ use remora_tests::{
     spans::{CLIENT, SERVER, Span},
     storm::Storm,
 };
-use serde_json::Value;
 use tempfile::TempDir;
 
 const MEMORY: u64 = 128 << 20;
-
-/// The value of a gauge of the agent's own in its last collection, that of `label` if it has several.
-fn gauge(done: &Done, name: &str, label: &str) -> Option<u64> {
-    let metrics = |request: &Value| {
-        let groups = request["resourceMetrics"].as_array()?.clone();
-        let scopes = groups.into_iter().flat_map(|g| g["scopeMetrics"].as_array().cloned());
-        Some(scopes.flatten().flat_map(|s| s["metrics"].as_array().cloned()).flatten().collect())
-    };
-    let all: Vec<Value> =
-        done.metrics.iter().filter_map(metrics).flat_map(|m: Vec<Value>| m).collect();
-    let metric = all.iter().rev().find(|metric| metric["name"] == name)?;
-    let points = metric["gauge"]["dataPoints"].as_array()?;
-    let point =
-        points.iter().find(|point| label.is_empty() || point.to_string().contains(label))?;
-    point["asInt"].as_str()?.parse().ok()
-}
 
 #[test]
 fn every_connection_of_thousands_a_second_is_a_span_and_none_is_left_behind() {
@@ -56,7 +39,7 @@ fn every_connection_of_thousands_a_second_is_a_span_and_none_is_left_behind() {
     assert_eq!(storm.answered, logged);
     assert_eq!(done.requests(), [logged, logged, 0, 0], "{}", done.log);
     assert_eq!((written, books.gap_bytes), (logged, 0), "{}", done.log);
-    let held = gauge(&done, "remora.kernel.map.entries", "CONNECTIONS");
+    let held = done.gauge("remora.kernel.map.entries", "CONNECTIONS");
     assert_eq!(held, Some(0), "connections are left in the kernel's map: {}", done.log);
     assert!(done.peak < MEMORY, "{} bytes", done.peak);
     println!("{logged} connections, {:.0} a second; {} MB", storm.rate(), done.peak >> 20);
@@ -186,8 +169,8 @@ fn every_process_of_hundreds_a_second_is_followed_and_forgotten() {
     }
     let requests = if skip::emulated() { 100 } else { 600 };
     let (done, took) = forks(&[], "limits: {ring: 16MiB}\n", requests);
-    assert_eq!(gauge(&done, "remora.processes", ""), Some(0), "{}", done.log);
-    assert_eq!(gauge(&done, "remora.kernel.map.entries", "CONNECTIONS"), Some(0), "{}", done.log);
+    assert_eq!(done.gauge("remora.processes", ""), Some(0), "{}", done.log);
+    assert_eq!(done.gauge("remora.kernel.map.entries", "CONNECTIONS"), Some(0), "{}", done.log);
     let rate = requests as f64 / took.as_secs_f64();
     println!("{requests} processes, {rate:.0} a second; {} MB", done.peak >> 20);
 }

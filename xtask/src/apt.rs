@@ -1,11 +1,14 @@
 //! Which of these programs are missing, and can the distribution's packages bring them?
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use remora_ebpf_build::toolchain::on_path;
 
-use crate::shell::{Root, run};
+use crate::shell::{Root, output, run};
 
 /// The Debian or Ubuntu package that has `command`, where it is not called like it.
 fn package(command: &str) -> &str {
@@ -14,6 +17,7 @@ fn package(command: &str) -> &str {
         "cc" => "gcc",
         "dpkg-deb" => "dpkg",
         "go" => "golang-go",
+        "host-local" => "containernetworking-plugins",
         "ip" => "iproute2",
         "javac" => "default-jdk-headless",
         "nft" => "nftables",
@@ -66,13 +70,35 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         run(root.command("apt-get").args(["update", "-q"]))?;
         install()?;
     }
-    Ok(())
+    disable(root, packages)
 }
 
-/// A command in `PATH` or in the folders of system programs, which a user's `PATH` may lack.
+/// What the services of these packages would do from the next boot on, they do not.
+fn disable(root: Root, packages: &[&str]) -> Result<()> {
+    if on_path("systemctl").is_none() {
+        return Ok(());
+    }
+    let files = output(Command::new("dpkg-query").arg("--listfiles").args(packages))?;
+    let units: Vec<&str> = files.lines().filter_map(unit).collect();
+    match &*units {
+        [] => Ok(()),
+        units => run(root.command("systemctl").args(["disable", "--quiet"]).args(units)),
+    }
+}
+
+/// The name of a unit of systemd that is not a template, from its path.
+fn unit(path: &str) -> Option<&str> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let kinds = [".service", ".socket", ".timer"];
+    let starts = kinds.iter().any(|kind| name.ends_with(kind)) && !name.contains('@');
+    (folder.ends_with("/systemd/system") && starts).then_some(name)
+}
+
+/// A command in `PATH` or in the folders of system programs and of container networks' plugins, which a
+/// user's `PATH` may lack.
 fn find(command: &str) -> Option<PathBuf> {
     on_path(command).or_else(|| {
-        let dirs = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+        let dirs = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/cni"];
         dirs.iter().map(|dir| Path::new(dir).join(command)).find(|file| file.is_file())
     })
 }
@@ -102,6 +128,25 @@ impl Drop for NoServices {
             && let Err(error) = root.command("rm").args(["-f", Self::POLICY]).status()
         {
             eprintln!("warning: {} stays: {error}", Self::POLICY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_that_a_package_brings_are_told_from_its_other_files() {
+        let files = [
+            ("/lib/systemd/system/podman.socket", Some("podman.socket")),
+            ("/usr/lib/systemd/system/containerd.service", Some("containerd.service")),
+            ("/lib/systemd/system/podman-kube@.service", None),
+            ("/usr/lib/systemd/user/podman.service", None),
+            ("/usr/bin/containerd", None),
+        ];
+        for (path, expected) in files {
+            assert_eq!(unit(path), expected, "{path}");
         }
     }
 }

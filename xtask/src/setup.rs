@@ -93,7 +93,20 @@ pub(crate) fn kernel_side() -> Result<()> {
 /// What the end-to-end tests run. Found by command first: a runtime from elsewhere is kept.
 pub(crate) fn test_programs() -> Result<()> {
     apt::ensure(&[
-        "curl", "go", "ip", "javac", "nginx", "node", "openssl", "python3", "ruby", "strace", "wrk",
+        "containerd",
+        "curl",
+        "go",
+        "host-local",
+        "ip",
+        "javac",
+        "nginx",
+        "node",
+        "openssl",
+        "python3",
+        "ruby",
+        "runc",
+        "strace",
+        "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;
     backends::ensure(&backends::DEFAULT, false)
