@@ -8,6 +8,8 @@
 //! - Once the head ended, later fragments of the turn are counted and only their last 8 bytes are kept
 //!   (a chunked message ends there), unless one begins as a message does: pipelining.
 
+use core::mem::MaybeUninit;
+
 use remora_common::{
     capture,
     connection::NOT_COUNTED,
@@ -34,6 +36,11 @@ const RX: usize = Direction::Rx as usize;
 const SOCKET: u8 = Source::Socket as u8;
 const OPENSSL: u8 = Source::OpenSsl as u8;
 
+/// Where a [`Piece`] is.
+const ON_STACK: bool = false;
+/// As part of a [`Work`].
+const IN_MAP: bool = true;
+
 /// Where the bytes of a call are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -58,11 +65,12 @@ pub struct Moved {
     pub len: u64,
     /// Bytes that the call moved behind those, which are only counted.
     pub rest: u64,
-    /// When the call began, 0 if unknown.
-    pub begin_ns: u64,
     /// What TCP has counted in this direction behind these bytes, and above these 32 bits in the other one; or
     /// [`NOT_COUNTED`].
     pub seq: u64,
+    /// When the call began, 0 if unknown. Not next to `rest`: two zeros side by side became a call that fills byte by
+    /// byte.
+    pub begin_ns: u64,
     pub tgid: u32,
     pub tid: u32,
 }
@@ -81,16 +89,26 @@ pub fn layout<const SOURCE: u8>(moved: &Moved) -> Layout {
 pub fn moved(moved: &Moved) {
     let Some(socket) = kernel::socket_of(moved.fd) else { return };
     let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
-    account(moved, connection, socket.sk, 0);
+    account::<ON_STACK>(moved, &mut MaybeUninit::uninit(), connection, socket.sk, 0);
 }
 
-/// The same for a socket that is at hand.
+/// What a program works on, in a map instead of on its stack: the verifier knows nothing of what is read there, so
+/// that nothing has to be laundered.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Work {
+    pub moved: Moved,
+    pub piece: MaybeUninit<Piece>,
+}
+
+/// The same for a socket that is at hand. `work` is the program's own while it runs.
 #[inline(never)]
-pub fn moved_on(moved: &Moved, sk: u64, inode: u64, inet: u64) {
+pub fn moved_on(work: &mut Work, sk: u64, inode: u64, inet: u64) {
+    let Work { moved, piece } = work;
     let Some(connection) = connection::met(moved, sk, inode, inet) else { return };
     // SAFETY: a map value; see `account`.
     let flags = pass_over(unsafe { &mut *connection }, moved, sk);
-    account(moved, connection, sk, flags);
+    account::<IN_MAP>(moved, piece, connection, sk, flags);
 }
 
 /// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was
@@ -125,20 +143,26 @@ fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) -> u32 {
 }
 
 #[inline(always)]
-fn account(moved: &Moved, connection: *mut Connection, sk: u64, flags: u32) {
+fn account<const PLACE: bool>(
+    moved: &Moved,
+    piece: &mut MaybeUninit<Piece>,
+    connection: *mut Connection,
+    sk: u64,
+    flags: u32,
+) {
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
     let side = (moved.direction & 1) as usize;
-    let Some(mut piece) = plan::<SOCKET>(moved, connection, side, sk, flags) else {
+    let Some(piece) = plan::<SOCKET>(moved, piece, connection, side, sk, flags) else {
         return openssl::carried(moved, connection, sk);
     };
-    send::<SOCKET>(moved, &mut piece, connection, side);
+    send::<SOCKET, PLACE>(moved, piece, connection, side);
     if moved.rest > 0 {
         piece.pos += u64::from(piece.total_len);
         piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
         piece.flags = data_flag::IN_KERNEL;
-        bare::<SOCKET>(moved, &piece);
+        bare::<SOCKET>(moved, piece);
     }
 }
 
@@ -146,35 +170,37 @@ fn account(moved: &Moved, connection: *mut Connection, sk: u64, flags: u32) {
 #[inline(always)]
 pub fn plaintext(moved: &Moved, connection: &mut Connection, sk: u64) {
     let side = (moved.direction & 1) as usize;
-    if let Some(mut piece) = plan::<OPENSSL>(moved, connection, side, sk, 0) {
-        send::<OPENSSL>(moved, &mut piece, connection, side);
+    let mut piece = MaybeUninit::uninit();
+    if let Some(piece) = plan::<OPENSSL>(moved, &mut piece, connection, side, sk, 0) {
+        send::<OPENSSL, ON_STACK>(moved, piece, connection, side);
     }
 }
 
 #[inline(always)]
-fn send<const SOURCE: u8>(
+fn send<const SOURCE: u8, const PLACE: bool>(
     moved: &Moved,
     piece: &mut Piece,
     connection: &mut Connection,
     side: usize,
 ) {
     if piece.action == Action::Count {
-        launder(piece);
+        unknown::<PLACE>(piece);
         bare::<SOURCE>(moved, piece);
     } else {
-        head::<SOURCE>(moved, piece, connection, side);
+        head::<SOURCE, PLACE>(moved, piece, connection, side);
     }
 }
 
-/// What is to be done with the bytes of `moved`; `None`: they are only counted.
+/// Says what is to be done with the bytes of `moved`; `None`: they are only counted.
 #[inline(always)]
-fn plan<const SOURCE: u8>(
+fn plan<'a, const SOURCE: u8>(
     moved: &Moved,
+    piece: &'a mut MaybeUninit<Piece>,
     connection: &mut Connection,
     side: usize,
     sk: u64,
     flags: u32,
-) -> Option<Piece> {
+) -> Option<&'a mut Piece> {
     if SOURCE == SOCKET && connection.ssl != 0 {
         return None;
     }
@@ -222,7 +248,7 @@ fn plan<const SOURCE: u8>(
         Action::CopyHead
     };
     let fragment = moved.len.min(i32::MAX as u64) as u32;
-    Some(Piece {
+    Some(piece.write(Piece {
         conn_id: connection.id,
         pos,
         other_pos: connection.pos[side ^ 1],
@@ -235,7 +261,7 @@ fn plan<const SOURCE: u8>(
         action,
         ended: 0,
         reserved: 0,
-    })
+    }))
 }
 
 /// Decides what kind of connection this is from the first bytes of its turns, until one began as a
@@ -267,7 +293,7 @@ fn lock_in(connection: &mut Connection, first: u64, len: u64) -> bool {
 
 /// Copies a fragment in which a head is in progress.
 #[inline(always)]
-fn head<const SOURCE: u8>(
+fn head<const SOURCE: u8, const PLACE: bool>(
     moved: &Moved,
     piece: &mut Piece,
     connection: &mut Connection,
@@ -277,9 +303,9 @@ fn head<const SOURCE: u8>(
     piece.want = piece.fragment.min(WINDOW as u32);
     piece.total_len = piece.want;
     // VERIFIER: before each copy, so that the ways that lead there are one.
-    launder(piece);
+    unknown::<PLACE>(piece);
     copy_first::<SOURCE>(moved, piece);
-    launder(piece);
+    unknown::<PLACE>(piece);
     connection.copied[side] += piece.want;
     connection.head_done[side] = piece.ended as u8;
     // VERIFIER: four pieces of the largest class are a whole head.
@@ -291,9 +317,9 @@ fn head<const SOURCE: u8>(
         }
         piece.want = piece.total_len.min(CLASS_HUGE as u32);
         piece.total_len = piece.want;
-        launder(piece);
+        unknown::<PLACE>(piece);
         copy_more::<SOURCE>(moved, piece);
-        launder(piece);
+        unknown::<PLACE>(piece);
         connection.copied[side] += piece.want;
         pieces += 1;
     }
@@ -302,6 +328,14 @@ fn head<const SOURCE: u8>(
     }
     if piece.total_len > 0 {
         bare::<SOURCE>(moved, piece);
+    }
+}
+
+/// VERIFIER: it knows nothing of `piece` afterwards.
+#[inline(always)]
+fn unknown<const PLACE: bool>(piece: &mut Piece) {
+    if PLACE == ON_STACK {
+        launder(piece);
     }
 }
 

@@ -131,18 +131,24 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
     }
     let mut ended = false;
     if look {
-        let end = scan::blank_line::<MOST>(content, copied as usize);
-        // SAFETY: within the reserved sample.
-        let end = unsafe { forget(slack, end as u64) } as usize;
-        // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
-        let next = end & (MOST - 1);
-        ended = end != 0;
-        // SAFETY: within the reserved sample.
-        let copied = unsafe { head_len.read_volatile() } as usize;
-        if ended && next != 0 && next + 8 <= copied {
-            // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
-            let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
-            ended = !scan::begins_message(first);
+        // SAFETY: a member of a live struct.
+        let whole = copied == unsafe { (&raw const piece.fragment).read_volatile() };
+        // Most requests are a head and nothing else.
+        ended = whole && scan::ends_with_blank_line::<MOST>(content, copied as usize);
+        if !ended {
+            let end = scan::blank_line::<MOST>(content, copied as usize);
+            // SAFETY: within the reserved sample.
+            let end = unsafe { forget(slack, end as u64) } as usize;
+            // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
+            let next = end & (MOST - 1);
+            ended = end != 0;
+            // SAFETY: within the reserved sample.
+            let copied = unsafe { head_len.read_volatile() } as usize;
+            if ended && next != 0 && next + 8 <= copied {
+                // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
+                let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
+                ended = !scan::begins_message(first);
+            }
         }
     }
     emit::submit(entry);
@@ -196,7 +202,8 @@ unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece
         (*data).tgid = moved.tgid;
         (*data).tid = moved.tid;
         (*data).total_len = piece.total_len;
-        (*data).context = 0;
-        (*data).tail = [0; 8];
+        // Volatile, or it became a call that fills byte by byte.
+        (&raw mut (*data).context).write_volatile(0);
+        (&raw mut (*data).tail).cast::<u64>().write_volatile(0);
     }
 }

@@ -12,7 +12,7 @@ use remora_common::{
     layout::{KernelLayout, PidNamespace},
 };
 
-use crate::connection::Connection;
+use crate::{capture::Work, connection::Connection};
 
 /// Where the running kernel keeps things; written by the agent before load, constant to the verifier.
 #[unsafe(no_mangle)]
@@ -58,6 +58,11 @@ pub static VERDICTS: Array<u64> = Array::with_max_entries(VERDICT_SLOTS, BPF_F_M
 /// Drops by [`Counter`].
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+
+/// What the programs of the socket layer work on, by direction: the kernel enters neither of them twice on a
+/// processor.
+#[map]
+pub static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(2, 0);
 
 /// Adds one to `counter`.
 #[inline(always)]

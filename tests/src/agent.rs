@@ -310,6 +310,20 @@ impl Agent {
         self.process.pid()
     }
 
+    /// How many descriptors it has, and how many of them are objects of the kernel's: programs, maps and links.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn holds(&self) -> (usize, usize) {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        let names: Vec<_> = descriptors
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        (names.len(), names.iter().filter(|name| name.contains("bpf")).count())
+    }
+
     /// Its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {

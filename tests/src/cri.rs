@@ -84,11 +84,6 @@ impl Cri {
         let _: Nothing = self.call("StartContainer", Id { id: container.to_owned() });
     }
 
-    /// Kills it at once.
-    pub fn stop(&self, container: &str) {
-        let _: Nothing = self.call("StopContainer", Stop { id: container.to_owned(), timeout: 0 });
-    }
-
     pub fn remove(&self, container: &str) {
         let _: Nothing = self.call("RemoveContainer", Id { id: container.to_owned() });
     }
@@ -129,14 +124,6 @@ struct Nothing {}
 struct Id {
     #[prost(string, tag = "1")]
     id: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Stop {
-    #[prost(string, tag = "1")]
-    id: String,
-    #[prost(int64, tag = "2")]
-    timeout: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -319,6 +306,9 @@ pub struct ContainerStatus {
     pub id: String,
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<ContainerMetadata>,
+    /// [`EXITED`], or another.
+    #[prost(int32, tag = "3")]
+    pub state: i32,
     #[prost(message, optional, tag = "8")]
     pub image: Option<Image>,
     #[prost(string, tag = "9")]
@@ -326,3 +316,6 @@ pub struct ContainerStatus {
     #[prost(map = "string, string", tag = "12")]
     pub labels: HashMap<String, String>,
 }
+
+/// What [`ContainerStatus::state`] is at the end.
+pub const EXITED: i32 = 2;

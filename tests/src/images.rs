@@ -65,13 +65,12 @@ pub fn archive(path: &Path) {
     let conf =
         |at: u16| NGINX.replace("@TLS@", &at.to_string()).replace("@PLAIN@", &(at + 1).to_string());
     let second = conf(PORT + 2)
-        .replace("daemon off; ", "")
         .replace("nginx.pid", "second.pid")
         .replace("error_log stderr", "error_log /tmp/second-error.log")
         .replace("/dev/stdout", SECOND_LOG);
     let web = [
         text("etc/nginx/nginx.conf", &conf(PORT)),
-        // For a second one beside the first, in the background: it must not hold on to its caller's output.
+        // For a second one beside the first.
         text("etc/nginx/second.conf", &second),
         ("etc/nginx/cert.pem".into(), read("cert.pem"), 0o644),
         ("etc/nginx/key.pem".into(), read("key.pem"), 0o600),

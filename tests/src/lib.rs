@@ -27,6 +27,7 @@ pub mod nginx;
 pub mod node;
 pub mod oracle;
 pub mod plan;
+pub mod podman;
 pub mod process;
 pub mod programs;
 pub mod random;

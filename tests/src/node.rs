@@ -189,3 +189,24 @@ pub fn listening(pid: u32, port: u16) {
         files.iter().any(|file| fs::read_to_string(file).is_ok_and(listens))
     });
 }
+
+/// Whether a process has namespaces of these kinds that are not this one's.
+///
+/// # Panics
+/// If it has ended.
+#[must_use]
+pub fn apart(pid: u32, kinds: &[&str]) -> bool {
+    let of = |pid: &str, kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("it runs");
+    kinds.iter().all(|kind| of(&pid.to_string(), kind) != of("self", kind))
+}
+
+/// The library of OpenSSL that a process has mapped, as it sees it.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn library(pid: u32) -> String {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
+    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    paths.into_iter().find(|path| path.contains("libssl")).expect("OpenSSL").to_owned()
+}

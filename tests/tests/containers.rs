@@ -138,16 +138,6 @@ fn what_is_executed_into_a_container_is_watched_from_its_first_request() {
     assert_eq!(done.spans[0].kind, CLIENT);
 }
 
-/// Descriptors, and links to the kernel's hooks, of the agent.
-fn holds(agent: &Agent) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap();
-    let names: Vec<_> = descriptors
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
-    (names.len(), names.iter().filter(|name| name.contains("bpf")).count())
-}
-
 #[test]
 fn containers_that_come_and_go_leave_nothing_behind() {
     if container::impossible() {
@@ -158,7 +148,7 @@ fn containers_that_come_and_go_leave_nothing_behind() {
     let unique = folder.path().file_name().unwrap().to_str().unwrap().replace('.', "");
     let inside = format!("/opt/{unique}/once");
     let agent = Agent::on(&[], &["--exe", &inside]);
-    let before = holds(&agent);
+    let before = agent.holds();
     for _ in 0..count {
         let root = Root::new();
         fs::create_dir_all(root.inside(&format!("/opt/{unique}"))).unwrap();
@@ -172,7 +162,7 @@ fn containers_that_come_and_go_leave_nothing_behind() {
     }
     // It may have been reading a file of /proc before.
     until("the agent to hold no more than before", || {
-        let now = holds(&agent);
+        let now = agent.holds();
         println!("before: {before:?}, now: {now:?}");
         now.0 <= before.0 && now.1 == before.1
     });

@@ -1,15 +1,16 @@
 //! Pods and containers that containerd runs, as the kubelet has it run them: what the runtime says of itself is
 //! what spans have to say.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use remora_tests::{
     agent::{Agent, Done},
     api_server::{ApiServer, pod, replica_set},
     containerd::{Containerd, Pod},
-    images::{EDGE, ONCE, PAUSE, PORT, WEB},
-    node::listening,
-    process::{lasting, until},
+    cri::EXITED,
+    images::{EDGE, ONCE, PAUSE, PORT, SECOND_LOG, SECOND_PORT, WEB},
+    node::{apart, library, listening},
+    process::{lasting, output, until},
     spans::{CLIENT, SERVER, Span},
 };
 use serde_json::{Value, json};
@@ -68,19 +69,6 @@ fn expected(containerd: &Containerd, pod: &Pod<'_>) -> Vec<(&'static str, String
 
 fn of_path<'a>(done: &'a Done, start: &str) -> Vec<&'a Span> {
     done.spans.iter().filter(|span| span.text("url.path").starts_with(start)).collect()
-}
-
-/// Whether a process has namespaces of these kinds that are not this one's.
-fn apart(pid: u32, kinds: &[&str]) -> bool {
-    let of = |pid: &str, kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
-    kinds.iter().all(|kind| of(&pid.to_string(), kind) != of("self", kind))
-}
-
-/// The library of OpenSSL that a process has mapped, as it sees it.
-fn library(pid: u32) -> String {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-    paths.into_iter().find(|path| path.contains("libssl")).expect("OpenSSL").to_owned()
 }
 
 /// Two images with OpenSSL in the layer that they share; selected by labels and name, by the pod's name, by
@@ -151,14 +139,67 @@ fn spans_of_pods_say_what_their_runtime_says_from_their_first_request_on() {
     assert_eq!(done.log.matches(&attached).count(), 1, "{}", done.log);
 }
 
-/// Descriptors of the agent, and those that are objects of the kernel's: programs, maps and links.
-fn holds(agent: &Agent) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap();
-    let names: Vec<_> = descriptors
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
-    (names.len(), names.iter().filter(|name| name.contains("bpf")).count())
+/// A file as it is when a package is upgraded: a new one of its name.
+fn replace(path: &Path) {
+    let new = path.with_extension("new");
+    fs::copy(path, &new).unwrap();
+    fs::rename(&new, path).unwrap();
+}
+
+/// What an upgrade does to a container that runs: whoever runs goes on with what it had, whoever is started
+/// by `exec` has the new one; also for an agent that comes later.
+#[test]
+fn programs_and_libraries_that_are_replaced_in_a_running_container_are_seen_old_and_new() {
+    let Some(containerd) = &Containerd::start() else { return };
+    let pod = containerd.run(&api(), of("web-1", "shop", WEB));
+    let (pid, container) = (pod.pid(), &pod.containers[0]);
+    listening(pid, PORT);
+    let root = Path::new("/proc").join(pid.to_string()).join("root");
+    let inside = |path: &str| root.join(path.trim_start_matches('/'));
+    let (library, nginx) = (library(pid), "/usr/sbin/nginx");
+    let selectors = json!({"selectors": [{"container_id": container[..16]}]});
+    let agent = Agent::configured(&[], &selectors, &[]);
+    let ask = |path: &str| {
+        for port in [PORT, SECOND_PORT] {
+            containerd.node.ask(&format!("https://{}:{port}{path}", pod.ip()));
+        }
+    };
+    replace(&inside(&library));
+    replace(&inside(nginx));
+    let [before, after] = thread::scope(|scope| {
+        let second = [nginx, "-c", "/etc/nginx/second.conf"];
+        let second = scope.spawn(move || containerd.cri.exec(container, &second));
+        listening(pid, SECOND_PORT);
+        fs::remove_file(inside(nginx)).unwrap();
+        fs::remove_file(inside(&library)).unwrap();
+        ["/0", "/1"].into_iter().for_each(ask);
+        let before = agent.stop();
+        let agent = Agent::configured(&[], &selectors, &[]);
+        ["/2", "/3"].into_iter().for_each(ask);
+        let after = agent.stop();
+        let master = fs::read_to_string(inside("/tmp/second.pid")).unwrap();
+        let quit = format!("kill -QUIT {}", master.trim());
+        let enter = ["--pid", "--target", &pid.to_string(), "--", "sh", "-c", &quit];
+        output(Command::new("nsenter").args(enter));
+        second.join().unwrap();
+        [before, after]
+    });
+    let (first, second) = (pod.log(), fs::read_to_string(inside(SECOND_LOG)).unwrap());
+    let second: Vec<_> = second.lines().collect();
+    let expected = ["/0", "/1", "/2", "/3"].map(|path| format!("GET {path} 200"));
+    assert_eq!((&first[..], &second[..]), (&expected[..], &expected.each_ref().map(|s| &**s)[..]));
+    for (done, expected) in [(&before, &expected[..2]), (&after, &expected[2..])] {
+        for port in [PORT, SECOND_PORT] {
+            let of = |span: &&Span| span.int("server.port") == Some(port.into());
+            assert_eq!(lines(done.spans.iter().filter(of)), expected, "{port}: {}", done.log);
+        }
+        // The agent that came later finds both deleted.
+        assert_eq!(done.log.matches("attached to OpenSSL").count(), 2, "{}", done.log);
+        for span in &done.spans {
+            assert_eq!(span.resource["container.id"], **container);
+            assert_eq!(span.resource["process.executable.path"], nginx, "{:?}", span.resource);
+        }
+    }
 }
 
 #[test]
@@ -174,7 +215,7 @@ fn containers_that_a_runtime_starts_and_stops_leave_nothing_behind() {
     for number in 0..count {
         // With what it has for itself: connections to the API server, a place to read from.
         if number == 2 {
-            before = holds(&agent);
+            before = agent.holds();
         }
         let name = format!("once-{number}");
         let id = pod.add(&name, ONCE);
@@ -185,12 +226,12 @@ fn containers_that_a_runtime_starts_and_stops_leave_nothing_behind() {
         });
         listening(members[0], 8080);
         pod.ask(&format!("http://127.0.0.1:8080/{name}"));
-        until("its end", || containerd.node.members(&id).is_empty());
+        until("its end", || containerd.cri.container(&id).state == EXITED);
         containerd.cri.remove(&id);
     }
     // It may have been reading a file of /proc before.
     until("the agent to hold no more than before", || {
-        let now = holds(&agent);
+        let now = agent.holds();
         println!("before: {before:?}, now: {now:?}");
         now.0 <= before.0 && now.1 == before.1
     });

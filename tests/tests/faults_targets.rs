@@ -1,6 +1,7 @@
 //! Targets that crash, become another program or stand still, and two agents on one target.
 
 use std::{
+    fs,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -11,11 +12,13 @@ use remora_tests::{
     cgroup::Cgroup,
     client::{Connection, Load},
     nginx::Nginx,
-    process::{Running, until},
-    programs::target,
+    node,
+    process::{Running, children, free_port, until},
+    programs::{built, target},
     skip,
     spans::{self, Span},
 };
+use tempfile::TempDir;
 
 /// `targets/faults/trouble.py`, its port, and an agent on it.
 fn trouble() -> (Running, u16, Agent) {
@@ -142,4 +145,30 @@ fn two_agents_on_one_target_see_the_same_and_one_outlives_the_other() {
         let done = agent.stop();
         assert_eq!(done.requests(), [logged, logged, 0, 0], "{}", done.log);
     }
+}
+
+/// On a busy machine an agent may come to a new program when that has forked already.
+#[test]
+fn children_that_a_program_made_before_it_was_selected_are_watched_with_it() {
+    if skip::without_root() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let shell = folder.path().join("shell");
+    fs::copy(fs::canonicalize("/bin/sh").unwrap(), &shell).unwrap();
+    let agent = Agent::on(&[], &["--exe", shell.to_str().unwrap()]);
+    let port = free_port();
+    agent.signal(libc::SIGSTOP);
+    let mut server = Command::new(&shell);
+    server.args(["-c", "\"$0\" \"$1\" & wait"]).arg(built().join("once")).arg(port.to_string());
+    let mut server = Running::start(&mut server);
+    node::listening(server.pid(), port);
+    agent.signal(libc::SIGCONT);
+    let child = format!("process selected pid={} ", children(server.pid()).unwrap()[0]);
+    until("the child to be selected", || agent.log().contains(&child));
+    assert_eq!(Connection::open(port).unwrap().get("/first", "").unwrap().status, 200);
+    server.wait();
+    let done = agent.stop();
+    let lines: Vec<String> = done.spans.iter().map(Span::line).collect();
+    assert_eq!(lines, ["GET /first 200"], "{}", done.log);
 }

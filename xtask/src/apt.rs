@@ -23,6 +23,7 @@ fn package(command: &str) -> &str {
         "nft" => "nftables",
         "nginx" => "nginx-light",
         "node" => "nodejs",
+        "perf" => "linux-perf",
         "qemu-system-x86_64" => "qemu-system-x86",
         "redis-benchmark" => "redis-tools",
         "unshare" => "util-linux",

@@ -102,6 +102,7 @@ pub(crate) fn test_programs() -> Result<()> {
         "nginx",
         "node",
         "openssl",
+        "podman",
         "python3",
         "ruby",
         "runc",

@@ -20,7 +20,7 @@ pub struct FileKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Device {
-    /// Of the file system, as stat(2) tells it; of a file that is there no more as `/proc/PID/maps` does.
+    /// Of the file system, as stat(2) tells it; where it cannot be asked, as `/proc/PID/maps` does.
     Number(u32, u32),
     /// An overlay, whose layers cannot be asked for. It passes on their inode numbers where they are of
     /// one file system (Documentation/filesystems/overlayfs.rst), sizes and times always.
@@ -81,11 +81,12 @@ fn candidate(tgid: u32, map: MemoryMap, exe: &Path) -> Option<Candidate> {
     if path != exe && !is_libssl(&path) {
         return None;
     }
-    let there = places(tgid, &path).into_iter().find_map(|place| {
+    // Deleted or replaced since, it is found by its mapping, and is the same file as before.
+    let mut places = places(tgid, &path).into_iter().chain([mapped(tgid, map.address)]);
+    let there = places.find_map(|place| {
         let metadata = fs::metadata(&place).ok().filter(|found| found.ino() == map.inode)?;
         Some(FileKey::of(&place, &metadata))
     });
-    // Deleted or replaced since.
     let gone = Device::Number(map.dev.0 as u32, map.dev.1 as u32);
     let key = there.unwrap_or(FileKey { device: gone, inode: map.inode });
     Some(Candidate { key, path, range: map.address })
@@ -95,6 +96,11 @@ fn candidate(tgid: u32, map: MemoryMap, exe: &Path) -> Option<Candidate> {
 /// namespace, and, of a process that was confined by chroot(2) alone, the path itself.
 fn places(tgid: u32, path: &Path) -> [PathBuf; 2] {
     [in_root(tgid, path), path.to_owned()]
+}
+
+/// Where the agent finds what `tgid` has mapped at `range`, wherever it was (CAP_CHECKPOINT_RESTORE).
+fn mapped(tgid: u32, (start, end): (u64, u64)) -> PathBuf {
+    format!("/proc/{tgid}/map_files/{start:x}-{end:x}").into()
 }
 
 fn in_root(tgid: u32, path: &Path) -> PathBuf {
@@ -139,7 +145,7 @@ fn is_libssl(path: &Path) -> bool {
 
 impl Candidate {
     /// Opens the file that `tgid` has mapped: by its path, or, where another file is there by now, by the
-    /// mapping itself (CAP_CHECKPOINT_RESTORE).
+    /// mapping itself.
     ///
     /// # Errors
     /// The process is gone, the mapping is gone, or it may not be opened.
@@ -151,8 +157,7 @@ impl Candidate {
                 return Ok(file);
             }
         }
-        let (start, end) = self.range;
-        File::open(format!("/proc/{tgid}/map_files/{start:x}-{end:x}"))
+        File::open(mapped(tgid, self.range))
     }
 }
 

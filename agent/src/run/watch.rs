@@ -1,7 +1,7 @@
 //! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
 //! and the thread that attaches to TLS libraries.
 
-use std::{collections::HashSet, mem, sync::mpsc};
+use std::{collections::HashSet, fs, mem, sync::mpsc};
 
 use remora_common::{
     record::ProcessChange,
@@ -59,7 +59,33 @@ impl Watch {
             Record::Process { change: ProcessChange::Exec, .. } => News::Started,
             _ => News::Selected,
         };
+        let new = match &change {
+            Change::Select(target) if self.targets.get(target.tgid) == 0 => Some(target.tgid),
+            _ => None,
+        };
         self.apply(change, how);
+        if let Some(tgid) = new {
+            self.made_before(tgid, scanner);
+        }
+    }
+
+    /// Selects the children that `tgid` made before the kernel side was told to hand its selection on. Servers
+    /// make theirs soon after they were started, and a busy machine takes time to tell.
+    fn made_before(&mut self, tgid: u32, scanner: &mut Scanner) {
+        let mut parents = vec![tgid];
+        while let Some(parent) = parents.pop() {
+            for child in children(parent) {
+                if self.targets.get(child) == 0 {
+                    self.apply(scanner.on_fork(parent, child), News::Selected);
+                    parents.push(child);
+                }
+            }
+        }
+        // Of one that ended meanwhile no end will be told, and its number will be another's.
+        if fs::read_link(format!("/proc/{tgid}/exe")).is_err() {
+            self.targets.set(tgid, 0);
+            self.apply(scanner.on_exit(tgid), News::Selected);
+        }
     }
 
     fn tell(&self, news: News) {
@@ -127,4 +153,14 @@ impl Watch {
             Change::Keep => {}
         }
     }
+}
+
+/// Of all of its threads; none where the process has ended, or the kernel does not list them (CONFIG_PROC_CHILDREN).
+fn children(tgid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{tgid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|one| fs::read_to_string(one.path().join("children")).ok());
+    let of_list = |list: String| -> Vec<u32> {
+        list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    lists.flat_map(of_list).collect()
 }

@@ -15,8 +15,8 @@ impl<'a> Authority<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let text = text.trim_matches([' ', '\t']);
         // The last one: an unescaped `@` belongs to the password, and showing too little is safe.
-        let (userinfo, rest) = match text.rsplit_once('@') {
-            Some((_, rest)) => (true, rest),
+        let (userinfo, rest) = match text.bytes().rposition(|byte| byte == b'@') {
+            Some(at) => (true, &text[at + 1..]),
             None => (false, text),
         };
         let (host, port) = if let Some(literal) = rest.strip_prefix('[') {
@@ -34,7 +34,10 @@ impl<'a> Authority<'a> {
                 None => (rest, ""),
             }
         };
-        if host.is_empty() || host.contains(|c: char| c.is_control() || " /?#\\".contains(c)) {
+        if host.is_empty()
+            || !host.bytes().all(may_be_in_host)
+            || (!host.is_ascii() && host.contains(is_c1_control))
+        {
             return None;
         }
         // `host:` is a valid authority with the default port.
@@ -46,6 +49,15 @@ impl<'a> Authority<'a> {
     pub(super) fn is_ipv6(&self) -> bool {
         self.host.contains(':')
     }
+}
+
+fn may_be_in_host(byte: u8) -> bool {
+    !byte.is_ascii_control() && !matches!(byte, b' ' | b'/' | b'?' | b'#' | b'\\')
+}
+
+/// A control character beyond ASCII.
+fn is_c1_control(c: char) -> bool {
+    matches!(c, '\u{80}'..='\u{9f}')
 }
 
 /// A port: digits only, `u16::from_str` would take a sign.
@@ -89,6 +101,10 @@ mod tests {
             ("host:65536", None),
             ("a b", None),
             ("a/b", None),
+            ("a\\b", None),
+            ("a\u{7f}b", None),
+            ("a\u{85}b", None),
+            ("bücher.example", Some(("bücher.example", None, false))),
         ] {
             let found = Authority::parse(text).map(|a| (a.host, a.port, a.userinfo));
             assert_eq!(found, expected, "{text:?}");

@@ -246,9 +246,29 @@ fn compose(sink: &mut impl AttributeSink, key: &str, write: impl FnOnce(&mut Str
 fn address(sink: &mut impl AttributeSink, key: &str, address: Address<'_>) {
     match address {
         Address::Name(name) => sink.str(key, name),
-        Address::Ip(ip) => compose(sink, key, |out| {
-            let _ = write!(out, "{ip}"); // a String takes everything
-        }),
+        Address::Ip(ip) => compose(sink, key, |out| write_ip(out, ip)),
+    }
+}
+
+/// An address as text. Written by hand for IPv4, which most are: `Display` takes ten times as long, and a span has up to
+/// three.
+fn write_ip(out: &mut String, ip: IpAddr) {
+    let IpAddr::V4(ip) = ip else {
+        let _ = write!(out, "{ip}"); // a String takes everything
+        return;
+    };
+    for (at, octet) in ip.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        let digit = |value: u8| char::from(b'0' + value % 10);
+        if octet > 99 {
+            out.push(digit(octet / 100));
+        }
+        if octet > 9 {
+            out.push(digit(octet / 10));
+        }
+        out.push(digit(octet));
     }
 }
 
@@ -376,5 +396,21 @@ fn client(sink: &mut impl AttributeSink, http: &HttpExchange, peer: &Endpoint) {
             }
         }
         _ => endpoint(sink, peer, key::CLIENT_ADDRESS, Some(key::CLIENT_PORT)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn addresses_are_written_as_display_writes_them(ip: IpAddr) {
+            let mut text = String::new();
+            write_ip(&mut text, ip);
+            prop_assert_eq!(text, ip.to_string());
+        }
     }
 }

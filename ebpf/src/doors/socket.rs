@@ -24,10 +24,9 @@ use super::registers::Registers;
 use crate::{
     capture::{self, Layout, Moved},
     connection, emit, kernel,
-    maps::selection,
+    maps::{WORK, selection},
     offset,
     syscall::{self, Buffers, nr},
-    user,
 };
 
 const RX: u8 = Direction::Rx as u8;
@@ -106,7 +105,10 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     {
         buffers.layout = Layout::Nowhere;
     }
-    let mut moved = Moved {
+    let Some(work) = WORK.get_ptr_mut(DIRECTION.into()) else { return };
+    // SAFETY: a map value that is this program's while it runs.
+    let work = unsafe { &mut *work };
+    work.moved = Moved {
         fd,
         direction: DIRECTION.into(),
         layout: buffers.layout,
@@ -119,8 +121,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         tgid,
         tid,
     };
-    user::launder(&mut moved);
-    capture::moved_on(&moved, sk as u64, inode, inet.into());
+    capture::moved_on(work, sk as u64, inode, inet.into());
 }
 
 /// What TCP has counted, as [`Moved::seq`] has it, or [`NOT_COUNTED`] where a layer between it and the process (TLS

@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 const SETTLE: Duration = Duration::from_secs(6);
 
 /// What begins a line of the guest's output that is a number.
-const MARK: &str = "bench:";
+pub(crate) const MARK: &str = "bench:";
 
 pub(crate) fn line(lab: &Lab) -> Result<Vec<Row>> {
     Ok(measure(&lab.agent, lab.kernel, &DOORS)?.rows)
@@ -40,11 +40,21 @@ pub(crate) struct Counted {
 
 /// Boots a guest and counts there what `agent` costs at those of `doors` that open.
 pub(crate) fn measure(agent: &Path, kernel: vm::Version, doors: &[&str]) -> Result<Counted> {
+    ask(agent, kernel, doors, "guest")
+}
+
+/// Boots a guest in which this program is what `part` says, and reads what it prints.
+pub(crate) fn ask(
+    agent: &Path,
+    kernel: vm::Version,
+    doors: &[&str],
+    part: &str,
+) -> Result<Counted> {
     let own = shell::own_program()?;
     // Off the machine's file system: what is read from there is not counted alike every time.
     let script = format!(
         "cp '{}' /tmp/xtask && cp '{}' /tmp/remora && \
-         PATH=/usr/sbin:$PATH /tmp/xtask bench --as guest --agent /tmp/remora --door {}",
+         PATH=/usr/sbin:$PATH /tmp/xtask bench --as {part} --agent /tmp/remora --door {}",
         own.display(),
         agent.display(),
         doors.join(",")

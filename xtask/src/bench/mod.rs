@@ -12,6 +12,7 @@ mod measure;
 mod neighbour;
 mod own;
 mod page;
+mod profile;
 mod program;
 mod results;
 mod servers;
@@ -65,6 +66,7 @@ pub(crate) struct Options {
 enum Part {
     Sink,
     Guest,
+    Profile,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +91,12 @@ enum Line {
     Replay,
     /// Instructions in a guest
     Guest,
+    /// Which functions they are of
+    Profile,
 }
 
 impl Line {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Nginx,
         Self::Redis,
         Self::Echo,
@@ -103,7 +107,12 @@ impl Line {
         Self::Life,
         Self::Replay,
         Self::Guest,
+        Self::Profile,
     ];
+
+    const fn is_in_guest(self) -> bool {
+        matches!(self, Self::Guest | Self::Profile)
+    }
 
     const fn name(self) -> &'static str {
         match self {
@@ -117,6 +126,7 @@ impl Line {
             Self::Life => "life",
             Self::Replay => "replay",
             Self::Guest => "guest",
+            Self::Profile => "profile",
         }
     }
 
@@ -132,6 +142,7 @@ impl Line {
             Self::Life => own::life(lab),
             Self::Replay => own::replay(lab),
             Self::Guest => guest::line(lab),
+            Self::Profile => profile::line(lab),
         }
     }
 }
@@ -166,6 +177,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let agent = options.agent.as_deref().context("which agent?")?;
             return guest::inside(agent, &options.door);
         }
+        Some(Part::Profile) => {
+            let agent = options.agent.as_deref().context("which agent?")?;
+            return profile::inside(agent, options.door.first().context("which door?")?);
+        }
         None => {}
     }
     if options.gate || options.accept {
@@ -181,7 +196,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for line in lines {
             eprintln!("\n== {} ==", line.name());
             let mut conditions = results::conditions()?;
-            if *line == Line::Guest {
+            if line.is_in_guest() {
                 let commit = results::commit()?;
                 conditions =
                     format!("Linux {} in {}, commit {commit}", options.kernel, gate::qemu()?);
@@ -207,8 +222,11 @@ fn prepare(options: &Options) -> Result<Lab> {
         anyhow::bail!("run this as root: the agent and what it watches are started from here");
     }
     apt::ensure(&["go", "nginx", "redis-server", "redis-benchmark", "wrk"])?;
-    if options.lines.is_empty() || options.lines.contains(&Line::Guest) {
+    if options.lines.is_empty() || options.lines.iter().any(|line| line.is_in_guest()) {
         vm::install()?;
+    }
+    if options.lines.is_empty() || options.lines.contains(&Line::Profile) {
+        apt::ensure(&["perf"])?;
     }
     let agent = match &options.agent {
         Some(agent) => agent.clone(),

@@ -98,7 +98,7 @@ fn budget_of(line: &str, what: &str) -> Option<&'static Budget> {
 const OVER: &str = "**over**";
 
 /// What each line measures, and how.
-const LINES: [(&str, &str); 10] = [
+const LINES: [(&str, &str); 11] = [
     (
         "nginx",
         "nginx with one worker, wrk with 16 connections as fast as both can, spans and RED metrics to an \
@@ -130,6 +130,12 @@ const LINES: [(&str, &str); 10] = [
          processor whose clock is its instructions. *In line* is server and client with the kernel's work for \
          them, above what they take without an agent. The peer's numbers are from the same kind of guest \
          (6.12, default traces and RED).",
+    ),
+    (
+        "profile",
+        "Which functions the instructions of *guest* are of, the dearest of each side: samples of `perf` in such a guest, \
+         one each 20,000 instructions, of 20,000 requests. In line what the kernel does for one of our programs is told \
+         with that program's name. The sampling is in the numbers (a tenth or two), so they are for comparison among each other.",
     ),
 ];
 
