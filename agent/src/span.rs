@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::{
     exchange::Exchange,
+    kubernetes::Peer,
     resource::Resource,
     trace_context::{SpanId, TraceFlags, TraceId},
 };
@@ -63,6 +64,8 @@ pub struct Span {
     pub end_unix_ns: u64,
     /// Low-cardinality path template of a SERVER span, if one was found.
     pub route: Option<Arc<str>>,
+    /// Whom a CLIENT span talked to, where its address has a name.
+    pub peer: Option<Arc<Peer>>,
     pub resource: Arc<Resource>,
     pub exchange: Exchange,
 }

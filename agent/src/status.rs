@@ -262,7 +262,9 @@ pub fn ask(addr: SocketAddr) -> Result<Status, StatusError> {
 fn get(addr: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /status HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n")?;
+    // In one piece: who answers before it has read all of it resets the connection.
+    let request = format!("GET /status HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

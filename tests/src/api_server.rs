@@ -1,5 +1,5 @@
-//! An API server of Kubernetes as far as the agent asks it: pods by node (list and watch), single objects,
-//! refusals. What it says is in `tests/data/kubernetes`, as a real one said it (`cargo xtask k8s --record`).
+//! An API server of Kubernetes as far as the agent asks it: pods by node or all of them, Services (list, in pages where that
+//! is asked for, and watch), single objects, refusals. What it says is in `tests/data/kubernetes`, as a real one said it (`cargo xtask k8s --record`).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -37,6 +37,28 @@ pub fn pod(name: &str, node: &str) -> Value {
     pod["spec"]["nodeName"] = node.into();
     pod["status"]["containerStatuses"][0]["containerID"] =
         format!("containerd://{}", container_id(name)).into();
+    pod
+}
+
+/// A Service of the namespace `shop`, as a real one is told of; change it as a test wants it.
+#[must_use]
+pub fn service(name: &str, addresses: &[&str]) -> Value {
+    json!({"kind": "Service", "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": "shop", "uid": uid(&format!("service/{name}")),
+            "creationTimestamp": "2026-11-22T00:08:54Z", "labels": {"app": name}},
+        "spec": {"type": "ClusterIP", "clusterIP": addresses.first(), "clusterIPs": addresses,
+            "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}], "selector": {"app": name},
+            "sessionAffinity": "None"},
+        "status": {"loadBalancer": {}}})
+}
+
+/// A pod like [`pod`] with these addresses.
+#[must_use]
+pub fn pod_at(name: &str, addresses: &[&str]) -> Value {
+    let mut pod = pod(name, "node-2");
+    pod["status"]["podIP"] = addresses.first().copied().into();
+    pod["status"]["podIPs"] = addresses.iter().map(|ip| json!({"ip": ip})).collect();
     pod
 }
 
@@ -95,8 +117,9 @@ fn hash(text: &str) -> u64 {
 #[derive(Default)]
 struct State {
     version: u64,
+    /// Pods and Services by uid.
     pods: BTreeMap<String, Value>,
-    /// `(version, type, pod)`, oldest first.
+    /// `(version, type, object)`, oldest first.
     events: Vec<(u64, &'static str, Value)>,
     /// Watches from before this version are refused.
     oldest: u64,
@@ -192,7 +215,7 @@ impl ApiServer {
         path
     }
 
-    /// Adds or changes a pod.
+    /// Adds or changes a pod or a Service.
     ///
     /// # Panics
     /// If it has no uid.
@@ -236,7 +259,7 @@ impl ApiServer {
         changes
     }
 
-    /// Deletes the pod that [`pod`] made for this name.
+    /// Deletes the pod that [`pod`] made for this name, or with `service/NAME` the Service of [`service`].
     pub fn delete(&self, name: &str) {
         let mut state = self.shared.state();
         state.version += 1;
@@ -365,10 +388,16 @@ fn serve(connection: &TcpStream, shared: &Shared) -> io::Result<()> {
             .collect();
         shared.state().requests.push(target.clone());
         if query.get("watch").is_some_and(|watch| watch == "true" || watch == "1") {
-            return watch(connection, shared, life, &query);
+            return watch(connection, shared, life, path, &query);
         }
-        let (code, body) = answer(&shared.state(), path, &query);
-        let body = body.to_string();
+        let page = page(&shared.state(), path, &query);
+        let (code, body) = page.map_or_else(
+            || {
+                let (code, body) = answer(&shared.state(), path, &query);
+                (code, body.to_string())
+            },
+            |page| (200, page),
+        );
         let head = format!(
             "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
@@ -387,16 +416,19 @@ fn answer(state: &State, path: &str, query: &HashMap<String, String>) -> (u16, V
         refusal["details"]["kind"] = what.into();
         return (403, refusal);
     }
-    if path == "/api/v1/pods" || path.ends_with("/pods") {
-        if let Some((list, _)) = &state.recording {
+    if is_list(path) {
+        if let Some((list, _)) = state.recording.as_ref().filter(|_| path.ends_with("/pods")) {
             return (200, list.clone());
         }
-        let selected =
-            |pod: &&Value| query.get("fieldSelector").is_none_or(|selector| matches(pod, selector));
+        let selected = |object: &&Value| {
+            is_of(object, path)
+                && query.get("fieldSelector").is_none_or(|selector| matches(object, selector))
+        };
         let mut items: Vec<Value> = state.pods.values().filter(selected).cloned().collect();
-        if let Some((nodes, pods)) = state.simulated {
-            let asked = query.get("fieldSelector").and_then(|s| s.strip_prefix("spec.nodeName="));
-            let asked = asked.expect("nobody can afford to ask for all of them");
+        let asked = query.get("fieldSelector").and_then(|s| s.strip_prefix("spec.nodeName="));
+        if let Some((nodes, pods)) = state.simulated
+            && let Some(asked) = asked
+        {
             items.extend((0..pods / nodes).map(|at| {
                 let number = asked.trim_start_matches("node-");
                 let mut pod = pod(&format!("web-{number}-{at}"), asked);
@@ -404,9 +436,25 @@ fn answer(state: &State, path: &str, query: &HashMap<String, String>) -> (u16, V
                 pod
             }));
         }
-        let list = json!({"kind": "PodList", "apiVersion": "v1",
-            "metadata": {"resourceVersion": state.version.to_string()}, "items": items});
-        return (200, list);
+        // `continue` says where the next page begins, and of which version of the list it is.
+        let begin = query.get("continue").map_or("0:0", |token| &**token);
+        let (from, version) = begin.split_once(':').unwrap_or_default();
+        let (from, version): (usize, u64) =
+            (from.parse().unwrap_or(0), version.parse().unwrap_or(0));
+        if version != 0 && version < state.oldest {
+            return (410, recorded!("expired.json")["object"].clone());
+        }
+        let version = if version == 0 { state.version } else { version };
+        let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
+        let mut metadata = json!({"resourceVersion": version.to_string()});
+        if items.len() - from > limit {
+            metadata["continue"] = format!("{}:{version}", from + limit).into();
+        }
+        let items: Vec<Value> = items.into_iter().skip(from).take(limit).collect();
+        return (
+            200,
+            json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}),
+        );
     }
     match state.objects.get(path) {
         Some(object) => (200, object.clone()),
@@ -417,6 +465,45 @@ fn answer(state: &State, path: &str, query: &HashMap<String, String>) -> (u16, V
 fn status(code: u16, reason: &str, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": reason, "code": code})
+}
+
+/// Pods or Services, of all namespaces or one.
+fn is_list(path: &str) -> bool {
+    ["/pods", "/services"].iter().any(|kind| path.ends_with(kind))
+}
+
+/// Whether the object is in the list at this path.
+fn is_of(object: &Value, path: &str) -> bool {
+    (object["kind"] == "Service") == path.ends_with("/services")
+}
+
+/// A page of all the pods of a simulated cluster, made as text: there are many. Each has an address of its own, and
+/// thirty have an owner.
+fn page(state: &State, path: &str, query: &HashMap<String, String>) -> Option<String> {
+    let (_, pods) = state.simulated.filter(|_| path == "/api/v1/pods")?;
+    if query.contains_key("fieldSelector") {
+        return None;
+    }
+    let from: usize = query.get("continue").and_then(|token| token.parse().ok()).unwrap_or(0);
+    let limit: usize = query.get("limit").and_then(|limit| limit.parse().ok())?;
+    let template = pod_at("POD-NAME", &["ADDRESS"]).to_string().replace("774b89ff4f", "HASH");
+    let to = (from + limit).min(pods);
+    let items: Vec<String> = (from..to)
+        .map(|at| {
+            let address =
+                std::net::Ipv4Addr::from_bits(0x0a80_0000 + u32::try_from(at).unwrap_or(0));
+            template
+                .replace("ADDRESS", &address.to_string())
+                .replace("web-HASH", &format!("web-{}-HASH", at / 30))
+                .replace(&uid("POD-NAME"), &uid(&format!("pod-{at}")))
+        })
+        .collect();
+    let more = if to < pods { to.to_string() } else { String::new() };
+    Some(format!(
+        r#"{{"kind":"PodList","apiVersion":"v1","metadata":{{"resourceVersion":"{}","continue":"{more}"}},"items":[{}]}}"#,
+        state.version,
+        items.join(",")
+    ))
 }
 
 /// A field selector of one field.
@@ -430,6 +517,7 @@ fn watch(
     connection: &TcpStream,
     shared: &Shared,
     life: u64,
+    path: &str,
     query: &HashMap<String, String>,
 ) -> io::Result<()> {
     let chunk = |event: Value| {
@@ -441,7 +529,10 @@ fn watch(
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
     )?;
     let mut seen: u64 = query.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
-    let selector = query.get("fieldSelector").map_or("", |selector| &**selector);
+    let selector = query.get("fieldSelector");
+    let is_told = |object: &Value| {
+        is_of(object, path) && selector.is_none_or(|selector| matches(object, selector))
+    };
     let recorded = shared.state().recording.as_ref().map(|(_, watched)| watched.clone());
     recorded.into_iter().flatten().try_for_each(chunk)?;
     let mut state = shared.state();
@@ -456,8 +547,8 @@ fn watch(
         let news: Vec<_> = state
             .events
             .iter()
-            .filter(|(version, _, pod)| *version > seen && matches(pod, selector))
-            .map(|(_, how, pod)| json!({"type": how, "object": pod}))
+            .filter(|(version, _, object)| *version > seen && is_told(object))
+            .map(|(_, how, object)| json!({"type": how, "object": object}))
             .collect();
         let bookmark = state.bookmarks > seen;
         seen = state.version;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use remora_tests::{agent::binary, process::output, skip};
+use tempfile::TempDir;
 
 fn deploy(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
@@ -47,7 +48,11 @@ fn chart_and_manifests_ask_the_api_server_for_the_same() {
     };
     let expected = rules("kubernetes/base/rbac.yaml");
     assert_eq!(expected.len(), 4);
-    assert_eq!(rules("helm/remora/templates/rbac.yaml"), expected);
+    // One more where peers are asked for.
+    let services = "{apiGroups: [\"\"], resources: [services], verbs: [list, watch]}";
+    let of_chart = rules("helm/remora/templates/rbac.yaml");
+    assert_eq!(of_chart, [&*expected, &[format!("- {services}")]].concat());
+    assert!(read("kubernetes/peers/kustomization.yaml").contains(services));
     assert!(expected.iter().all(|rule| !rule.contains('*') && !rule.contains("secrets")));
 }
 
@@ -85,6 +90,35 @@ fn kustomize_renders_both_variants() {
     assert_eq!(base.matches("\nkind: ").count() + usize::from(base.starts_with("kind: ")), 8);
     assert!(base.contains("privileged: false") && base.contains("remora-ebpf.github.io/capture"));
     assert!(render("kubernetes/privileged").contains("privileged: true"));
+    assert!(!base.contains("services"), "nobody asks for them");
+}
+
+#[test]
+fn kustomize_lets_agents_see_services_only_with_peers() {
+    if skip::without(&["kubectl"]) {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    // Kustomize takes what lies beside or above by relative paths only.
+    let to = |path: &str| {
+        let up = folder
+            .path()
+            .canonicalize()
+            .unwrap()
+            .components()
+            .skip(1)
+            .map(|_| "..")
+            .collect::<PathBuf>();
+        up.join(deploy(path).canonicalize().unwrap().strip_prefix("/").unwrap())
+    };
+    let own = serde_json::json!({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [to("kubernetes/base")], "components": [to("kubernetes/peers")]});
+    fs::write(folder.path().join("kustomization.yaml"), own.to_string()).unwrap();
+    let rendered = output(Command::new("kubectl").arg("kustomize").arg(folder.path()));
+    assert!(
+        rendered.contains("  - services\n") && rendered.contains("REMORA_KUBERNETES_PEERS"),
+        "{rendered}"
+    );
 }
 
 /// Helm where it is installed, or where `cargo xtask k8s` keeps what it has built; prints the reason to skip
@@ -116,7 +150,7 @@ fn helm_finds_nothing_wrong_with_the_chart() {
 #[test]
 fn the_chart_is_rendered_as_it_was() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/helm");
-    for name in ["default", "other"] {
+    for name in ["default", "other", "peers"] {
         let Some(mut helm) = helm() else { return };
         helm.args(["template", "remora", "--namespace", "remora", "--kube-version", "1.34.4"]);
         helm.arg(deploy("helm/remora"));
@@ -143,6 +177,7 @@ fn values_that_cannot_work_are_refused_by_name() {
     for (set, names) in [
         ("capabilities={CAP_BPF}", "/capabilities/0"),
         ("config.selectors=null", "selectors"),
+        ("config.kubernetes.peers=maybe", "/config/kubernetes/peers"),
         ("imag.tag=x", "imag"),
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("terminationGracePeriodSeconds=1", "/terminationGracePeriodSeconds"),

@@ -19,6 +19,7 @@ use crate::{
     correlate::IdGenerator,
     exchange::{HttpExchange, Role},
     export::metrics_data::{Attributes, Exemplar, Summary, Temporality},
+    kubernetes::Peer,
     semantics::http::{Address, Addressed, ErrorType, known_method, protocol_version},
     span::Span,
 };
@@ -37,6 +38,8 @@ pub(super) struct Key<'a> {
     /// CLIENT only: on servers it is opt-in, and anybody can write anything into `Host`.
     server: Option<Address<'a>>,
     port: Option<u16>,
+    /// CLIENT only, and not those that are called like one pod.
+    peer: Option<&'a Arc<Peer>>,
 }
 
 impl Hash for Key<'_> {
@@ -48,6 +51,7 @@ impl Hash for Key<'_> {
             Some(Address::Ip(ip)) => ip.hash(state),
             None => {}
         }
+        state.write(self.peer.map_or(&[], |peer| peer.name.as_bytes()));
         // What is short goes into one word; `error` follows from status and failure kind.
         let failed = matches!(self.error, Some(ErrorType::Failure(_)));
         state.write_u64(
@@ -77,6 +81,7 @@ impl<'a> Key<'a> {
             route: span.route.as_deref(),
             server,
             port,
+            peer: span.peer.as_ref().filter(|peer| !peer.is_pod),
         }
     }
 
@@ -107,6 +112,10 @@ impl<'a> Key<'a> {
         if let Some(port) = self.port {
             list.push((key::SERVER_PORT, Value::Int(i64::from(port))));
         }
+        if let Some(peer) = self.peer {
+            list.push((key::SERVICE_PEER_NAME, text(&peer.name)));
+            list.push((key::SERVICE_PEER_NAMESPACE, text(&peer.namespace)));
+        }
         list.into_iter().collect()
     }
 }
@@ -117,6 +126,7 @@ struct OwnedKey {
     fixed: Key<'static>,
     route: Option<Box<str>>,
     server: Option<OwnedAddress>,
+    peer: Option<Arc<Peer>>,
 }
 
 #[derive(Debug)]
@@ -128,12 +138,13 @@ enum OwnedAddress {
 impl OwnedKey {
     fn of(key: &Key<'_>) -> Self {
         Self {
-            fixed: Key { route: None, server: None, ..*key },
+            fixed: Key { route: None, server: None, peer: None, ..*key },
             route: key.route.map(Into::into),
             server: key.server.map(|server| match server {
                 Address::Name(name) => OwnedAddress::Name(name.into()),
                 Address::Ip(ip) => OwnedAddress::Ip(ip),
             }),
+            peer: key.peer.map(Arc::clone),
         }
     }
 
@@ -144,6 +155,7 @@ impl OwnedKey {
                 OwnedAddress::Name(name) => Address::Name(name),
                 OwnedAddress::Ip(ip) => Address::Ip(*ip),
             }),
+            peer: self.peer.as_ref(),
             ..self.fixed
         }
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     exchange::{Exchange, Failure},
     export::metrics_data::Summary,
+    kubernetes::Peer,
     semantics::tests::{Collected, exchange, http, span},
     trace_context::TraceFlags,
 };
@@ -105,6 +106,35 @@ fn client_series_names_the_server() {
     servers.sort();
     let pair = |address: &str, port: &str| (address.to_owned(), port.to_owned());
     assert_eq!(servers, [pair("10.0.0.2", "8080"), pair("example.com", "80")]);
+}
+
+#[test]
+fn client_series_name_peers_but_not_single_pods() {
+    let mut aggregator = Aggregator::new(Config::default(), 0);
+    let peer = |name: &str, is_pod| {
+        let (name, namespace) = (name.into(), "shop".into());
+        Some(Arc::new(Peer { name, namespace, is_pod }))
+    };
+    let resource = shared();
+    // Equal names are one series, whoever holds them.
+    let peers = [None, peer("web", false), peer("web", false), peer("web-x7k2p", true)];
+    for peer in peers {
+        let mut span = on(&resource, exchange(Role::Client));
+        span.peer = peer;
+        aggregator.record(&span);
+    }
+    let batches = aggregator.collect(50);
+    let mut found: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| points(&batch.metrics[0]))
+        .map(|point| {
+            let attributes = collected(&point.point.attributes);
+            let text = |key| attributes.text(key);
+            (text("service.peer.name"), text("service.peer.namespace"), point.summary.count)
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found, [("-".into(), "-".into(), 2), ("web".into(), "shop".into(), 2)]);
 }
 
 #[test]

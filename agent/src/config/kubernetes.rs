@@ -44,6 +44,9 @@ section! {
         pub pod_annotations: Vec<String> = vec![];
         /// How long spans of a process that has just started wait for its pod to be known.
         pub wait: Duration = Duration::from_secs(2), within(Duration::ZERO, Duration::from_secs(30));
+        /// Whether Services and pods of the whole cluster are followed, so that client spans name whom they talk to.
+        /// Each agent then reads every one of them once, and every change.
+        pub peers: bool = false, variable("REMORA_KUBERNETES_PEERS");
     }
 }
 
@@ -68,6 +71,7 @@ impl Kubernetes {
             },
             keep: Keep { annotations: boxed(&self.pod_annotations) },
             wait: self.wait,
+            peers: self.peers,
         }
     }
 }

@@ -125,7 +125,7 @@ impl Correlator {
     }
 
     /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
-    /// Works for exchanges that were never announced, too. The route is left to the caller.
+    /// Works for exchanges that were never announced, too. Route and peer are left to the caller.
     pub fn finished(
         &mut self,
         exchange: Exchange,
@@ -147,6 +147,7 @@ impl Correlator {
             start_unix_ns: offset.unix_ns(exchange.start_mono_ns),
             end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
             route: None,
+            peer: None,
             resource,
             exchange,
         }

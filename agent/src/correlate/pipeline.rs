@@ -1,14 +1,15 @@
 //! The stages behind reassembly, joined: it takes what [`Sink`] is told and yields spans, metrics and
 //! the books. Everything runs on the one thread that runs reassembly; nothing here blocks.
 
-use std::{collections::VecDeque, mem};
+use std::{collections::VecDeque, mem, net::IpAddr, sync::Arc};
 
 use super::{Correlator, policy::Policies};
 use crate::{
     accounting::Lost,
     aggregate::Aggregator,
     clock::Clock,
-    exchange::{Detail, Exchange, Role, Sink, Started},
+    exchange::{Detail, Endpoint, Exchange, Role, Sink, Started},
+    kubernetes::Peer,
     resource::Whose,
     semantics::Target,
     span::Span,
@@ -21,6 +22,11 @@ pub trait Resources {
 
     /// Position of the selector that took the process, where that is known.
     fn selector(&self, tgid: u32) -> Option<usize>;
+
+    /// What the other end of a client's exchange is called, that began at `start_mono_ns`.
+    fn peer(&self, _address: IpAddr, _start_mono_ns: u64) -> Option<Arc<Peer>> {
+        None
+    }
 }
 
 /// Spans that wait at once for more to be known of their processes; beyond it the oldest go as they are.
@@ -84,6 +90,15 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         let counts = Counts::default();
         let waiting = VecDeque::new();
         Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
+    }
+
+    fn peer(&self, exchange: &Exchange) -> Option<Arc<Peer>> {
+        match (exchange.role, &exchange.connection.remote) {
+            (Role::Client, Endpoint::Inet { addr, .. }) => {
+                self.resources.peer(*addr, exchange.start_mono_ns)
+            }
+            _ => None,
+        }
     }
 
     /// The selector whose policy counts.
@@ -157,7 +172,8 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.policies.headers(selector, http);
         let offset = self.clock.offset_at(exchange.end_mono_ns);
         // Its place is decided now: who comes after it must not wait for it.
-        let span = self.correlator.finished(exchange, resource, offset);
+        let mut span = self.correlator.finished(exchange, resource, offset);
+        span.peer = self.peer(&span.exchange);
         if settled {
             return self.pass(span);
         }
@@ -181,8 +197,6 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         aggregate,
@@ -213,6 +227,11 @@ mod tests {
 
         fn selector(&self, tgid: u32) -> Option<usize> {
             (tgid == 1).then_some(0)
+        }
+
+        fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
+            let name = format!("{address} at {start_mono_ns}").into();
+            Some(Arc::new(Peer { name, namespace: "".into(), is_pod: false }))
         }
     }
 
@@ -251,6 +270,18 @@ mod tests {
         assert_eq!(span.route.as_deref(), Some("/users/{id}"));
         assert_eq!((span.start_unix_ns, span.end_unix_ns), (1_001_000, 6_001_000));
         assert_eq!(span.resource.service_name(), "shop");
+    }
+
+    #[test]
+    fn clients_have_peers_by_the_other_end_and_the_beginning_servers_have_none() {
+        let mut pipeline = pipeline("always_on");
+        pipeline.finished(exchange(Role::Client));
+        pipeline.finished(exchange(Role::Server));
+        let [client, server] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
+        let name = client.peer.as_ref().map(|peer| peer.name.to_string());
+        let start = client.exchange.start_mono_ns;
+        assert_eq!(name, Some(format!("10.0.0.2 at {start}")));
+        assert_eq!(server.peer, None);
     }
 
     #[test]

@@ -80,21 +80,11 @@ fn annotations(pod: &Pod, all: &mut Attributes) {
 }
 
 fn service(pod: &Pod, container: Option<&Container>, naming: &Naming, all: &mut Attributes) {
-    let label = |name: &str| {
-        let label = naming.well_known_labels.then(|| pod.label(name)).flatten();
-        label.filter(|value| !value.is_empty()).map(str::to_owned)
-    };
-    let owner = |kind: &str| {
-        pod.owner.iter().find(|owner| *owner.kind == *kind).map(|owner| owner.name.to_string())
-    };
-    // As the rules list them: what is above comes before what is below it, but for a Job, whose
-    // CronJob names the service.
-    const OWNERS: [&str; 6] =
-        ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob", "Job"];
-    let name = label("app.kubernetes.io/instance")
-        .or_else(|| label("app.kubernetes.io/name"))
-        .or_else(|| OWNERS.into_iter().find_map(owner))
-        .unwrap_or_else(|| pod.name.to_string());
+    let label = |name: &str| naming.well_known_labels.then(|| pod.label(name)).flatten();
+    let owner =
+        |kind: &str| pod.owner.iter().find(|owner| *owner.kind == *kind).map(|owner| &*owner.name);
+    let name = service_name(label, owner).unwrap_or(&pod.name).to_owned();
+    let label = |name: &str| label(name).filter(|value| !value.is_empty()).map(str::to_owned);
     let version =
         label("app.kubernetes.io/version").or_else(|| Image::parse(&container?.image).version());
     let instance =
@@ -106,6 +96,21 @@ fn service(pod: &Pod, container: Option<&Container>, naming: &Naming, all: &mut 
         (key::SERVICE_INSTANCE_ID, instance),
     ];
     all.extend(found.into_iter().filter_map(|(key, value)| Some((key.into(), value?.into()))));
+}
+
+/// `service.name` by labels, where they count, then by owners; otherwise it is the pod's name.
+pub(super) fn service_name<'a>(
+    label: impl Fn(&str) -> Option<&'a str>,
+    owner: impl Fn(&str) -> Option<&'a str>,
+) -> Option<&'a str> {
+    // As the rules list them: what is above comes before what is below it, but for a Job, whose
+    // CronJob names the service.
+    const OWNERS: [&str; 6] =
+        ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "CronJob", "Job"];
+    let label = |name: &str| label(name).filter(|value| !value.is_empty());
+    label("app.kubernetes.io/instance")
+        .or_else(|| label("app.kubernetes.io/name"))
+        .or_else(|| OWNERS.into_iter().find_map(owner))
 }
 
 fn of_container(container: &Container, all: &mut Attributes) {

@@ -4,14 +4,17 @@
 //! them in [`Pods`], beside its table of processes, and [`attributes`] says what resource attributes they
 //! give. A process is tied to its pod by its control group ([`crate::discover::Container`]), so the API
 //! server never has to be asked while a span waits. Which pods are captured is decided in
-//! [`crate::discover`], as for processes.
+//! [`crate::discover`], as for processes. Whom they talk to is told by [`peers`], where that is asked for.
 
 pub mod attributes;
+#[cfg(feature = "kubernetes")]
+mod away;
 pub mod image;
 #[cfg(feature = "kubernetes")]
 mod node_name;
 #[cfg(feature = "kubernetes")]
 mod owners;
+pub mod peers;
 pub mod pod;
 mod settings;
 #[cfg(feature = "kubernetes")]
@@ -24,6 +27,7 @@ use std::sync::Arc;
 
 pub use self::{
     attributes::Naming,
+    peers::{Peer, Peers},
     pod::{Keep, Pod},
     settings::{Enabled, Settings},
     store::Pods,

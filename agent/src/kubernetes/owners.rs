@@ -152,7 +152,7 @@ impl Question {
 
 /// A Deployment calls its ReplicaSets `NAME-HASH` and labels their pods with the hash; a CronJob calls its
 /// Jobs `NAME-MINUTES`, the minutes since 1970 when they were due.
-fn told_by_name(direct: &Owner, template_hash: Option<&str>) -> Option<Owner> {
+pub(super) fn told_by_name(direct: &Owner, template_hash: Option<&str>) -> Option<Owner> {
     let (name, suffix) = direct.name.rsplit_once('-')?;
     let kind = match &*direct.kind {
         "ReplicaSet" if template_hash == Some(suffix) => "Deployment",

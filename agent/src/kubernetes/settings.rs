@@ -26,6 +26,8 @@ pub struct Settings {
     pub keep: Keep,
     /// How long spans of a process wait for its pod to be known.
     pub wait: Duration,
+    /// Whether Services and pods of the whole cluster are followed, to name whom clients talk to.
+    pub peers: bool,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             naming: Naming::default(),
             keep: Keep::default(),
             wait: Duration::from_secs(2),
+            peers: false,
         }
     }
 }

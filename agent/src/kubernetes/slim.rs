@@ -1,7 +1,10 @@
 //! The parts of the API's objects that are read. What is not named here is skipped where the answer is
 //! parsed: a pod of 12 KB of JSON becomes a kilobyte.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::{Borrow, BorrowMut, Cow},
+    collections::BTreeMap,
+};
 
 use k8s_openapi::{
     api::core::v1,
@@ -109,39 +112,52 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     })
 }
 
-impl Resource for SlimPod {
-    type DynamicType = ();
-    type Scope = <v1::Pod as Resource>::Scope;
+/// Makes `$slim`, which has a field `metadata`, what the API calls `$whole`.
+macro_rules! stands_for {
+    ($slim:ty, $whole:ty) => {
+        impl Resource for $slim {
+            type DynamicType = ();
+            type Scope = <$whole as Resource>::Scope;
 
-    fn kind((): &()) -> Cow<'_, str> {
-        v1::Pod::kind(&())
-    }
+            fn kind((): &()) -> Cow<'_, str> {
+                <$whole>::kind(&())
+            }
 
-    fn group((): &()) -> Cow<'_, str> {
-        v1::Pod::group(&())
-    }
+            fn group((): &()) -> Cow<'_, str> {
+                <$whole>::group(&())
+            }
 
-    fn version((): &()) -> Cow<'_, str> {
-        v1::Pod::version(&())
-    }
+            fn version((): &()) -> Cow<'_, str> {
+                <$whole>::version(&())
+            }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        v1::Pod::plural(&())
-    }
+            fn plural((): &()) -> Cow<'_, str> {
+                <$whole>::plural(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+            fn meta(&self) -> &ObjectMeta {
+                self.metadata.borrow()
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                self.metadata.borrow_mut()
+            }
+        }
+    };
 }
+pub(super) use stands_for;
+
+stands_for!(SlimPod, v1::Pod);
 
 /// The controller among the owners.
 #[must_use]
 pub fn controller(metadata: &ObjectMeta) -> Option<Owner> {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    controller_among(metadata.owner_references.as_deref().unwrap_or_default())
+}
+
+/// See [`controller`].
+#[must_use]
+pub fn controller_among(owners: &[OwnerReference]) -> Option<Owner> {
     let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
     Some(Owner {
         kind: owner.kind.as_str().into(),

@@ -19,15 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     News, Pod, Settings,
-    node_name::{NodeNameError, Own, node_of},
+    away::{Away, FIRST_PAUSE, LONGEST_PAUSE, Retry, is_expired, refusal},
+    node_name::{Own, node_of},
     owners::{Answer, Owners},
     pod::Keep,
     slim::SlimPod,
 };
 
-/// Pauses between attempts, doubled each time, and spread so that a cluster's agents do not all come at once.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A server that does not answer is given up after this.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The namespace whose uid stands for the cluster.
@@ -92,11 +90,12 @@ async fn node(client: &Client, settings: &Settings, tell: &impl Fn(News)) -> Str
     if let Some(name) = settings.node.as_deref().filter(|name| !name.is_empty()) {
         return name.to_owned();
     }
-    let mut retry = Retry::default();
+    let mut retry = Retry::of("pods");
+    let tell_away = |why: &str| tell(News::Away(why.into()));
     loop {
         match node_of(client, &Own::detect()).await {
             Ok(node) => return node,
-            Err(error) => retry.failed(&Away::Node(error), tell).await,
+            Err(error) => retry.failed(&Away::Node(error), tell_away).await,
         }
     }
 }
@@ -133,7 +132,8 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
         listed: None,
         tell,
     };
-    let mut retry = Retry::default();
+    let mut retry = Retry::of("pods");
+    let tell_away = |why: &str| tell(News::Away(why.into()));
     loop {
         let pods: Api<SlimPod> = Api::all(client.clone());
         // From the server's cache, which has pods by node: nothing is read from the cluster's database.
@@ -153,7 +153,7 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
             match event {
                 Ok(Some(event)) => {
                     if watch.event(event) {
-                        retry.succeeded(watch.known.len(), tell);
+                        retry.succeeded(watch.known.len(), || tell(News::Back));
                     }
                 }
                 Ok(None) => break,
@@ -164,108 +164,17 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
                 }
                 Err(error) => {
                     let answered = refusal(&error).is_some();
-                    retry.failed(&Away::Watch(error), tell).await;
+                    retry.failed(&Away::Watch(error), tell_away).await;
                     // A watch that is taken up again tells nothing until something happens.
                     if !answered && watch.listed.is_none() && !watch.known.is_empty() {
                         while let Err(error) = client.apiserver_version().await {
-                            retry.failed(&Away::Server(error), tell).await;
+                            retry.failed(&Away::Server(error), tell_away).await;
                         }
-                        retry.succeeded(watch.known.len(), tell);
+                        retry.succeeded(watch.known.len(), || tell(News::Back));
                     }
                 }
             }
         }
-    }
-}
-
-/// What the server said instead of an answer.
-fn refusal(error: &watcher::Error) -> Option<&kube::core::Status> {
-    match error {
-        watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status),
-        _ => None,
-    }
-}
-
-/// Whether the server no longer has what happened since: HTTP 410, as a status or inside of a watch.
-fn is_expired(error: &watcher::Error) -> bool {
-    refusal(error).is_some_and(|status| status.code == 410)
-}
-
-/// What stands between the agent and the API server.
-enum Away {
-    Node(NodeNameError),
-    Watch(watcher::Error),
-    Server(kube::Error),
-}
-
-impl Away {
-    /// For people: 403 is named, with what is missing; the rest by its innermost cause.
-    fn say(&self) -> String {
-        let error: &dyn std::error::Error = match self {
-            Self::Node(error) => error,
-            Self::Watch(error) => error,
-            Self::Server(error) => error,
-        };
-        let status = match self {
-            Self::Node(NodeNameError::Api(error)) => match &**error {
-                kube::Error::Api(status) => Some(&**status),
-                _ => None,
-            },
-            Self::Watch(error) => refusal(error),
-            _ => None,
-        };
-        match status {
-            Some(status) if status.code == 403 => {
-                format!("not allowed (403): {}; see the agent's ClusterRole", status.message)
-            }
-            Some(status) if status.code == 401 => {
-                format!("not known to the API server (401): {}", status.message)
-            }
-            _ => {
-                let mut chain = error.to_string();
-                let mut cause = error.source();
-                while let Some(one) = cause {
-                    let text = one.to_string();
-                    if !chain.contains(&text) {
-                        chain = format!("{chain}: {text}");
-                    }
-                    cause = one.source();
-                }
-                chain
-            }
-        }
-    }
-}
-
-/// When to try again, and what was said of it.
-#[derive(Default)]
-struct Retry {
-    pause: Duration,
-    said: Option<String>,
-}
-
-impl Retry {
-    async fn failed(&mut self, away: &Away, tell: &impl Fn(News)) {
-        let why = away.say();
-        if self.said.as_ref() != Some(&why) {
-            tracing::warn!("pods are not followed, going on with what is known: {why}");
-            tell(News::Away(why.as_str().into()));
-            self.said = Some(why);
-        }
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        let spread = f64::from(u32::try_from(crate::clock::mono_ns() % 1000).unwrap_or(0)) / 1000.0;
-        tokio::time::sleep(self.pause.mul_f64(0.5 + spread / 2.0)).await;
-    }
-
-    fn succeeded(&mut self, pods: usize, tell: &impl Fn(News)) {
-        if self.said.take().is_some() {
-            tell(News::Back);
-            tracing::info!(pods, "caught up with the API server");
-        }
-        self.pause = Duration::ZERO;
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     accounting::Lost,
     doctor::Check,
     export::{prometheus, stats::LaneStats},
+    kubernetes::peers::Counts,
     serve::{Answer, plain},
     status::{self, Accounting, Configuration, Export, Feature, Phase, Requests, Status},
 };
@@ -35,6 +36,7 @@ pub(super) struct Snapshot {
     pub(super) accounting: Accounting,
     pub(super) targets: status::Targets,
     pub(super) blind_spots: Vec<status::BlindSpot>,
+    pub(super) peers: Option<Counts>,
 }
 
 /// See the module.
@@ -106,12 +108,15 @@ impl Health {
         if snapshot.is_none() && inner.phase == Phase::Ready {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the worker does not answer\n");
         }
-        let Snapshot { accounting, targets, blind_spots } = snapshot.unwrap_or_else(|| Snapshot {
-            accounting: Accounting::default(),
-            targets: status::Targets::default(),
-            blind_spots: Vec::new(),
-        });
+        let Snapshot { accounting, targets, blind_spots, peers } =
+            snapshot.unwrap_or_else(|| Snapshot {
+                accounting: Accounting::default(),
+                targets: status::Targets::default(),
+                blind_spots: Vec::new(),
+                peers: None,
+            });
         let mut features = inner.features.clone();
+        features.extend(peers.as_ref().map(of_peers));
         features.extend(accounting.exports.iter().map(of_export));
         let status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,6 +150,21 @@ fn of_export(export: &Export) -> Feature {
     };
     let name = format!("{signal} to {destination}");
     Feature { name, health: health.to_owned(), reason }
+}
+
+/// The names of peers as a feature.
+fn of_peers(counts: &Counts) -> Feature {
+    let Counts { services, pods, names, bytes, away, unlisted } = counts;
+    let kilobytes = bytes / 1024;
+    let mut reason = format!("{services} Services, {pods} pods, {names} names, {kilobytes} KiB");
+    if !unlisted.is_empty() {
+        reason += &format!("; not listed yet: {}", unlisted.join(", "));
+    }
+    for why in away {
+        reason += &format!("; not followed: {why}");
+    }
+    let health = if away.is_empty() && unlisted.is_empty() { "ok" } else { "degraded" };
+    Feature { name: "peers".to_owned(), health: health.to_owned(), reason }
 }
 
 /// [`Health`] as a server.
@@ -215,6 +235,23 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    #[test]
+    fn peers_are_degraded_while_not_all_of_them_are_followed() {
+        let all = Counts { services: 2, pods: 30, names: 4, bytes: 2048, ..Counts::default() };
+        let feature = of_peers(&all);
+        assert_eq!(feature.health, "ok");
+        assert_eq!(feature.reason, "2 Services, 30 pods, 4 names, 2 KiB");
+        let some =
+            Counts { unlisted: vec!["pods"], away: vec!["Services: not allowed".into()], ..all };
+        let feature = of_peers(&some);
+        assert_eq!(feature.health, "degraded");
+        assert!(
+            feature
+                .reason
+                .ends_with("2 KiB; not listed yet: pods; not followed: Services: not allowed")
+        );
     }
 
     #[tokio::test]

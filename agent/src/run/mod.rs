@@ -297,11 +297,11 @@ impl Agent {
         // Bounded by `detection.cloud_limit` from the start on; a detector that panicked has found nothing.
         let cloud = tokio::runtime::Handle::current().block_on(cloud).unwrap_or_default();
         parts.host = parts.host.rented(cloud);
-        let kubernetes = parts.kubernetes.clone();
+        let (kubernetes, peers) = (parts.kubernetes.clone(), parts.peers.clone());
         let handle = worker::spawn(programs, tls.ok(), parts, exporter.clone())?;
         health.attached(&checks, handle.questions());
         if let Some(settings) = kubernetes {
-            pods::follow(settings, &handle, stop_serving.clone());
+            pods::follow(settings, &handle, peers, stop_serving.clone());
         }
         if let Some(server) = listener {
             let source = prometheus::Scrapes(Totals(handle.questions()));

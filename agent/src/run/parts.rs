@@ -11,7 +11,7 @@ use crate::{
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     export::metrics_data::Temporality,
-    kubernetes::{self, Pods},
+    kubernetes::{self, Peers, Pods},
 };
 
 /// What the stages are built from.
@@ -26,6 +26,8 @@ pub(super) struct Parts {
     /// How pods are followed; `None`: they are not.
     pub(super) kubernetes: Option<kubernetes::Settings>,
     pub(super) pods: Pods,
+    /// Names of addresses, if they are asked for.
+    pub(super) peers: Option<Peers>,
     /// Where to record to, and what is hidden in it besides what always is.
     pub(super) record: Option<PathBuf>,
     pub(super) query_keys: Vec<String>,
@@ -88,6 +90,7 @@ impl Parts {
             },
             selectors,
             pods: kubernetes.as_ref().map(Pods::expected).unwrap_or_default(),
+            peers: kubernetes.as_ref().filter(|one| one.peers).map(|_| Peers::default()),
             kubernetes,
             host: Host::detect(&config.resource),
             record: output.record.clone(),

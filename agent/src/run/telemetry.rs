@@ -14,6 +14,7 @@ use crate::{
         },
         stats::LaneStats,
     },
+    kubernetes::peers::Counts,
     resource::Resource,
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Observed<'a> {
     pub(super) ring_peak: u64,
     /// Processes by TLS library that is not seen.
     pub(super) blind_spots: BTreeMap<&'static str, u64>,
+    pub(super) peers: Option<Counts>,
 }
 
 /// One value with its attributes.
@@ -61,7 +63,7 @@ impl Telemetry {
         books: &Books,
         observed: &Observed<'_>,
     ) -> MetricBatch {
-        let Observed { lanes, processes, connections, ring_peak, blind_spots } = observed;
+        let Observed { lanes, processes, connections, ring_peak, blind_spots, peers } = observed;
         let stats = &books.assembled;
         let sum = |name, unit, description, rows: Vec<Row>| {
             self.sum(now_unix_ns, name, unit, description, rows)
@@ -174,6 +176,14 @@ impl Telemetry {
                 plain(*ring_peak),
             ),
         ];
+        if let Some(Counts { services, pods, bytes, .. }) = peers {
+            let kinds = [("service", *services), ("pod", *pods)];
+            let rows = kinds.map(|(kind, count)| labelled("kind", kind, int(count as u64)));
+            let about = "Services and pods of the cluster whose addresses have names";
+            metrics.push(gauge("remora.peers", "{object}", about, rows.into()));
+            let about = "Memory of the names of addresses";
+            metrics.push(gauge("remora.peers.memory", "By", about, plain(*bytes as u64)));
+        }
         metrics.extend(self.kernel(now_unix_ns, &books.kernel));
         if let Ok(usage) = procfs::process::Process::myself().and_then(|process| process.stat()) {
             let ticks = procfs::ticks_per_second() as f64;

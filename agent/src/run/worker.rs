@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{self, Write},
+    net::IpAddr,
     path::Path,
     sync::{Arc, mpsc},
     thread,
@@ -42,6 +43,7 @@ use crate::{
         Exporter,
         print::{Aside, RedTable, SpanPrinter, Style},
     },
+    kubernetes::{Peer, Peers},
     recording::{
         format::{self, End, Facts, Layout},
         write::Recorder,
@@ -148,6 +150,7 @@ impl Output for Outlet {
 /// The table of processes, as the pipeline asks it.
 struct Table {
     scanner: Scanner,
+    peers: Option<Peers>,
     unknown: Arc<Resource>,
 }
 
@@ -158,6 +161,10 @@ impl Resources for Table {
 
     fn selector(&self, tgid: u32) -> Option<usize> {
         self.scanner.find(tgid).map(|target| target.selector)
+    }
+
+    fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
+        self.peers.as_ref()?.find(address, start_mono_ns)
     }
 }
 
@@ -240,6 +247,7 @@ impl Worker {
                 clock,
                 Table {
                     scanner: Scanner::with_pods(parts.selectors, Arc::new(parts.host), parts.pods),
+                    peers: parts.peers,
                     unknown: Arc::new(Resource::unknown()),
                 },
                 Outlet { exporter, terminal: Terminal::new(printer), verdicts },

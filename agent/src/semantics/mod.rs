@@ -12,6 +12,8 @@ pub(crate) mod tests;
 
 use std::borrow::Cow;
 
+use opentelemetry_semantic_conventions::attribute as key;
+
 use crate::{
     attribute::AttributeSink,
     exchange::{Detail, Failure, HttpExchange, Role},
@@ -83,6 +85,10 @@ impl Span {
     pub fn visit_attributes_with(&self, options: AttributeOptions, sink: &mut impl AttributeSink) {
         match &self.exchange.detail {
             Detail::Http(http) => http::visit(self, http, options, sink),
+        }
+        if let Some(peer) = &self.peer {
+            sink.str(key::SERVICE_PEER_NAME, &peer.name);
+            sink.str(key::SERVICE_PEER_NAMESPACE, &peer.namespace);
         }
         self.visit_marks(sink);
     }

@@ -7,6 +7,7 @@ use remora_common::record::Source;
 use crate::{
     attribute::{AttributeSink, Value},
     exchange::{Connection, Detail, Endpoint, Exchange, Failure, HttpExchange, Marks, Role},
+    kubernetes::Peer,
     resource::Resource,
     semantics::AttributeOptions,
     span::{ParentFrom, Span, SpanKind, Status},
@@ -115,6 +116,7 @@ pub(crate) fn span(exchange: Exchange) -> Span {
         start_unix_ns: exchange.start_mono_ns,
         end_unix_ns: exchange.end_mono_ns,
         route: None,
+        peer: None,
         resource: Arc::new(Resource::default()),
         exchange,
     }
@@ -163,6 +165,25 @@ fn server_span_has_the_required_and_recommended_attributes() {
         ("http.response.body.size", "12"),
         ("remora.parent", "none"),
         ("remora.http.time_to_first_byte_ns", "3000000"),
+    ] {
+        assert_eq!(found.text(key), expected, "{key}");
+    }
+}
+
+#[test]
+fn client_span_names_its_peer_and_the_server_stays_what_http_says() {
+    let mut span = span(exchange(Role::Client));
+    for key in ["service.peer.name", "service.peer.namespace"] {
+        assert_eq!(Collected::of(&span).text(key), "-", "{key}");
+    }
+    let peer = Peer { name: "web".into(), namespace: "shop".into(), is_pod: false };
+    span.peer = Some(Arc::new(peer));
+    let found = Collected::of(&span);
+    for (key, expected) in [
+        ("service.peer.name", "web"),
+        ("service.peer.namespace", "shop"),
+        ("server.address", "example.com"),
+        ("peer.service", "-"),
     ] {
         assert_eq!(found.text(key), expected, "{key}");
     }

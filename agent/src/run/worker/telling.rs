@@ -6,6 +6,7 @@ use super::Worker;
 use crate::{
     discover,
     export::metrics_data::MetricBatch,
+    kubernetes::Peers,
     run::{
         health::{self, Snapshot},
         telemetry::Observed,
@@ -41,6 +42,7 @@ impl Worker {
             connections,
             ring_peak: self.reader.take_peak(),
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+            peers: self.pipeline.resources.peers.as_ref().map(Peers::counts),
         };
         self.telemetry.collect(now_unix_ns, &self.books, &observed)
     }
@@ -68,6 +70,7 @@ impl Worker {
                 processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
             },
             blind_spots: blind.into_iter().map(blind_spot).collect(),
+            peers: self.pipeline.resources.peers.as_ref().map(Peers::counts),
         }
     }
 
