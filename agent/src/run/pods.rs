@@ -1,5 +1,5 @@
-//! Starts following the pods of this node, and where it is asked for those whom they talk to. The API server may be away for as long as it wants: nothing waits
-//! for it.
+//! Starts following the pods of this node, and where it is asked for those whom they talk to. The API server may be away
+//! for as long as it wants: nothing waits for it.
 
 use tokio_util::sync::CancellationToken;
 

@@ -163,11 +163,25 @@ const REASONS: [(&str, &str); 5] = [
     (
         "guest",
         "In line there are four runs for a request, two of them the client's, which is not selected here and pays the \
-         look-up of a process that is not. `fexit` runs at each call of the kinds it hooks and walks from \
+         look-up of a process that is not: some 400 instructions a run, nearly all of them the kernel's own way to a program and out of it. \
+         *profile* tells which functions the rest is of. `fexit` runs at each call of the kinds it hooks and walks from \
          the descriptor to the socket; the socket door has the socket at hand. Before the agent is ready the verifier has \
          looked at 84,000 instructions.",
     ),
 ];
+
+/// What was done about what *profile* has shown.
+const DONE: &str = "
+What was done about it, in line (6,081 instructions a request before, 4,660 after): values were hidden from the verifier by letting the kernel
+copy them onto themselves, three times a run, 230 instructions each; the socket door's programs now work in a map, of which the verifier
+knows nothing either. Zeros side by side became a call that fills byte by byte (350); they are no longer side by side. A request that ends with a blank line is
+not searched for one: nothing for the 42 bytes here, 30 instructions for every eight bytes of a longer one. What is left in `copy_first` is the search through the
+response's head; to leave out words without a newline would save 300 instructions and cost a third more to verify at each start. The floor is what the kernel does:
+four runs (`bpf_trace_run3`), two copies of user memory with their checks, two reservations in the ring.
+
+In the agent (27,861 before, 25,390 after): addresses were formatted by `fmt`, up to three for each span, and hosts looked through by
+character patterns. The rest is spread: finding the lines of heads (`memchr`), writing attributes (`Attributes`, `memmove`), memory for batches (`clear_page`).
+";
 
 const HEAD: &str = "\
 # What Remora costs
@@ -212,6 +226,9 @@ fn page(results: &Results) -> String {
             writeln!(page, "| {what} | {value} | {unit} | {limit} | {verdict} | {peer} |")
                 .expect("into memory");
             over |= verdict == OVER;
+        }
+        if line == "profile" {
+            page += DONE;
         }
         if let Some((_, why)) = REASONS.iter().find(|(name, _)| over && *name == line) {
             writeln!(page, "\nOver its budget: {why}").expect("into memory");

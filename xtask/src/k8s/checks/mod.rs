@@ -1,5 +1,6 @@
 //! What is shown of the agent in a cluster, in this order.
 
+mod peers;
 mod pods;
 mod release;
 mod server;
@@ -29,7 +30,7 @@ const BEFORE: [(&str, Check); 2] = [
 ];
 
 /// Those behind see what those before have left; the last one takes the agent away.
-const CHECKS: [(&str, Check); 16] = [
+const CHECKS: [(&str, Check); 17] = [
     ("a chain of nginx, Go and Rust", chain),
     ("a namespace that is not selected", not_selected),
     ("six capabilities, no SYS_ADMIN", release::few_privileges),
@@ -44,6 +45,7 @@ const CHECKS: [(&str, Check); 16] = [
     ("opting out", server::opting_out),
     ("the API server away for 30 s", server::server_away),
     ("values that a running agent takes", release::reconfigured),
+    ("clients that name whom they asked", peers::named),
     ("helm upgrade under load", release::upgraded),
     ("helm uninstall", release::uninstalled),
 ];
