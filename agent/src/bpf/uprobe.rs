@@ -18,6 +18,7 @@ use std::{
 use aya_obj::{
     Object,
     generated::{
+        BPF_ALU64, BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV,
         bpf_attach_type::BPF_TRACE_UPROBE_MULTI,
         bpf_attr,
         bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD},
@@ -131,10 +132,13 @@ impl Uprobes {
     /// Loads the programs of `object` onto `maps`, which were made for the same object.
     pub(super) fn load(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Self, UprobeError> {
         let object = relocated(object, maps)?;
-        let multi = load_all(&object, BPF_TRACE_UPROBE_MULTI as u32)
-            .and_then(|programs| supports_multi(&programs).map(|()| programs));
-        match multi {
-            Ok(programs) => Ok(Self { programs, kind: LinkKind::Multi, perf_type: 0 }),
+        // Asked first: a map of programs takes only those of one attach type (enforced since 2025, in stable
+        // kernels too), so that loading them for the other one would be refused.
+        match supports_multi() {
+            Ok(()) => {
+                let programs = load_all(&object, BPF_TRACE_UPROBE_MULTI as u32)?;
+                Ok(Self { programs, kind: LinkKind::Multi, perf_type: 0 })
+            }
             Err(error) => {
                 tracing::debug!(%error, "no uprobe_multi links");
                 let perf_type = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")
@@ -263,11 +267,21 @@ fn load(
     })
 }
 
-/// Makes a link to this process's own executable: a kernel before 6.6 takes the program, not the link.
-fn supports_multi(programs: &HashMap<Probe, OwnedFd>) -> Result<(), UprobeError> {
-    let program = programs[&Probe::SslDoHandshake].as_raw_fd();
+/// Links a program that does nothing to this process's own executable: a kernel before 6.6 takes the program, not the
+/// link.
+fn supports_multi() -> Result<(), UprobeError> {
+    // `r0 = 0; exit`
+    let code = [BPF_ALU64 | BPF_MOV | BPF_K, BPF_JMP | BPF_EXIT].map(|code| {
+        // SAFETY: plain integers, for which zero is a value.
+        let mut instruction: bpf_insn = unsafe { std::mem::zeroed() };
+        instruction.code = code as u8;
+        instruction
+    });
+    let program = load("nothing", &code, c"GPL", BPF_TRACE_UPROBE_MULTI as u32)?;
     // No instruction is there, so nothing is patched: the file's first byte is its magic number.
-    multi_link(program, c"/proc/self/exe", &[0], false).map(drop).map_err(UprobeError::Unsupported)
+    multi_link(program.as_raw_fd(), c"/proc/self/exe", &[0], false)
+        .map(drop)
+        .map_err(UprobeError::Unsupported)
 }
 
 const BPF_F_UPROBE_MULTI_RETURN: u32 = 1;
