@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{
     books::Books,
     process::{Running, patience, until},
-    recording, resident,
+    recording, resident, skip,
     spans::{self, Span},
 };
 
@@ -65,6 +65,19 @@ impl Done {
     #[must_use]
     pub fn books(&self) -> Books {
         Books::read(&self.log)
+    }
+
+    /// How many runs of programs the kernel left out. One that preempts itself does so while another thread is put
+    /// off in the same program; emulated, where programs take long and the clock does not wait, that happens in
+    /// each test.
+    ///
+    /// # Panics
+    /// If it did so on a machine that is not emulated.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        let left_out = self.books().drops.get("missed").copied().unwrap_or(0);
+        assert!(left_out == 0 || skip::emulated(), "{}", self.log);
+        left_out
     }
 
     /// The line of the books about requests: `(all, spans, sampled out, lost)`.

@@ -72,15 +72,6 @@ fn the_same_is_seen_through_tracepoints() {
     agree_through(Door::Tracepoint);
 }
 
-/// How many runs of programs the kernel left out. One that preempts itself does so while another thread is put
-/// off in the same program; emulated, where programs take long and the clock does not wait, that happens in
-/// each test.
-fn left_out(done: &Done) -> u64 {
-    let left_out = done.books().drops.get("missed").copied().unwrap_or(0);
-    assert!(left_out == 0 || skip::emulated(), "{}", done.log);
-    left_out
-}
-
 /// Spans of `kind` are what the `oracle` says, but for one request for each run that was left out.
 fn agree_but_for(left_out: u64, done: &Done, kind: u64, oracle: impl Iterator<Item = String>) {
     let mut oracle = tally(oracle);
@@ -113,7 +104,7 @@ fn access_log_and_stopwatch_agree(door: &str) -> String {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let left_out = left_out(&done);
+    let left_out = done.left_out();
     if left_out > 0 && !done.log.contains("door=\"socket\"") {
         // Nothing tells the other doors what they were not told of: it shifts all that follows.
         println!("skipped: this kernel has left out {left_out} runs of programs");

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use remora_tests::{
-    agent::Agent,
+    agent::{Agent, Done},
     process::{Running, free_port, listening, output},
     programs::{certificate, target},
     skip,
-    spans::{CLIENT, SERVER, Span},
+    spans::{CLIENT, SERVER},
 };
 use tempfile::TempDir;
 
@@ -17,6 +17,18 @@ fn curl(url: &str, count: usize) -> Vec<String> {
         .into_iter()
         .chain(urls.into_iter().map(str::to_owned))
         .collect()
+}
+
+/// `count` requests were all `line`, but for one for each run that the kernel left out.
+fn saw(done: &Done, count: u64, line: &str) {
+    let left_out = done.left_out();
+    assert!(done.spans.iter().all(|span| span.line() == line), "{}", done.log);
+    let spans = done.spans.len() as u64;
+    println!("{left_out} runs of programs were left out; {spans} of {count} requests have spans");
+    assert!((count.saturating_sub(left_out)..=count).contains(&spans), "{}", done.log);
+    if left_out == 0 {
+        assert_eq!(done.requests(), [count, count, 0, 0], "{}", done.log);
+    }
 }
 
 #[test]
@@ -37,10 +49,8 @@ fn https_of_python_and_curl_is_seen_at_both_ends() {
     let client = Agent::start("exec", &curl(&url, 3)).ended();
     let done = agent.stop();
     for (done, kind) in [(&done, SERVER), (&client, CLIENT)] {
-        let lines: Vec<String> = done.spans.iter().map(Span::line).collect();
-        assert_eq!(lines, ["GET /cert.pem 200"; 3], "{}", done.log);
+        saw(done, 3, "GET /cert.pem 200");
         assert!(done.spans.iter().all(|span| span.kind == kind));
-        assert_eq!(done.requests(), [3, 3, 0, 0], "{}", done.log);
     }
     let size = std::fs::metadata(folder.path().join("cert.pem")).unwrap().len() as i64;
     for span in &done.spans {
@@ -73,7 +83,5 @@ fn https_of_nginx_is_seen_over_connections_that_stay() {
     let url = format!("https://127.0.0.1:{port}/hello");
     output(Command::new("curl").arg("-sk").args(vec![&url; 20]));
     let done = agent.stop();
-    let lines: Vec<String> = done.spans.iter().map(Span::line).collect();
-    assert_eq!(lines, ["GET /hello 200"; 20], "{}", done.log);
-    assert_eq!(done.requests(), [20, 20, 0, 0], "{}", done.log);
+    saw(&done, 20, "GET /hello 200");
 }

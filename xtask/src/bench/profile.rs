@@ -125,9 +125,11 @@ fn function(line: &str) -> &str {
     line.trim().split_once(' ').map_or("", |(_, name)| name.trim())
 }
 
-/// The function's name if it is one of a kernel program: `bpf_prog_TAG_NAME`.
+/// The function's name if it is one of a kernel program: `bpf_prog_TAG_NAME`, or `bpf_prog_TAG_NAME_3C_0_3E_` for
+/// `NAME<0>`.
 fn program(name: &str) -> Option<&str> {
-    name.strip_prefix("bpf_prog_")?.split_once('_').map(|(_, name)| name)
+    let (_, name) = name.strip_prefix("bpf_prog_")?.split_once('_')?;
+    name.split("_3C_").next()
 }
 
 /// A Rust function's name without its hash and type parameters.
@@ -157,7 +159,7 @@ mod tests {
     #[test]
     fn a_sample_counts_for_the_program_on_its_stack() {
         let script = "\
-   12 \n\tffffffff81 htab_map_hash\n\tffffffffc0 bpf_prog_0123456789abcdef_moved_on\n\tffffffffc1 bpf_prog_ff_socket_sent\n\n\
+   12 \n\tffffffff81 htab_map_hash\n\tffffffffc0 bpf_prog_0123456789abcdef_moved_on_3C_0_3E_\n\tffffffffc1 bpf_prog_ff_socket_sent\n\n\
    12 \n\tffffffffc0 bpf_prog_0123456789abcdef_moved_on\n\n\
    12 \n\tffffffff81 tcp_sendmsg\n\n\
    77 \n\t55aa remora::assemble::Assembler<S>::data\n\t55ab main\n";
