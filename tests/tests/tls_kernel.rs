@@ -86,8 +86,10 @@ impl Lab {
             Record::Data(data) => {
                 let stream = seen.streams.get_mut(&data.header.conn_id).expect("opened before");
                 let side = data.direction as usize;
-                assert_eq!(data.header.pos, stream.ends[side], "{:?}", data.header);
-                stream.ends[side] += u64::from(data.header.total_len);
+                let (pos, end) = (data.header.pos, stream.ends[side]);
+                // Emulated, the kernel leaves out runs: see `left_out`.
+                assert!(pos == end || pos > end && skip::emulated(), "{end}: {:?}", data.header);
+                stream.ends[side] = pos + u64::from(data.header.total_len);
                 stream.text[side] += &String::from_utf8_lossy(data.head);
                 stream.sources.insert(data.source);
             }
@@ -128,6 +130,14 @@ impl Lab {
             assert!(start.elapsed() < patience(), "{what}: {:#?}", self.seen);
             self.reader.wait(&self.control);
         }
+    }
+
+    /// How many runs of programs the kernel left out, each of which may have told of a request: one that preempts itself
+    /// does so while another thread is put off in the same program.
+    fn left_out(&self) -> usize {
+        let left_out = self.programs.usage().unwrap().missed();
+        assert!(left_out == 0 || skip::emulated(), "{left_out} runs");
+        usize::try_from(left_out).unwrap()
     }
 
     fn dropped(&self, reason: Counter) -> u64 {
@@ -313,7 +323,9 @@ fn tasks_of_an_event_loop_are_told_apart() {
             let text = &stream.text[requests as usize];
             let names: HashSet<&str> =
                 text.split("GET /task/").skip(1).map(|rest| &rest[..1]).collect();
-            assert_eq!((names.len(), text.matches("GET /").count()), (1, 3), "{stream:#?}");
+            assert_eq!(names.len(), 1, "{stream:#?}");
+            let missing = 3_usize.checked_sub(text.matches("GET /").count());
+            assert!(missing.is_some_and(|count| count <= lab.left_out()), "{stream:#?}");
         }
     }
     assert_eq!(lab.dropped(Counter::TlsUnlinked), 0);
