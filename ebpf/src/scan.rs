@@ -11,7 +11,7 @@ const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 ///
 /// Eight bytes at a time: about 30 instructions for each.
 ///
-/// VERIFIER: one straight line of code an iteration (to leave out words without a newline costs a third more to
+/// VERIFIER: one straight line of code an iteration (to leave out words without a newline costs two fifths more to
 /// verify), and both ways out lead to one place with nothing but plain scalars, so that the states of all iterations
 /// are pruned to one there.
 #[inline(always)]
