@@ -32,6 +32,7 @@ const PAGES: &str = "/healthz: whether it is alive\n/readyz: whether it is attac
                      what it knows of itself\n";
 
 /// What the worker knows.
+#[derive(Default)]
 pub(super) struct Snapshot {
     pub(super) accounting: Accounting,
     pub(super) targets: status::Targets,
@@ -108,13 +109,7 @@ impl Health {
         if snapshot.is_none() && inner.phase == Phase::Ready {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the worker does not answer\n");
         }
-        let Snapshot { accounting, targets, blind_spots, peers } =
-            snapshot.unwrap_or_else(|| Snapshot {
-                accounting: Accounting::default(),
-                targets: status::Targets::default(),
-                blind_spots: Vec::new(),
-                peers: None,
-            });
+        let Snapshot { accounting, targets, blind_spots, peers } = snapshot.unwrap_or_default();
         let mut features = inner.features.clone();
         features.extend(peers.as_ref().map(of_peers));
         features.extend(accounting.exports.iter().map(of_export));

@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, fs, mem, sync::mpsc};
 
+use procfs::process::Process;
 use remora_common::{
     record::ProcessChange,
     target::{INHERIT, SELECTED},
@@ -157,10 +158,7 @@ impl Watch {
 
 /// Of all of its threads; none where the process has ended, or the kernel does not list them (CONFIG_PROC_CHILDREN).
 fn children(tgid: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{tgid}/task")).into_iter().flatten().flatten();
-    let lists = threads.filter_map(|one| fs::read_to_string(one.path().join("children")).ok());
-    let of_list = |list: String| -> Vec<u32> {
-        list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-    };
-    lists.flat_map(of_list).collect()
+    let threads = i32::try_from(tgid).ok().and_then(|pid| Process::new(pid).ok()?.tasks().ok());
+    let lists = threads.into_iter().flatten().filter_map(|thread| thread.ok()?.children().ok());
+    lists.flatten().collect()
 }

@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 const SETTLE: Duration = Duration::from_secs(6);
 
 /// What begins a line of the guest's output that is a number.
-pub(crate) const MARK: &str = "bench:";
+const MARK: &str = "bench:";
 
 pub(crate) fn line(lab: &Lab) -> Result<Vec<Row>> {
     Ok(measure(&lab.agent, lab.kernel, &DOORS)?.rows)
@@ -112,11 +112,13 @@ fn this_thread() -> Result<u64> {
     ran.context("no schedstat")
 }
 
+/// In the guest: a number for [`ask`].
+pub(crate) fn say(what: &str, Spread { median, low, high }: Spread, unit: &str) {
+    println!("{MARK}{what}\t{median:.1}\t{low:.1}\t{high:.1}\t{unit}");
+}
+
 /// In the guest: prints a line for each number.
 pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
-    let say = |what: &str, Spread { median, low, high }: Spread, unit: &str| {
-        println!("{MARK}{what}\t{median:.1}\t{low:.1}\t{high:.1}\t{unit}");
-    };
     let per_request = |what: &str, value| say(what, value, "instructions/request");
     let sink = Sink::start()?;
     let traces = sink.flags("http/protobuf");

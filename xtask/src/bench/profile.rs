@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Lab,
     agent::Agent,
-    guest::{self, MARK},
+    guest,
     load::KeptConnection,
     measure::Spread,
     program::{Nginx, Program},
@@ -74,10 +74,8 @@ pub(crate) fn inside(agent: &Path, door: &str) -> Result<()> {
     for (side, functions) in [("in line", &profile.in_line), ("agent", &profile.agent)] {
         let each = |samples: u64| (samples * PERIOD) as f64 / f64::from(REQUESTS);
         let say = |what: &str, samples| {
-            let Spread { median, low, high } = Spread::exactly(each(samples));
-            println!(
-                "{MARK}{side}: {what}\t{median:.1}\t{low:.1}\t{high:.1}\tinstructions/request"
-            );
+            let each = Spread::exactly(each(samples));
+            guest::say(&format!("{side}: {what}"), each, "instructions/request");
         };
         say("all", functions.values().sum());
         let mut sorted: Vec<_> = functions.iter().collect();
