@@ -1,7 +1,7 @@
 //! Where a head begins and ends in the pieces of a direction, and what becomes of bytes that had to
 //! be one and are not, or are not all there.
 
-use remora_common::{capture, record::Direction};
+use remora_common::{policy, record::Direction};
 
 use super::{Begin, Connection, Fragment, Mode, half_mut, half_of};
 use crate::{
@@ -286,7 +286,7 @@ impl Connection {
         let Mode::Unknown { mut rejected, mut turns } = self.mode else { return };
         if is_tls(bytes) {
             cx.keep(|kept| kept.literal(fragment.place, &bytes[..TLS_HEADER_LEN]));
-            return self.become_other(capture::CIPHERTEXT, cx);
+            return self.become_other(policy::CIPHERTEXT, cx);
         }
         let half = half_of(&self.halves, fragment.direction);
         let at = index(fragment.direction);
@@ -296,7 +296,7 @@ impl Connection {
         rejected[at] = true;
         self.mode = Mode::Unknown { rejected, turns };
         if turns >= MAX_REJECTED_TURNS || (rejected == [true; 2] && !self.info.joined) {
-            self.become_other(capture::COUNT, cx);
+            self.become_other(policy::COUNT, cx);
         }
     }
 

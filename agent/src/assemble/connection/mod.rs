@@ -10,7 +10,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use remora_common::{
-    capture,
+    policy,
     record::{Direction, Open, Source, data_flag, open_flag},
 };
 
@@ -392,7 +392,7 @@ impl Connection {
         }
     }
 
-    fn become_other<S: Sink>(&mut self, mode: u8, cx: &mut Cx<'_, S>) {
+    fn become_other<S: Sink>(&mut self, policy: u8, cx: &mut Cx<'_, S>) {
         if matches!(self.mode, Mode::Unknown { .. }) {
             cx.shared.stats.connections_other_protocol += 1;
         }
@@ -401,7 +401,7 @@ impl Connection {
         for half in &mut self.halves {
             cx.recycle(std::mem::take(&mut half.head));
         }
-        cx.sink.capture(self.info.id, mode);
+        cx.sink.capture(self.info.id, policy);
     }
 
     fn carries_requests(&self, direction: Direction) -> bool {
@@ -411,7 +411,7 @@ impl Connection {
     fn ask_for_all<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         if !self.asked_for_all {
             self.asked_for_all = true;
-            cx.sink.capture(self.info.id, capture::ALL);
+            cx.sink.capture(self.info.id, policy::ALL);
         }
     }
 

@@ -2,7 +2,7 @@
 //! in order (RFC 9112 section 9.3.2); a request whose record comes after its response's is found by
 //! time.
 
-use remora_common::capture;
+use remora_common::policy;
 
 use super::{Begin, Connection, Fragment, Mode, Pending, find, half_mut, half_of};
 use crate::{
@@ -169,7 +169,7 @@ impl Connection {
                 }
                 self.message_ended(fragment, cx);
                 self.lose_open(Lost::Malformed, cx);
-                self.become_other(capture::COUNT, cx);
+                self.become_other(policy::COUNT, cx);
             }
         }
     }
