@@ -14,7 +14,7 @@ pub struct Connection {
     pub seq: [u64; 2],
     /// What TCP had counted in each direction when bytes last moved in the other one, modulo 2^32.
     pub seq_at_turn: [u32; 2],
-    /// Bytes of the head in progress that were copied, by direction.
+    /// Bytes of the latest turn that were copied, by direction.
     pub copied: [u32; 2],
     /// Process that made or first used it.
     pub tgid: u32,
@@ -22,7 +22,7 @@ pub struct Connection {
     pub policy: u8,
     /// Direction of the latest fragment, 2 before the first.
     pub last: u8,
-    /// By direction: the head in progress has ended, what follows is content.
+    /// By direction: the head in progress has ended, or there is none; what follows in its turn is content.
     pub head_done: [u8; 2],
     /// The agent's latest advice that was heard. Policies that the kernel side changes by itself leave it as it is.
     pub advised: u8,
@@ -42,7 +42,8 @@ pub struct Connection {
     pub closing: u8,
     /// [`joined`].
     pub joined: u8,
-    pub reserved2: [u8; 2],
+    /// By direction: which of the last two bytes of the head in progress are newlines (`scan::Newlines` of the kernel side).
+    pub newlines: [u8; 2],
 }
 
 /// Whether bytes had moved on a connection before it was met.

@@ -10,7 +10,7 @@ pub const UNDECIDED: u8 = 0;
 pub const HEADS: u8 = 1;
 /// The first [`EDGE_FIRST`] and the last [`EDGE_LAST`] bytes of every fragment; all of it if it is no longer than both.
 pub const EDGES: u8 = 2;
-/// Every byte, up to the limit of a turn.
+/// Every byte.
 pub const ALL: u8 = 3;
 /// Nothing is copied and no record is sent.
 pub const COUNT: u8 = 4;
@@ -18,6 +18,10 @@ pub const COUNT: u8 = 4;
 pub const CIPHERTEXT: u8 = 5;
 /// `FRAMES + row`: the frames of that row are walked.
 pub const FRAMES: u8 = 16;
+
+/// Bytes that are copied of one turn, a run of bytes in one direction, whatever the policy and however many fragments it
+/// has; a head that is longer is given up. Only the ends of fragments that [`EDGES`] asks for come in addition.
+pub const TURN_LIMIT: u32 = 64 << 10;
 
 /// Bytes at the beginning of a fragment that [`EDGES`] copies.
 pub const EDGE_FIRST: u32 = 1024;

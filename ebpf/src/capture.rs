@@ -4,35 +4,34 @@
 //!
 //! - `UNDECIDED`: as `EDGES`, as long as little was copied, until a turn begins as a message of HTTP/1 does, or as
 //!   a record of TLS.
-//! - `HEADS`: a fragment of at most [`WINDOW`] bytes in which a head is in progress is copied whole. Of a longer one the
-//!   first [`WINDOW`] bytes are copied, and more only while no blank line ended the head, up to [`HEAD_LIMIT`] for a
-//!   head. Once the head ended, later fragments of the turn are counted and only their last 8 bytes are kept (a
-//!   chunked message ends there), unless one begins as a message does: pipelining.
+//! - `HEADS`: as long as a head is in progress (a turn that does not begin as a message does has none) the first [`EDGE_FIRST`] bytes of a fragment are copied, and more of it,
+//!   piece by piece, while no blank line ended the head. Once it ended, later fragments of the turn are counted and only
+//!   their last 8 bytes are kept (a chunked message ends there), unless one begins as a message does: pipelining.
 //! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
 //!   counted in the first.
-//! - `ALL`: every byte, up to [`HEAD_LIMIT`] of a turn and the first [`WINDOW`] bytes of each fragment behind.
+//! - `ALL`: every byte.
+//!
+//! Of one turn at most [`TURN_LIMIT`] bytes are copied, however many fragments it has; and the last bytes of fragments
+//! under `EDGES`, which cost no more than the record that says of them.
 
 use core::mem::MaybeUninit;
 
 use remora_common::{
     connection::{Connection, joined},
     control::{verdict_for, verdict_slot},
-    policy::{self, EDGE_FIRST, EDGE_LAST, UNDECIDED_LIMIT, UNDECIDED_RECORD},
-    record::{CLASS_HUGE, data_flag},
+    policy::{self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, UNDECIDED_LIMIT, UNDECIDED_RECORD},
+    record::data_flag,
 };
 
 use crate::{
     connection,
-    copy::{bare, copy_first, copy_last, copy_more},
+    copy::{bare, copy_first, copy_last},
     emit,
-    maps::VERDICTS,
+    maps::{self, VERDICTS},
     moved::{Action, Layout, Moved, Next, ON_STACK, Piece, SOCKET},
-    scan::{self, WINDOW},
+    scan,
     user::{first_bytes, launder},
 };
-
-/// A head longer than this is given up.
-const HEAD_LIMIT: u32 = 64 << 10;
 
 /// Accounts for the bytes of `moved` on `connection`, whose socket is `sk`, and copies what is wanted of them.
 #[inline(always)]
@@ -47,29 +46,22 @@ pub fn account<const SOURCE: u8, const PLACE: bool>(
     let Some(piece) = plan::<SOURCE>(moved, piece, connection, side, sk, flags) else {
         return Next::Encrypted;
     };
-    send::<SOURCE, PLACE>(moved, piece, connection, side);
-    if SOURCE == SOCKET && moved.rest > 0 {
-        piece.pos += u64::from(piece.total_len);
-        piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
-        piece.flags = data_flag::IN_KERNEL;
-        bare::<SOURCE>(moved, piece);
-    }
-    Next::Nothing
-}
-
-#[inline(always)]
-fn send<const SOURCE: u8, const PLACE: bool>(
-    moved: &Moved,
-    piece: &mut Piece,
-    connection: &mut Connection,
-    side: usize,
-) {
-    if piece.action == Action::Count {
+    // VERIFIER: before each copy, so that the ways that lead there are one.
+    unknown::<PLACE>(piece);
+    if piece.want > 0 {
+        copy_first::<SOURCE>(moved, piece);
         unknown::<PLACE>(piece);
-        bare::<SOURCE>(moved, piece);
-    } else {
-        copied::<SOURCE, PLACE>(moved, piece, connection, side);
+        copied(piece, connection, side);
     }
+    // VERIFIER: asked anew, so that the ways are one before.
+    if piece.action == Action::CopyEdges {
+        edge::<SOURCE, PLACE>(moved, piece, connection);
+    } else if wants_more(piece, connection, side) && maps::may_jump() {
+        return Next::More;
+    }
+    unknown::<PLACE>(piece);
+    rest::<SOURCE>(moved, piece);
+    Next::Nothing
 }
 
 /// Says what is to be done with the bytes of `moved`; `None`: they are only counted.
@@ -91,7 +83,10 @@ fn plan<'a, const SOURCE: u8>(
     if turn_begins {
         connection.last = side as u8;
         connection.copied[side] = 0;
-        connection.head_done[side] = 0;
+        // A head that has not ended goes on: the other side has answered what came before it.
+        if connection.head_done[side] != 0 {
+            begin_head(connection, side);
+        }
     }
     heed_advice(connection, side, turn_begins);
     if connection.policy == policy::COUNT || connection.policy == policy::CIPHERTEXT {
@@ -99,7 +94,7 @@ fn plan<'a, const SOURCE: u8>(
     }
     // What the first bytes are matters until a message was seen, and behind the head of one.
     let undecided = connection.policy == policy::UNDECIDED;
-    let behind_head = connection.head_done[side] != 0;
+    let behind_head = connection.policy == policy::HEADS && connection.head_done[side] != 0;
     if behind_head || (undecided && turn_begins) {
         let first = first_bytes::<SOURCE>(moved);
         if undecided && turn_begins {
@@ -109,8 +104,7 @@ fn plan<'a, const SOURCE: u8>(
             }
         }
         if behind_head && scan::begins_message(first) {
-            connection.head_done[side] = 0;
-            connection.copied[side] = 0;
+            begin_head(connection, side);
         }
     }
     if connection.policy == policy::UNDECIDED && connection.undecided >= UNDECIDED_LIMIT {
@@ -120,16 +114,26 @@ fn plan<'a, const SOURCE: u8>(
         connection::open(connection, sk);
     }
     let nowhere = moved.layout::<SOURCE>() == Layout::Nowhere;
+    let left = TURN_LIMIT.saturating_sub(connection.copied[side]);
     let action = if nowhere {
         Action::Count
     } else if connection.policy == policy::HEADS {
-        if connection.head_done[side] != 0 { Action::Count } else { Action::CopyHead }
+        if connection.head_done[side] != 0 || left == 0 { Action::Count } else { Action::CopyHead }
     } else if connection.policy == policy::ALL {
-        Action::CopyAll
+        if left == 0 { Action::Count } else { Action::CopyAll }
     } else {
         Action::CopyEdges
     };
     let fragment = moved.len.min(i32::MAX as u64) as u32;
+    // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
+    let want = if action == Action::Count { 0 } else { fragment.min(EDGE_FIRST).min(left) };
+    let total_len = if action == Action::Count {
+        fragment
+    } else if action == Action::CopyEdges && fragment > want + EDGE_LAST {
+        fragment - EDGE_LAST
+    } else {
+        want
+    };
     Some(piece.write(Piece {
         conn_id: connection.id,
         pos,
@@ -138,12 +142,19 @@ fn plan<'a, const SOURCE: u8>(
         flags: flags | if nowhere { data_flag::IN_KERNEL } else { 0 },
         skip: 0,
         fragment,
-        total_len: fragment,
-        want: 0,
+        total_len,
+        want,
         action,
         ended: 0,
-        reserved: 0,
+        newlines: connection.newlines[side].into(),
     }))
+}
+
+/// The next bytes are taken for the beginning of a head.
+#[inline(always)]
+fn begin_head(connection: &mut Connection, side: usize) {
+    connection.head_done[side] = 0;
+    connection.newlines[side] = scan::FRESH as u8;
 }
 
 /// Takes the agent's advice, if there is a new one.
@@ -158,7 +169,10 @@ fn heed_advice(connection: &mut Connection, side: usize, turn_begins: bool) {
             connection.policy = policy;
             connection.undecided = 0;
             // Within a turn nobody knows of a head that is in progress; one that begins here will be seen.
-            connection.head_done[side] = u8::from(!turn_begins);
+            connection.head_done = [1; 2];
+            if turn_begins {
+                begin_head(connection, side);
+            }
         }
     }
 }
@@ -176,56 +190,65 @@ fn decide(connection: &mut Connection, first: u64) {
     }
 }
 
-/// Copies of a fragment what its action says.
+/// The last bytes of a fragment of which only the edges are wanted, and in front of them what lies between.
 #[inline(always)]
-fn copied<const SOURCE: u8, const PLACE: bool>(
+fn edge<const SOURCE: u8, const PLACE: bool>(
     moved: &Moved,
     piece: &mut Piece,
     connection: &mut Connection,
-    side: usize,
 ) {
-    // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
-    piece.want = piece.fragment.min(WINDOW as u32);
-    piece.total_len = piece.want;
-    if piece.action == Action::CopyEdges && piece.fragment > EDGE_FIRST + EDGE_LAST {
-        piece.total_len = piece.fragment - EDGE_LAST;
-    }
-    // VERIFIER: before each copy, so that the ways that lead there are one.
-    unknown::<PLACE>(piece);
-    copy_first::<SOURCE>(moved, piece);
-    unknown::<PLACE>(piece);
-    connection.copied[side] += piece.want;
-    // VERIFIER: asked anew, so that the two ways are one in between.
-    if piece.action == Action::CopyEdges {
-        connection.undecided += piece.want + UNDECIDED_RECORD;
-        if next(piece) {
-            piece.want = piece.total_len.min(EDGE_LAST);
-            piece.total_len = piece.want;
+    connection.undecided = connection.undecided.saturating_add(piece.want + UNDECIDED_RECORD);
+    if piece.want == 0 {
+        // The turn has had what it may have.
+        if piece.total_len > 0 {
+            bare::<SOURCE>(moved, piece);
             unknown::<PLACE>(piece);
-            copy_last::<SOURCE>(moved, piece);
+            go_on(piece);
+        } else {
+            piece.total_len = piece.fragment;
         }
-        return;
-    }
-    connection.head_done[side] = piece.ended as u8;
-    // VERIFIER: four pieces of the largest class are a whole head.
-    let mut pieces = 0;
-    while pieces < 4 && next(piece) && (piece.action == Action::CopyAll || piece.ended == 0) {
-        if connection.copied[side] >= HEAD_LIMIT {
-            connection.head_done[side] = 1;
-            break;
-        }
-        piece.want = piece.total_len.min(CLASS_HUGE as u32);
-        piece.total_len = piece.want;
-        unknown::<PLACE>(piece);
-        copy_more::<SOURCE>(moved, piece);
-        unknown::<PLACE>(piece);
-        connection.copied[side] += piece.want;
-        pieces += 1;
-    }
-    if pieces == 4 {
-        next(piece);
     }
     if piece.total_len > 0 {
+        piece.want = piece.total_len.min(EDGE_LAST);
+        piece.total_len = piece.want;
+        unknown::<PLACE>(piece);
+        copy_last::<SOURCE>(moved, piece);
+        unknown::<PLACE>(piece);
+        go_on(piece);
+    }
+}
+
+/// Takes note of what a piece has copied.
+#[inline(always)]
+pub fn copied(piece: &mut Piece, connection: &mut Connection, side: usize) {
+    connection.copied[side] += piece.want;
+    if piece.action == Action::CopyHead {
+        let given_up = connection.copied[side] >= TURN_LIMIT;
+        connection.head_done[side] = u8::from(piece.ended != 0 || given_up);
+        connection.newlines[side] = piece.newlines as u8;
+    }
+    go_on(piece);
+}
+
+/// Whether more than that is wanted.
+#[inline(always)]
+pub fn wants_more(piece: &Piece, connection: &Connection, side: usize) -> bool {
+    let wanted =
+        piece.action == Action::CopyAll || (piece.action == Action::CopyHead && piece.ended == 0);
+    piece.total_len > 0 && wanted && connection.copied[side] < TURN_LIMIT
+}
+
+/// Counts what is left of the call.
+#[inline(always)]
+pub fn rest<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if piece.total_len > 0 {
+        bare::<SOURCE>(moved, piece);
+    }
+    if SOURCE == SOCKET && moved.rest > 0 {
+        piece.pos += u64::from(piece.total_len);
+        piece.skip = piece.fragment;
+        piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
+        piece.flags = data_flag::IN_KERNEL;
         bare::<SOURCE>(moved, piece);
     }
 }
@@ -238,12 +261,11 @@ fn unknown<const PLACE: bool>(piece: &mut Piece) {
     }
 }
 
-/// Goes on behind `piece`, to all the rest of the call; `false` if that is nothing.
+/// Goes on behind `piece`, to all the rest of the call.
 #[inline(always)]
-fn next(piece: &mut Piece) -> bool {
+fn go_on(piece: &mut Piece) {
     piece.pos += u64::from(piece.total_len);
     piece.skip += piece.total_len;
     piece.total_len = piece.fragment.saturating_sub(piece.skip);
     piece.flags = data_flag::CONTINUED;
-    piece.total_len > 0
 }

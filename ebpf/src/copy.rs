@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use remora_common::{
     counter::Counter,
-    record::{CLASS_HUGE, CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, data_flag},
+    record::{CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, data_flag},
 };
 
 use crate::{
@@ -24,7 +24,7 @@ struct Sample<const N: usize> {
     slack: u64,
 }
 
-/// Copies at most [`WINDOW`](scan::WINDOW) bytes; sets whether the head that is in progress, if that is what is copied,
+/// Copies at most [`CLASS_MEDIUM`] bytes; sets whether the head that is in progress, if that is what is copied,
 /// ended in them and what follows is not another message.
 #[inline(never)]
 pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
@@ -42,14 +42,13 @@ pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     }
 }
 
+/// The same for at most [`CLASS_LARGE`] bytes behind those.
 #[inline(never)]
 pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     if moved.layout::<SOURCE>() == Layout::Pieces && moved.count != 1 {
-        copy::<SOURCE, { CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
-    } else if piece.want <= CLASS_LARGE as u32 {
-        copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
+        copy::<SOURCE, { CLASS_LARGE * 2 }, CLASS_LARGE>(moved, piece, true);
     } else {
-        copy::<SOURCE, CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
+        copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, true);
     }
 }
 
@@ -112,18 +111,30 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         // Most requests are a head and nothing else.
         ended = whole && scan::ends_with_blank_line::<MOST>(content, copied as usize);
         if !ended {
-            let end = scan::blank_line::<MOST>(content, copied as usize);
-            // SAFETY: within the reserved sample.
-            let end = unsafe { forget(slack, end as u64) } as usize;
-            // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
-            let next = end & (MOST - 1);
-            ended = end != 0;
-            // SAFETY: within the reserved sample.
-            let copied = unsafe { head_len.read_volatile() } as usize;
-            if ended && next != 0 && next + 8 <= copied {
-                // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
-                let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
-                ended = !scan::begins_message(first);
+            // SAFETY: a member of a live struct. VERIFIER: read anew, as above.
+            let before = unsafe { (&raw const piece.newlines).read_volatile() };
+            // SAFETY: `content` holds eight bytes, and `copied` says whether they are of the fragment.
+            let first = unsafe { content.cast::<u64>().read() };
+            if before & scan::FRESH != 0 && copied >= 8 && !scan::begins_head(first) {
+                // Content: the other side has spoken before it was complete.
+                ended = true;
+            } else {
+                let end = scan::blank_line::<MOST>(content, copied as usize, before);
+                // SAFETY: within the reserved sample.
+                let end = unsafe { forget(slack, end as u64) } as usize;
+                // VERIFIER: the mask bounds the offset; the slack takes the eight bytes read there.
+                let next = end & (MOST - 1);
+                ended = end != 0;
+                // SAFETY: within the reserved sample.
+                let copied = unsafe { head_len.read_volatile() } as usize;
+                if ended && next != 0 && next + 8 <= copied {
+                    // SAFETY: `next < MOST <= ROOM`, and the sample has eight bytes more.
+                    let first = unsafe { content.add(next).cast::<u64>().read_unaligned() };
+                    ended = !scan::begins_message(first);
+                }
+                if !ended {
+                    piece.newlines = scan::last_newlines::<MOST>(content, copied, before);
+                }
             }
         }
     }

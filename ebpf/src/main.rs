@@ -5,6 +5,7 @@
 //! doors/        how a finished system call is seen      -> syscall.rs  which bytes it moved
 //! transfer.rs   on which connection, and who is told    -> connection/ state of each connection
 //! capture.rs    what of them is copied                  -> copy.rs, emit.rs  into the ring
+//! more.rs       more of a call than its first bytes
 //! tls/          the same for bytes that a TLS library encrypts
 //! lifecycle.rs  fork, exec, exit, listen, connection states  -> process.rs  what is kept of processes
 //! moved.rs      what these hand on      maps.rs, kernel.rs, user.rs  memory: shared, the kernel's, the process's
@@ -20,6 +21,7 @@ mod emit;
 mod kernel;
 mod lifecycle;
 mod maps;
+mod more;
 mod moved;
 mod process;
 mod scan;

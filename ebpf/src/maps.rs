@@ -23,6 +23,17 @@ pub static LAYOUT: KernelLayout = KernelLayout::NONE;
 #[unsafe(no_mangle)]
 pub static PID_NAMESPACE: PidNamespace = PidNamespace::INITIAL;
 
+/// Whether programs that call functions of their own may jump; not everywhere before Linux 6.0.
+#[unsafe(no_mangle)]
+pub static JUMPS: u32 = 1;
+
+/// See [`JUMPS`]. VERIFIER: a constant; jumps behind a `false` are not there.
+#[inline(always)]
+pub fn may_jump() -> bool {
+    // SAFETY: a static. A plain load would have been folded at compile time.
+    unsafe { (&raw const JUMPS).read_volatile() != 0 }
+}
+
 /// One byte per tgid, [`remora_common::target`] flags. Sized by the agent from `kernel.pid_max`.
 #[map]
 pub static TARGETS: Array<[u8; TARGETS_PER_CHUNK as usize]> =

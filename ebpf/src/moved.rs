@@ -82,8 +82,8 @@ pub struct Piece {
     pub action: Action,
     /// Non-zero once the head in progress was seen to end.
     pub ended: u32,
-    /// Makes the size a multiple of eight.
-    pub reserved: u32,
+    /// [`crate::scan::Newlines`] before this piece of a head.
+    pub newlines: u32,
 }
 
 /// What is done with the bytes of a call.
@@ -100,13 +100,18 @@ pub enum Action {
     CopyAll = 3,
 }
 
-/// What a program works on, in a map instead of on its stack: the verifier knows nothing of what is read there, so
-/// that nothing has to be laundered.
+/// What programs work on, in a map instead of on their stack: the verifier knows nothing of what is read there, so
+/// that nothing has to be laundered, and one program may leave it to the next.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Work {
     pub moved: Moved,
     pub piece: MaybeUninit<Piece>,
+    /// Address of the socket's `struct sock`.
+    pub sk: u64,
+    /// The thread whose call is not done with, or 0.
+    pub tid: u32,
+    pub reserved: u32,
 }
 
 /// What is left to the caller of [`crate::capture::account`].
@@ -116,4 +121,6 @@ pub enum Next {
     Nothing = 0,
     /// The bytes are not copied: they may be what a TLS library works on.
     Encrypted = 1,
+    /// More of the call is wanted than is copied at once: [`crate::more`].
+    More = 2,
 }

@@ -103,9 +103,9 @@ pub struct Buffers {
     asked: bool,
 }
 
-/// Does what the call's end requires.
+/// Does what the call's end requires. `true`: jump to [`crate::more`].
 #[inline(always)]
-pub fn finished(call: &Call) {
+pub fn finished(call: &Call) -> bool {
     let [a0, a1, a2, a3] = call.args;
     let mut fd = a0 as u32;
     let mut result = call.result;
@@ -116,12 +116,12 @@ pub fn finished(call: &Call) {
         nr::READV => pieces(Direction::Rx, a1, a2),
         nr::WRITEV => pieces(Direction::Tx, a1, a2),
         nr::SENDTO => flat(Direction::Tx, a1, a2),
-        nr::RECVFROM if a3 & NOT_CONSUMED != 0 => return,
+        nr::RECVFROM if a3 & NOT_CONSUMED != 0 => return false,
         nr::RECVFROM => thrown_away(flat(Direction::Rx, a1, a2), a3),
         nr::SENDMSG => message(Direction::Tx, a1),
-        nr::RECVMSG if a2 & NOT_CONSUMED != 0 => return,
+        nr::RECVMSG if a2 & NOT_CONSUMED != 0 => return false,
         nr::RECVMSG => thrown_away(message(Direction::Rx, a1), a2),
-        nr::RECVMMSG if a3 & NOT_CONSUMED != 0 => return,
+        nr::RECVMMSG if a3 & NOT_CONSUMED != 0 => return false,
         nr::SENDMMSG | nr::RECVMMSG => {
             if result > 0 {
                 rest = messages_after_first(a1, result);
@@ -140,28 +140,31 @@ pub fn finished(call: &Call) {
             if result >= 0 {
                 connection::begin(result as u32, call.tgid, Role::Server);
             }
-            return;
+            return false;
         }
         nr::CONNECT => {
             if result == 0 || result == -EINPROGRESS {
                 connection::begin(fd, call.tgid, Role::Client);
             }
-            return;
+            return false;
         }
         nr::CLOSE => {
             if result == 0 {
                 connection::closed_fd(fd, call.tgid);
             }
-            return;
+            return false;
         }
-        nr::SHUTDOWN => return shut_down(call, fd, a1),
-        _ => return,
+        nr::SHUTDOWN => {
+            shut_down(call, fd, a1);
+            return false;
+        }
+        _ => return false,
     };
     if result <= 0 {
         if let Some((cause, errno)) = stop(&buffers, result) {
             report(fd, cause, errno);
         }
-        return;
+        return false;
     }
     let mut moved = Moved {
         fd,
@@ -177,7 +180,7 @@ pub fn finished(call: &Call) {
         tid: call.tid,
     };
     user::launder(&mut moved);
-    transfer::moved(&moved);
+    transfer::moved(&moved)
 }
 
 #[inline(always)]

@@ -9,42 +9,53 @@ use remora_common::{
 };
 
 use crate::{
-    capture, connection, kernel,
+    capture, connection, kernel, more,
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
     tls::calls,
 };
 
 const RX: usize = Direction::Rx as usize;
 
-/// Accounts for the bytes of `moved`, copies what is wanted of them.
+/// Accounts for the bytes of `moved`, copies what is wanted of them. `true`: jump to [`more`].
 ///
 /// VERIFIER: a function of its own with a laundered argument and a laundered plan, so that what
 /// comes after them is verified once and not once for every way that leads there.
 #[inline(never)]
-pub fn moved(moved: &Moved) {
-    let Some(socket) = kernel::socket_of(moved.fd) else { return };
-    let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
+pub fn moved(moved: &Moved) -> bool {
+    let Some(socket) = kernel::socket_of(moved.fd) else { return false };
+    let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return false };
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
     let mut piece = MaybeUninit::uninit();
-    let next = capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0);
-    if next == Next::Encrypted {
-        calls::carried(moved, connection, socket.sk);
+    match capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0) {
+        Next::Nothing => {}
+        Next::Encrypted => calls::carried(moved, connection, socket.sk),
+        // SAFETY: written, or there would be nothing more of it.
+        Next::More => {
+            return more::leave::<SOCKET>(moved, unsafe { piece.assume_init_mut() }, socket.sk);
+        }
     }
+    false
 }
 
 /// The same for a socket that is at hand. `work` is the program's own while it runs.
 #[inline(never)]
-pub fn moved_on(work: &mut Work, sk: u64, inode: u64, inet: u64) {
-    let Work { moved, piece } = work;
-    let Some(connection) = connection::met(moved, sk, inode, inet) else { return };
+pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
+    let Work { moved, piece, sk, .. } = work;
+    let Some(connection) = connection::met(moved, *sk, inode, inet) else { return false };
     // SAFETY: a map value; see `moved`.
     let connection = unsafe { &mut *connection };
-    let flags = pass_over(connection, moved, sk);
-    if capture::account::<SOCKET, IN_MAP>(moved, piece, connection, sk, flags) == Next::Encrypted {
-        calls::carried(moved, connection, sk);
+    let flags = pass_over(connection, moved, *sk);
+    match capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags) {
+        Next::Nothing => {}
+        Next::Encrypted => calls::carried(moved, connection, *sk),
+        Next::More => {
+            work.tid = work.moved.tid;
+            return true;
+        }
     }
+    false
 }
 
 /// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was

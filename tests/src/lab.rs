@@ -95,13 +95,20 @@ impl Lab {
     /// If `door` does not open.
     #[must_use]
     pub fn new(door: Door) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut programs = Programs::attach(&Options {
+        Self::with(&Options {
             doors: vec![door],
             ring_bytes: 4 << 20,
             max_connections: 4096,
+            ..Options::default()
         })
-        .unwrap();
+    }
+
+    /// # Panics
+    /// If none of the doors opens.
+    #[must_use]
+    pub fn with(options: &Options) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut programs = Programs::attach(options).unwrap();
         let (targets, _control, verdicts) = programs.shared().unwrap();
         let reader = programs.reader().unwrap();
         targets.set(std::process::id(), target::SELECTED);

@@ -61,7 +61,8 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let doors = vec![Door::Socket, Door::SysExitRaw];
-        let options = Options { doors, ring_bytes: 4 << 20, max_connections: 1024 };
+        let options =
+            Options { doors, ring_bytes: 4 << 20, max_connections: 1024, ..Options::default() };
         let mut programs = Programs::attach(&options).unwrap();
         let (targets, control, _verdicts) = programs.shared().unwrap();
         let reader = programs.reader().unwrap();
@@ -288,6 +289,25 @@ fn both_ends_of_a_connection_yield_their_plaintext_and_no_ciphertext() {
     assert_eq!(first[0], second[1], "what one end received the other one sent");
     assert_eq!(first[1], second[0]);
     assert_eq!(lab.dropped(Counter::TlsUnlinked), 0);
+}
+
+#[test]
+fn a_long_head_is_read_to_its_end() {
+    if cannot_run(&["python3", "curl"]) {
+        return;
+    }
+    let server = python_server();
+    let mut lab = Lab::new();
+    lab.select(server.running.pid());
+    let (long, url) = ("c".repeat(20_000), format!("https://127.0.0.1:{}/long", server.port));
+    let headers = [format!("x-long: {long}"), "x-end: here".to_owned()];
+    let curl = lab.run("curl", &["-sk", "-H", &headers[0], "-H", &headers[1], &url]);
+    for (tgid, requests) in [(curl, Direction::Tx), (server.running.pid(), Direction::Rx)] {
+        let streams = lab.seen.of(tgid);
+        assert_eq!(streams.len(), 1, "{streams:#?}");
+        let text = &streams[0].text[requests as usize];
+        assert!(text.contains(&long) && text.ends_with("x-end: here\r\n\r\n"), "{}", text.len());
+    }
 }
 
 #[test]

@@ -89,21 +89,31 @@ fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), P
                 let program: &mut BtfTracePoint = program(ebpf, name);
                 program.load(tracepoint, btf)?;
             }
+            // One goes on for both.
+            let more: &mut BtfTracePoint = program(ebpf, "socket_more");
+            more.load("sock_send_length", btf)?;
+            fill_with(ebpf, "socket_more")?;
             for (name, _) in hooks {
                 let program: &mut BtfTracePoint = program(ebpf, name);
                 program.attach()?;
             }
         }
         Door::Fexit => {
-            let finished = load_fexit(ebpf, "file_finished", FILE_CALL, btf)?;
+            let kinds =
+                [("FEXIT_FILES", "file", FILE_CALL), ("FEXIT_SOCKETS", "socket", SOCKET_CALL)];
+            let mut finished = load_fexit(ebpf, "file_finished", FILE_CALL, btf)?;
+            let mut more = load_fexit(ebpf, "file_more", FILE_CALL, btf)?;
             for call in calls {
                 load_fexit(ebpf, call, call, btf)?;
             }
-            fill(ebpf, "FEXIT_FILES", &finished)?;
-            // Where both kinds of calls are functions of one type, one program is enough.
-            if fill(ebpf, "FEXIT_SOCKETS", &finished).is_err() {
-                let finished = load_fexit(ebpf, "socket_finished", SOCKET_CALL, btf)?;
-                fill(ebpf, "FEXIT_SOCKETS", &finished)?;
+            for (map, kind, call) in kinds {
+                // Where both kinds of calls are functions of one type, the programs of one are enough.
+                if fill(ebpf, map, 0, &finished).is_err() {
+                    finished = load_fexit(ebpf, &format!("{kind}_finished"), call, btf)?;
+                    more = load_fexit(ebpf, &format!("{kind}_more"), call, btf)?;
+                    fill(ebpf, map, 0, &finished)?;
+                }
+                fill(ebpf, map, 1, &more)?;
             }
             for call in calls {
                 let program: &mut FExit = program(ebpf, &format!("fexit_{call}"));
@@ -111,19 +121,31 @@ fn enter(ebpf: &mut Ebpf, door: Door, btf: &Btf, calls: &[&str]) -> Result<(), P
             }
         }
         Door::SysExitBtf => {
+            for name in ["sys_exit_btf", "sys_exit_btf_more"] {
+                let program: &mut BtfTracePoint = program(ebpf, name);
+                program.load("sys_exit", btf)?;
+            }
+            fill_with(ebpf, "sys_exit_btf_more")?;
             let program: &mut BtfTracePoint = program(ebpf, "sys_exit_btf");
-            program.load("sys_exit", btf)?;
             program.attach()?;
         }
         Door::SysExitRaw => {
+            for name in ["sys_exit_raw", "sys_exit_raw_more"] {
+                let program: &mut RawTracePoint = program(ebpf, name);
+                program.load()?;
+            }
+            fill_with(ebpf, "sys_exit_raw_more")?;
             let program: &mut RawTracePoint = program(ebpf, "sys_exit_raw");
-            program.load()?;
             program.attach("sys_exit")?;
         }
         Door::Tracepoint => {
-            for name in ["sys_enter", "sys_exit"] {
+            for name in ["sys_enter", "sys_exit", "sys_exit_more"] {
                 let program: &mut TracePoint = program(ebpf, name);
                 program.load()?;
+            }
+            fill_with(ebpf, "sys_exit_more")?;
+            for name in ["sys_enter", "sys_exit"] {
+                let program: &mut TracePoint = program(ebpf, name);
                 for call in calls {
                     program.attach("syscalls", &format!("{name}_{call}"))?;
                 }
@@ -145,10 +167,16 @@ fn load_fexit(
     Ok(program.fd()?.try_clone()?)
 }
 
-/// Makes `finished` the program that those with the map `name` jump to.
-fn fill(ebpf: &mut Ebpf, name: &str, finished: &ProgramFd) -> Result<(), ProgramError> {
+/// Puts the loaded program `name` where the door's programs jump to for more of a call.
+fn fill_with(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
+    let more = ebpf.program(name).expect("a program of our object").fd()?.try_clone()?;
+    fill(ebpf, "MORE", 0, &more)
+}
+
+/// Makes `to` the program that those with the map `name` jump to by `slot`.
+fn fill(ebpf: &mut Ebpf, name: &str, slot: u32, to: &ProgramFd) -> Result<(), ProgramError> {
     let slots = ebpf.map_mut(name).expect("a map of our object");
-    Ok(ProgramArray::try_from(slots)?.set(0, finished, 0)?)
+    Ok(ProgramArray::try_from(slots)?.set(slot, to, 0)?)
 }
 
 /// A program of our own object, which has it under this name and type.

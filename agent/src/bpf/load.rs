@@ -49,11 +49,13 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Connections captured at once.
     pub max_connections: u32,
+    /// Whether programs may jump, if the kernel allows it. Without, of a call no more than the first bytes is copied.
+    pub jumps: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { doors: Door::ALL.to_vec(), ring_bytes: 4 << 20, max_connections: 16384 }
+        Self { doors: Door::ALL.to_vec(), ring_bytes: 4 << 20, max_connections: 16384, jumps: true }
     }
 }
 
@@ -142,12 +144,14 @@ impl Programs {
         let btf = Btf::from_sys_fs()?;
         let mut refused = Vec::new();
         for &door in &options.doors {
-            let mut ebpf = load(options, &layout)?;
-            if let Err(error) = doors::open(&mut ebpf, door, &btf) {
-                tracing::debug!(door = door.as_str(), %error, "door refused");
-                refused.push(Refusal { door, error });
-                continue;
-            }
+            let mut ebpf = match open(options, &layout, |ebpf| doors::open(ebpf, door, &btf))? {
+                Ok(ebpf) => ebpf,
+                Err(error) => {
+                    tracing::debug!(door = door.as_str(), %error, "door refused");
+                    refused.push(Refusal { door, error });
+                    continue;
+                }
+            };
             for (name, tracepoint) in LIFECYCLE {
                 raw_tracepoint(&mut ebpf, name, tracepoint)
                     .map_err(|error| LoadError::Program { name, error })?;
@@ -332,8 +336,8 @@ pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
     let layout = LayoutGlobal(btf::kernel_layout()?);
     let btf = Btf::from_sys_fs()?;
     let one = |door| {
-        let mut ebpf = load(&small(), &layout)?;
-        Ok((door, doors::knock(&mut ebpf, door, &btf)))
+        let opened = open(&small(), &layout, |ebpf| doors::knock(ebpf, door, &btf))?;
+        Ok((door, opened.map(drop)))
     };
     Door::ALL.into_iter().map(one).collect()
 }
@@ -353,12 +357,33 @@ fn small() -> Options {
     Options { ring_bytes: 64 << 10, max_connections: 16, ..Options::default() }
 }
 
+/// The object with a door opened by `enter`; without jumps where the kernel lets no program jump that has functions
+/// of its own: before Linux 6.0 on arm64, and where programs are interpreted.
+fn open(
+    options: &Options,
+    layout: &LayoutGlobal,
+    enter: impl Fn(&mut Ebpf) -> Result<(), ProgramError>,
+) -> Result<Result<Ebpf, ProgramError>, EbpfError> {
+    const REFUSAL: &str = "tail_calls are not allowed";
+    let mut ebpf = load(options, layout)?;
+    Ok(match enter(&mut ebpf) {
+        Ok(()) => Ok(ebpf),
+        Err(error) if options.jumps && error.to_string().contains(REFUSAL) => {
+            let options = Options { jumps: false, ..options.clone() };
+            let mut ebpf = load(&options, layout)?;
+            enter(&mut ebpf).map(|()| ebpf)
+        }
+        Err(error) => Err(error),
+    })
+}
+
 fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
     let chunks = (tgids() as u32).div_ceil(TARGETS_PER_CHUNK);
     EbpfLoader::new()
         .btf(None)
         .override_global("LAYOUT", layout, true)
         .override_global("PID_NAMESPACE", &PidNamespaceGlobal(process::pid_namespace()), true)
+        .override_global("JUMPS", &u32::from(options.jumps), true)
         .map_max_entries("TARGETS", chunks)
         .map_max_entries("RECORDS", options.ring_bytes.next_power_of_two().max(64 << 10))
         .map_max_entries("CONNECTIONS", options.max_connections)

@@ -21,7 +21,7 @@ use aya_obj::{
         BPF_ALU64, BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV,
         bpf_attach_type::BPF_TRACE_UPROBE_MULTI,
         bpf_attr,
-        bpf_cmd::{self, BPF_LINK_CREATE, BPF_PROG_LOAD},
+        bpf_cmd::{self, BPF_LINK_CREATE, BPF_MAP_UPDATE_ELEM, BPF_PROG_LOAD},
         bpf_insn,
         bpf_prog_type::BPF_PROG_TYPE_KPROBE,
     },
@@ -41,11 +41,14 @@ pub enum Probe {
     SslDoHandshake,
     /// The return of all of the above.
     SslReturn,
+    /// Never attached: [`Self::SslReturn`] jumps there for more of a call.
+    SslMore,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::SslMore,
         Self::SslReturn,
         Self::SslRead,
         Self::SslReadEx,
@@ -66,6 +69,7 @@ impl Probe {
             Self::SslWriteEx2 => "ssl_write_ex2",
             Self::SslDoHandshake => "ssl_do_handshake",
             Self::SslReturn => "ssl_return",
+            Self::SslMore => "ssl_more",
         }
     }
 
@@ -120,6 +124,9 @@ impl Links {
     }
 }
 
+/// The map by which [`Probe::SslReturn`] jumps.
+const MORE: &str = "MORE_TLS";
+
 /// The loaded programs.
 #[derive(Debug)]
 pub struct Uprobes {
@@ -132,11 +139,14 @@ impl Uprobes {
     /// Loads the programs of `object` onto `maps`, which were made for the same object.
     pub(super) fn load(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Self, UprobeError> {
         let object = relocated(object, maps)?;
+        let slots = maps.iter().find(|(name, _)| name == MORE).map(|(_, fd)| fd.as_raw_fd());
+        let slots = slots.ok_or_else(|| UprobeError::Object(format!("no map {MORE}")))?;
         // Asked first: a map of programs takes only those of one attach type (enforced since 2025, in stable
         // kernels too), so that loading them for the other one would be refused.
         match supports_multi() {
             Ok(()) => {
                 let programs = load_all(&object, BPF_TRACE_UPROBE_MULTI as u32)?;
+                fill(slots, &programs)?;
                 Ok(Self { programs, kind: LinkKind::Multi, perf_type: 0 })
             }
             Err(error) => {
@@ -149,6 +159,7 @@ impl Uprobes {
                     )))
                 })?;
                 let programs = load_all(&object, 0)?;
+                fill(slots, &programs)?;
                 Ok(Self { programs, kind: LinkKind::Perf, perf_type })
             }
         }
@@ -228,6 +239,24 @@ fn load_all(object: &Object, attach_type: u32) -> Result<HashMap<Probe, OwnedFd>
         load(probe.name(), code, &program.license, attach_type).map(|fd| (probe, fd))
     };
     Probe::ALL.into_iter().map(one).collect()
+}
+
+/// Puts the program that is jumped to into its slot.
+fn fill(slots: RawFd, programs: &HashMap<Probe, OwnedFd>) -> Result<(), UprobeError> {
+    let probe = Probe::SslMore;
+    let (slot, program) = (0u32, programs[&probe].as_raw_fd());
+    // SAFETY: a union of plain integers, for which zero is a value.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: all members of this variant are integers; every address outlives the call.
+    let update = unsafe { &mut attr.__bindgen_anon_2 };
+    update.map_fd = slots as u32;
+    update.key = (&raw const slot) as u64;
+    update.__bindgen_anon_1.value = (&raw const program) as u64;
+    ask(BPF_MAP_UPDATE_ELEM, &attr).map(drop).map_err(|error| UprobeError::Program {
+        program: probe.name(),
+        log: "it cannot be jumped to".to_owned(),
+        error,
+    })
 }
 
 fn load(
@@ -370,15 +399,20 @@ fn perf_link(
 
 /// A `bpf` call whose result is a descriptor.
 fn bpf(command: bpf_cmd, attr: &bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: a non-negative result is, by the callers' word, a descriptor that is ours.
+    ask(command, attr).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn ask(command: bpf_cmd, attr: &bpf_attr) -> io::Result<RawFd> {
     // SAFETY: `attr` is a whole union and lives through the call, as do the addresses in it by the
-    // callers' word; a non-negative result is a descriptor that is ours.
-    unsafe {
-        let fd = libc::syscall(
+    // callers' word.
+    let result = unsafe {
+        libc::syscall(
             libc::SYS_bpf,
             command as u32,
             std::ptr::from_ref(attr),
             size_of::<bpf_attr>(),
-        );
-        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
-    }
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }

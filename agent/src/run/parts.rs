@@ -71,6 +71,7 @@ impl Parts {
                 doors: doors(config.kernel.door),
                 ring_bytes,
                 max_connections: config.limits.connections,
+                ..bpf::Options::default()
             },
             measure_run_time: config.kernel.run_time,
             assemble: assemble::Limits {

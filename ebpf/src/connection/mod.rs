@@ -3,7 +3,11 @@
 mod history;
 mod open;
 
-use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::{
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::map,
+    maps::PerCpuArray,
+};
 use remora_common::{
     connection::{Connection, NOT_COUNTED, joined, unix_key},
     control::CONN_ID_CPU_BITS,
@@ -27,29 +31,60 @@ use crate::{
 /// `sk_state` of a socket that is not connected any more (include/net/tcp_states.h; Unix sockets too).
 const TCP_CLOSE: u8 = 7;
 
-fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
-    Connection {
-        id: new_id(),
-        inode,
-        pos: [0; 2],
-        seq: [NOT_COUNTED; 2],
-        seq_at_turn: [0; 2],
-        copied: [0; 2],
-        tgid,
-        policy: policy::UNDECIDED,
-        last: 2,
-        head_done: [0; 2],
-        advised: policy::UNDECIDED,
-        reserved: 0,
-        role,
-        opened: 0,
-        undecided: 0,
-        object: 0,
-        missed: 0,
-        closing: 0,
-        joined,
-        reserved2: [0; 2],
+/// Where a connection is put together, for the stack is small.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Making {
+    busy: u64,
+    connection: Connection,
+}
+
+/// A thread that the kernel puts off while it is at it keeps its place.
+const PLACES: u32 = 4;
+
+#[map]
+static MAKING: PerCpuArray<Making> = PerCpuArray::with_max_entries(PLACES, 0);
+
+/// Makes the state of the connection of `sk` with what `finish` knows of it; `false` if there is no room.
+#[inline(always)]
+fn make(sk: u64, inode: u64, tgid: u32, finish: impl FnOnce(&mut Connection)) -> bool {
+    let mut at = 0;
+    while at < PLACES {
+        if let Some(place) = MAKING.get_ptr_mut(at)
+            // SAFETY: a map value of this processor, which is this thread's from here on if it is not busy.
+            && unsafe { (&raw const (*place).busy).read_volatile() } == 0
+        {
+            // SAFETY: as above.
+            let place = unsafe { &mut *place };
+            place.busy = 1;
+            clear(&mut place.connection);
+            place.connection.id = new_id();
+            place.connection.inode = inode;
+            place.connection.tgid = tgid;
+            finish(&mut place.connection);
+            let made = CONNECTIONS.insert(sk, &place.connection, 0).is_ok();
+            place.busy = 0;
+            maps::count(if made { Counter::ConnectionsAdded } else { Counter::ConnectionsFull });
+            return made;
+        }
+        at += 1;
     }
+    maps::count(Counter::ConnectionsFull);
+    false
+}
+
+/// The beginning of every connection, all zeros but for these.
+#[inline(always)]
+fn clear(connection: &mut Connection) {
+    let words = core::ptr::from_mut(connection).cast::<u64>();
+    for word in 0..size_of::<Connection>() / 8 {
+        // SAFETY: within the connection, whose members are all integers. Volatile, or it became a call that fills byte by
+        // byte.
+        unsafe { words.add(word).write_volatile(0) };
+    }
+    connection.seq = [NOT_COUNTED; 2];
+    connection.last = 2;
+    connection.head_done = [1; 2];
 }
 
 fn new_id() -> u64 {
@@ -111,20 +146,18 @@ fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
         }
         history::of_tcp(sk, moved)
     };
-    let mut connection = new(inode, moved.tgid, role, joined);
-    if moved.seq != NOT_COUNTED {
-        let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
-        connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
-        connection.seq_at_turn = connection.seq.map(|seq| seq as u32);
-        let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
-        connection.seq[moved.side()] = before.into();
-    }
-    if CONNECTIONS.insert(sk, connection, 0).is_err() {
-        maps::count(Counter::ConnectionsFull);
-        return;
-    }
-    maps::count(Counter::ConnectionsAdded);
-    if inet == 0 {
+    let made = make(sk, inode, moved.tgid, |connection| {
+        connection.role = role;
+        connection.joined = joined;
+        if moved.seq != NOT_COUNTED {
+            let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
+            connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
+            connection.seq_at_turn = connection.seq.map(|seq| seq as u32);
+            let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
+            connection.seq[moved.side()] = before.into();
+        }
+    });
+    if made && inet == 0 {
         make_room(sk);
     }
 }
@@ -180,13 +213,14 @@ pub fn say(sk: u64, cause: CloseCause, errno: u32) {
 
 #[inline(never)]
 fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
-    let joined = if role as u8 == Role::Unknown as u8 { joined::YES } else { joined::NO };
-    let connection = new(socket.inode, tgid, role as u8, joined);
-    if CONNECTIONS.insert(socket.sk, connection, 0).is_err() {
-        maps::count(Counter::ConnectionsFull);
+    let made = make(socket.sk, socket.inode, tgid, |connection| {
+        connection.role = role as u8;
+        let unknown = role as u8 == Role::Unknown as u8;
+        connection.joined = if unknown { joined::YES } else { joined::NO };
+    });
+    if !made {
         return;
     }
-    maps::count(Counter::ConnectionsAdded);
     if kernel::read::<u16>(socket.sk, offset!(sock_family)) == Some(family::UNIX) {
         // A full table only means that the agent sees this socket's end later, by idleness.
         let _ = UNIX_FDS.insert(unix_key(tgid, fd), socket.sk, 0);
@@ -252,7 +286,7 @@ pub fn becomes_plaintext(connection: &mut Connection, object: u64, complete: boo
     connection.advised = policy::UNDECIDED;
     connection.undecided = 0;
     connection.last = 2;
-    connection.head_done = [0; 2];
+    connection.head_done = [1; 2];
     connection.object = object;
     connection.missed = u32::from(!complete);
 }

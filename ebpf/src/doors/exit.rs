@@ -10,6 +10,8 @@ use super::registers::Registers;
 use crate::{
     emit,
     maps::selection,
+    more,
+    moved::SOCKET,
     syscall::{self, Call},
 };
 
@@ -27,8 +29,19 @@ pub fn sys_exit_btf(ctx: BtfTracePointContext) -> i32 {
         let regs = regs.add(Registers::OFFSET).cast::<Registers>();
         if let Some(nr) = Registers::nr(regs) {
             let args = Registers::args(regs);
-            syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+            if syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid }) {
+                more::jump(&ctx);
+            }
         }
+    }
+    0
+}
+
+/// Never attached: see [`more`].
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit_btf_more(ctx: BtfTracePointContext) -> i32 {
+    if more::of_thread::<SOCKET>(emit::current().1) {
+        more::jump(&ctx);
     }
     0
 }
@@ -42,7 +55,18 @@ pub fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
     }
     let result: i64 = ctx.arg(1);
     if let Some((nr, args)) = Registers::read(ctx.arg(0)) {
-        syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+        if syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid }) {
+            more::jump(&ctx);
+        }
+    }
+    0
+}
+
+/// Never attached: see [`more`].
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit_raw_more(ctx: RawTracePointContext) -> i32 {
+    if more::of_thread::<SOCKET>(emit::current().1) {
+        more::jump(&ctx);
     }
     0
 }

@@ -21,16 +21,22 @@ use super::registers::Registers;
 use crate::{
     emit,
     maps::selection,
+    more,
+    moved::SOCKET,
     syscall::{self, Call},
 };
 
-/// [`fexit_file_finished`], put there by the agent.
+/// [`fexit_file_finished`] and [`fexit_file_more`], put there by the agent.
 #[map]
-static FEXIT_FILES: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static FEXIT_FILES: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
-/// [`fexit_socket_finished`], or the other one where the kernel takes it.
+/// [`fexit_socket_finished`] and [`fexit_socket_more`], or the other ones where the kernel takes them.
 #[map]
-static FEXIT_SOCKETS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static FEXIT_SOCKETS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
+/// Slots of both.
+const FINISHED: u32 = 0;
+const MORE: u32 = 1;
 
 /// Never attached: the way of all the others on.
 #[fexit]
@@ -54,7 +60,7 @@ fn finished(ctx: &FExitContext, own: &ProgramArray) -> i32 {
     if result == i64::MIN {
         // SAFETY: nothing here waits to be dropped. No call has this result: that the jump stands here is
         // what keeps the stack shared by nobody (see the module).
-        unsafe { own.tail_call(ctx, 0) };
+        unsafe { own.tail_call(ctx, FINISHED) };
         return 0;
     }
     // SAFETY: the kernel passes a `struct pt_regs`, in which `Registers` stands at `OFFSET`.
@@ -62,8 +68,32 @@ fn finished(ctx: &FExitContext, own: &ProgramArray) -> i32 {
         let regs = regs.add(Registers::OFFSET).cast::<Registers>();
         if let Some(nr) = Registers::nr(regs) {
             let args = Registers::args(regs);
-            syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid });
+            if syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid }) {
+                // Returns only where it fails, and it does not: see `more`.
+                own.tail_call(ctx, MORE);
+            }
         }
+    }
+    0
+}
+
+/// Never attached: see [`more`].
+#[fexit]
+pub fn fexit_file_more(ctx: FExitContext) -> i32 {
+    go_on(&ctx, &FEXIT_FILES)
+}
+
+/// The same for functions of the other type.
+#[fexit]
+pub fn fexit_socket_more(ctx: FExitContext) -> i32 {
+    go_on(&ctx, &FEXIT_SOCKETS)
+}
+
+#[inline(always)]
+fn go_on(ctx: &FExitContext, own: &ProgramArray) -> i32 {
+    if more::of_thread::<SOCKET>(emit::current().1) {
+        // SAFETY: nothing here waits to be dropped; as above.
+        unsafe { own.tail_call(ctx, MORE) };
     }
     0
 }
@@ -73,7 +103,7 @@ fn jump(ctx: &FExitContext, to: &ProgramArray) -> i32 {
     if selection(emit::current().0) != 0 {
         // SAFETY: nothing here waits to be dropped. Returns only where it fails, and it does not: the
         // slot is filled before anything is attached.
-        unsafe { to.tail_call(ctx, 0) };
+        unsafe { to.tail_call(ctx, FINISHED) };
     }
     0
 }

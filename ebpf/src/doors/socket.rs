@@ -24,7 +24,8 @@ use super::registers::Registers;
 use crate::{
     connection, emit, kernel,
     maps::{WORK, selection},
-    moved::{Layout, Moved},
+    more,
+    moved::{Layout, Moved, SOCKET},
     offset,
     syscall::{self, Buffers, nr},
     transfer,
@@ -122,7 +123,19 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         tgid,
         tid,
     };
-    transfer::moved_on(work, sk as u64, inode, inet.into());
+    work.sk = sk as u64;
+    if transfer::moved_on(work, inode, inet.into()) {
+        more::jump(ctx);
+    }
+}
+
+/// Never attached: see [`more`]. One for both.
+#[btf_tracepoint(function = "sock_send_length")]
+pub fn socket_more(ctx: BtfTracePointContext) -> i32 {
+    if more::at_hand::<SOCKET>(emit::current().1) {
+        more::jump(&ctx);
+    }
+    0
 }
 
 /// What TCP has counted, as [`Moved::seq`] has it, or [`NOT_COUNTED`] where a layer between it and the process (TLS

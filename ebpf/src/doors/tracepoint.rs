@@ -11,6 +11,8 @@ use remora_common::counter::Counter;
 use crate::{
     emit,
     maps::{self, selection},
+    more,
+    moved::SOCKET,
     syscall::{self, Call},
 };
 
@@ -69,8 +71,19 @@ pub fn sys_exit(ctx: TracePointContext) -> u32 {
         let entry = unsafe { slot.read() };
         if entry.nr == nr as u64 {
             let Entry { nr, begin_ns, args } = entry;
-            syscall::finished(&Call { nr, args, result, begin_ns, tgid, tid });
+            if syscall::finished(&Call { nr, args, result, begin_ns, tgid, tid }) {
+                more::jump(&ctx);
+            }
         }
+    }
+    0
+}
+
+/// Never attached: see [`more`].
+#[tracepoint]
+pub fn sys_exit_more(ctx: TracePointContext) -> u32 {
+    if more::of_thread::<SOCKET>(emit::current().1) {
+        more::jump(&ctx);
     }
     0
 }

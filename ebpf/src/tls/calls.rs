@@ -26,7 +26,8 @@ use super::link::{self, Link, Object};
 use crate::{
     capture, emit,
     maps::{self, selection},
-    moved::{Layout, Moved, ON_STACK},
+    more,
+    moved::{Layout, Moved, Next, ON_STACK},
     process,
     user::{self, read_user},
 };
@@ -139,23 +140,24 @@ fn thread(tid: u32) -> Option<&'static mut Thread> {
     TLS_THREADS.get_ptr_mut(tid).map(|thread| unsafe { &mut *thread })
 }
 
-/// A call of thread `tid` returns with its stack at `sp`.
+/// A call of thread `tid` returns with its stack at `sp`. `true`: jump to [`more`].
 #[inline(always)]
-pub fn ends<const SOURCE: u8>(result: i32, tgid: u32, tid: u32, sp: u64) {
-    let Some(thread) = TLS_THREADS.get_ptr_mut(tid) else { return };
+pub fn ends<const SOURCE: u8>(result: i32, tgid: u32, tid: u32, sp: u64) -> bool {
+    let Some(thread) = TLS_THREADS.get_ptr_mut(tid) else { return false };
     // SAFETY: a map value, preallocated; only this thread touches its own.
     let thread = unsafe { &mut *thread };
     if thread.object == 0 || thread.sp != sp {
-        return;
+        return false;
     }
-    moved::<SOURCE>(thread, result, tgid, tid);
+    let more = moved::<SOURCE>(thread, result, tgid, tid);
     thread.object = 0;
+    more
 }
 
 #[inline(always)]
-fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32) {
+fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
     if selection(tgid) == 0 {
-        return;
+        return false;
     }
     let len = if result <= 0 || thread.handshake != 0 {
         0
@@ -165,16 +167,16 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
         read_user::<u64>(thread.done).unwrap_or(0)
     };
     if len == 0 && thread.carrier.sk == 0 && thread.received.sk == 0 {
-        return;
+        return false;
     }
     let Some((sk, connection)) = connection_of(thread, tgid) else {
         if len > 0 {
             maps::count(Counter::TlsUnlinked);
         }
-        return;
+        return false;
     };
     if len == 0 {
-        return;
+        return false;
     }
     let mut moved = Moved {
         fd: 0,
@@ -190,9 +192,12 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
         tid,
     };
     user::launder(&mut moved);
-    // Of plaintext there is nothing left to do.
     let mut piece = MaybeUninit::uninit();
-    capture::account::<SOURCE, ON_STACK>(&moved, &mut piece, connection, sk, 0);
+    match capture::account::<SOURCE, ON_STACK>(&moved, &mut piece, connection, sk, 0) {
+        Next::Nothing | Next::Encrypted => false,
+        // SAFETY: written, or there would be nothing more of it.
+        Next::More => more::leave::<SOURCE>(&moved, unsafe { piece.assume_init_mut() }, sk),
+    }
 }
 
 /// The connection of the call that `thread` returns from; see the module's beginning.
@@ -235,7 +240,7 @@ fn connection_of(thread: &mut Thread, tgid: u32) -> Option<(u64, &'static mut Co
 #[inline(always)]
 pub fn carried(moved: &Moved, connection: &Connection, sk: u64) {
     let receives = moved.direction == Direction::Rx as u32;
-    let first = connection.pos[(moved.direction & 1) as usize] == moved.len + moved.rest;
+    let first = connection.pos[moved.side()] == moved.len + moved.rest;
     let Some(thread) = TLS_THREADS.get_ptr_mut(moved.tid) else {
         first_received(moved, connection, Link::to(sk, connection), first);
         return;

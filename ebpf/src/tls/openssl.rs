@@ -9,7 +9,7 @@ use aya_ebpf::{
 use remora_common::{layout::ABSENT, record::Direction};
 
 use super::calls::{self, Call};
-use crate::{emit, maps::selection, moved::OPENSSL, offset};
+use crate::{emit, maps::selection, more, moved::OPENSSL, offset};
 
 /// Leads nowhere; see [`own_stack`].
 #[map]
@@ -84,7 +84,18 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     own_stack(&ctx);
     let (tgid, tid) = emit::current();
     let sp = stack_pointer(ctx.regs).wrapping_sub(RETURN_ADDRESS);
-    calls::ends::<OPENSSL>(ctx.ret::<u64>() as u32 as i32, tgid, tid, sp);
+    if calls::ends::<OPENSSL>(ctx.ret::<u64>() as u32 as i32, tgid, tid, sp) {
+        more::jump_tls(&ctx);
+    }
+    0
+}
+
+/// Never attached: see [`more`].
+#[uretprobe]
+pub fn ssl_more(ctx: RetProbeContext) -> u32 {
+    if more::of_thread::<OPENSSL>(emit::current().1) {
+        more::jump_tls(&ctx);
+    }
     0
 }
 

@@ -1,17 +1,18 @@
 //! The kernel side as reassembly may rely on it: which records calls on one connection yield, and
 //! which of their bytes are in them. A model of `ebpf/src/capture.rs`, which says why:
 //!
-//! - a *turn* is a run of bytes in one direction; with it begins a head, and so does one in a fragment
-//!   that begins as a message does once the head before it has ended;
+//! - a *turn* is a run of bytes in one direction; with it begins a head, if it begins as a message does and no head is
+//!   unfinished, and so does one in a fragment that begins as a message does once the head before it has ended;
 //! - of a fragment in a head the first KiB is copied, and more of it in [`data_flag::CONTINUED`] pieces
-//!   of up to 16 KiB while that KiB has no blank line, up to 64 KiB for a head;
+//!   of up to 4 KiB until one has a blank line, which may have begun in what was copied before;
 //! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
-//! - [`policy::ALL`] copies up to 65 KiB of every fragment, [`policy::COUNT`] yields nothing.
+//! - [`policy::ALL`] copies every byte, [`policy::COUNT`] yields nothing;
+//! - of a turn no more than [`TURN_LIMIT`] is copied.
 
 use remora_common::{
-    policy,
+    policy::{self, TURN_LIMIT},
     record::{
-        self, Close, CloseCause, Direction, Kind, MAX_HEAD_LEN, Open, Role, data_flag, family,
+        self, CLASS_LARGE, Close, CloseCause, Direction, Kind, Open, Role, data_flag, family,
     },
 };
 use zerocopy::FromZeros;
@@ -19,9 +20,6 @@ use zerocopy::FromZeros;
 use crate::decode::{Data, Record};
 
 const WINDOW: usize = 1024;
-const HEAD_LIMIT: usize = 64 << 10;
-/// Pieces of a fragment behind its window.
-const PIECES: usize = 4;
 
 /// A record and its content.
 #[derive(Clone, Debug)]
@@ -64,9 +62,12 @@ pub(super) struct Kernel {
     conn_id: u64,
     pos: [u64; 2],
     turn: Option<Direction>,
-    /// By direction: bytes of the head in progress that were copied, and whether it has ended.
+    /// By direction: bytes of the turn that were copied, whether the head in progress has ended or
+    /// has hardly begun, and its last bytes.
     copied: [usize; 2],
     head_done: [bool; 2],
+    fresh: [bool; 2],
+    last: [Vec<u8>; 2],
 }
 
 impl Kernel {
@@ -80,7 +81,9 @@ impl Kernel {
             pos: [0; 2],
             turn: None,
             copied: [0; 2],
-            head_done: [false; 2],
+            head_done: [true; 2],
+            fresh: [false; 2],
+            last: [Vec::new(), Vec::new()],
         }
     }
 
@@ -116,42 +119,49 @@ impl Kernel {
         let side = direction as usize;
         if self.turn != Some(direction) {
             self.turn = Some(direction);
-            (self.copied[side], self.head_done[side]) = (0, false);
+            self.copied[side] = 0;
+            if self.head_done[side] {
+                self.begin_head(side);
+            }
         }
         if self.capture == policy::COUNT {
             self.pos[side] += bytes.len() as u64;
             return self;
         }
         if self.head_done[side] && begins_message(bytes) {
-            (self.copied[side], self.head_done[side]) = (0, false);
+            self.begin_head(side);
         }
         let all = self.capture == policy::ALL;
-        if self.head_done[side] && !all {
-            self.data(direction, bytes, 0, bytes.len(), 0);
-            return self;
-        }
-        let mut sent = bytes.len().min(WINDOW);
-        let ended = ends_head(&bytes[..sent]);
-        self.data(direction, &bytes[..sent], sent, 0, 0);
-        self.copied[side] += sent;
-        self.head_done[side] = ended;
-        for _ in 0..PIECES {
-            if sent == bytes.len() || (ended && !all) {
+        let (mut sent, mut most, mut flags) = (0, WINDOW, 0);
+        loop {
+            let left = TURN_LIMIT as usize - self.copied[side];
+            if sent == bytes.len() || left == 0 || (self.head_done[side] && !all) {
                 break;
             }
-            if self.copied[side] >= HEAD_LIMIT {
-                self.head_done[side] = true;
-                break;
-            }
-            let piece = &bytes[sent..bytes.len().min(sent + MAX_HEAD_LEN)];
-            self.data(direction, piece, piece.len(), 0, data_flag::CONTINUED);
+            let piece = &bytes[sent..bytes.len().min(sent + most.min(left))];
+            self.data(direction, piece, piece.len(), 0, flags);
             self.copied[side] += piece.len();
+            if !all {
+                let fresh = std::mem::take(&mut self.fresh[side]);
+                let content = fresh && piece.len() >= 8 && !begins_head(piece);
+                let given_up = self.copied[side] == TURN_LIMIT as usize;
+                self.head_done[side] = content || given_up || ends_head(&self.last[side], piece);
+                self.last[side].extend_from_slice(piece);
+                let len = self.last[side].len();
+                self.last[side].drain(..len.saturating_sub(2));
+            }
             sent += piece.len();
+            (most, flags) = (CLASS_LARGE, data_flag::CONTINUED);
         }
         if sent < bytes.len() {
-            self.data(direction, bytes, 0, bytes.len() - sent, data_flag::CONTINUED);
+            self.data(direction, bytes, 0, bytes.len() - sent, flags);
         }
         self
+    }
+
+    fn begin_head(&mut self, side: usize) {
+        (self.head_done[side], self.fresh[side]) = (false, true);
+        self.last[side].clear();
     }
 
     /// `len` bytes moved inside the kernel.
@@ -217,14 +227,19 @@ impl Kernel {
     }
 }
 
-/// Whether a blank line is in `window` and no other message follows it there.
-fn ends_head(window: &[u8]) -> bool {
-    let newline = |at: usize| window.get(at) == Some(&b'\n');
-    let end = (0..window.len())
+/// Whether a blank line ends in `piece`, which follows `last`, and no other message follows it there.
+fn ends_head(last: &[u8], piece: &[u8]) -> bool {
+    let bytes = [last, piece].concat();
+    let newline = |at: usize| bytes.get(at) == Some(&b'\n');
+    let end = (last.len()..bytes.len())
         .find(|&at| newline(at) && (at >= 1 && newline(at - 1) || at >= 2 && newline(at - 2)));
     let Some(end) = end else { return false };
-    let next = &window[end + 1..];
+    let next = &bytes[end + 1..];
     next.len() < 8 || !begins_message(next)
+}
+
+fn begins_head(bytes: &[u8]) -> bool {
+    matches!(bytes[0], b'\r' | b'\n') || begins_message(bytes)
 }
 
 fn begins_message(bytes: &[u8]) -> bool {
