@@ -36,8 +36,11 @@ pub struct Connection {
     /// The object of a TLS library that encrypts it, 0 if none is known. Then all of the above is about the
     /// plaintext, and the socket's own bytes are neither counted nor copied.
     pub object: u64,
+    /// The process that moved bytes on it last, known to be one that was selected.
+    pub user: u32,
     /// Plaintext may have moved before that object was seen.
-    pub missed: u32,
+    pub missed: u8,
+    pub reserved2: u8,
     /// This side ended it.
     pub closing: u8,
     /// [`joined`].

@@ -36,6 +36,8 @@ layout! {
     task_files: "task_struct"."files",
     task_tgid: "task_struct"."tgid",
     task_pid: "task_struct"."pid",
+    task_group_leader: "task_struct"."group_leader",
+    task_start_boottime: "task_struct"."start_boottime",
     task_thread_pid: "task_struct"."thread_pid",
     pid_level: "pid"."level",
     pid_numbers: "pid"."numbers",

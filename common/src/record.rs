@@ -320,6 +320,8 @@ pub struct Process {
     pub reserved2: u32,
     pub mono_ns: u64,
     pub comm: [u8; 16],
+    /// When the process was started, nanoseconds since boot; 0 if unknown. With `tgid` its identity.
+    pub start_ns: u64,
 }
 
 /// A process called `listen` on a TCP socket.
@@ -354,6 +356,6 @@ const _: () = {
     assert!(size_of::<Data>() == 80);
     assert!(size_of::<Open>() == 192);
     assert!(size_of::<Close>() == 48);
-    assert!(size_of::<Process>() == 40);
+    assert!(size_of::<Process>() == 48);
     assert!(size_of::<Listen>() == 24);
 };

@@ -128,6 +128,14 @@ pub fn process_id(task: u64) -> Option<u32> {
     if u64::from(inum) == inode { read(own, offset!(upid_nr)) } else { None }
 }
 
+/// When the process of the thread `task` was started, nanoseconds since boot; it keeps that when it becomes
+/// another program.
+#[inline(always)]
+pub fn start_of(task: u64) -> Option<u64> {
+    let leader: u64 = read(task, offset!(task_group_leader))?;
+    read(leader, offset!(task_start_boottime))
+}
+
 /// The network namespace of a socket as its inode number, 0 if unknown.
 #[inline(always)]
 pub fn netns(sk: u64) -> u32 {

@@ -2,39 +2,25 @@
 //! program images and listeners are told to the agent, ended processes and connections are forgotten.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use remora_common::{
-    record::{CloseCause, Kind, Listen, ProcessChange},
-    target,
-};
+use remora_common::record::{CloseCause, Kind, Listen};
 
 use crate::{
     connection, doors, emit, kernel,
     maps::{self, CONNECTIONS, CONTROL},
-    offset,
-    process::{report, said_of_image},
+    offset, process,
     tls::calls,
 };
 
 /// `sched_process_fork(parent, child)`: in the parent, before the child runs.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn process_fork(ctx: RawTracePointContext) -> i32 {
-    let parent = emit::current().0;
-    let selection = maps::selection(parent);
-    if selection & target::INHERIT == 0 {
-        return 0;
-    }
     let child: u64 = ctx.arg(1);
     let thread = |member| kernel::read::<u32>(child, member);
     // A thread's tgid is its parent's.
-    if thread(offset!(task_tgid)) != thread(offset!(task_pid)) {
-        return 0;
-    }
-    if let Some(tgid) = kernel::process_id(child)
-        && let Some(byte) = maps::target(tgid)
+    if thread(offset!(task_tgid)) == thread(offset!(task_pid))
+        && let Some(tgid) = kernel::process_id(child)
     {
-        // SAFETY: a byte of the table; the child does not run yet, so nobody else writes it.
-        unsafe { byte.write_volatile(selection & !target::SPEAKS_TLS) };
-        report(ProcessChange::Fork, tgid, parent, selection);
+        process::forked(emit::current().0, tgid, child);
     }
     0
 }
@@ -46,8 +32,7 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     let selection = maps::selection(tgid);
     // A process of another pid namespace has no number.
     if selection != 0 || tgid != 0 && control().is_some_and(|(exec, _)| exec) {
-        said_of_image(tgid, selection);
-        report(ProcessChange::Exec, tgid, 0, selection);
+        process::became(tgid, selection);
     }
     0
 }
@@ -66,10 +51,8 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
         .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));
     let last = live.map_or(tgid == tid, |live| live == 0);
-    if last && let Some(byte) = maps::target(tgid) {
-        // SAFETY: a byte of the table.
-        unsafe { byte.write_volatile(0) };
-        report(ProcessChange::Exit, tgid, 0, selection);
+    if last {
+        process::ended(tgid, selection);
     }
     0
 }

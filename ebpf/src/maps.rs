@@ -34,7 +34,7 @@ pub fn may_jump() -> bool {
     unsafe { (&raw const JUMPS).read_volatile() != 0 }
 }
 
-/// One byte per tgid, [`remora_common::target`] flags. Sized by the agent from `kernel.pid_max`.
+/// One byte per tgid, flags of [`remora_common::target`]. Sized by the agent from `kernel.pid_max`.
 #[map]
 pub static TARGETS: Array<[u8; TARGETS_PER_CHUNK as usize]> =
     Array::with_max_entries(8, BPF_F_MMAPABLE);

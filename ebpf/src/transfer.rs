@@ -11,6 +11,7 @@ use remora_common::{
 use crate::{
     capture, connection, kernel, more,
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
+    process,
     tls::calls,
 };
 
@@ -27,6 +28,9 @@ pub fn moved(moved: &Moved) -> bool {
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
     // fragment and user space sees a gap or an overlap.
     let connection = unsafe { &mut *connection };
+    if !process::may_use(connection, moved.tgid) {
+        return false;
+    }
     let mut piece = MaybeUninit::uninit();
     match capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0) {
         Next::Nothing => {}
@@ -46,6 +50,9 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
     let Some(connection) = connection::met(moved, *sk, inode, inet) else { return false };
     // SAFETY: a map value; see `moved`.
     let connection = unsafe { &mut *connection };
+    if !process::may_use(connection, moved.tgid) {
+        return false;
+    }
     let flags = pass_over(connection, moved, *sk);
     match capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags) {
         Next::Nothing => {}

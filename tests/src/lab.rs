@@ -12,9 +12,11 @@ use remora::{
     decode::Record,
 };
 use remora_common::{
-    record::{CloseCause, Direction, Role, open_flag},
+    record::{CloseCause, Direction, ProcessChange, Role, open_flag},
     target,
 };
+
+use crate::process::start_ticks;
 
 /// One at a time: all tests of a program are one process, and that is the target.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -40,6 +42,8 @@ pub struct Seen {
     pub joined: Vec<u64>,
     pub data: Vec<Fragment>,
     pub closed: Vec<(u64, CloseCause)>,
+    /// What was told of processes: which, and what.
+    pub processes: Vec<(u32, ProcessChange)>,
     /// Connections that are gone, and where their directions (received, sent) ended.
     pub gone: Vec<(u64, [u64; 2])>,
 }
@@ -109,9 +113,10 @@ impl Lab {
     pub fn with(options: &Options) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut programs = Programs::attach(options).unwrap();
-        let (targets, _control, verdicts) = programs.shared().unwrap();
+        let (mut targets, _control, verdicts) = programs.shared().unwrap();
         let reader = programs.reader().unwrap();
-        targets.set(std::process::id(), target::SELECTED);
+        let own = std::process::id();
+        targets.select(own, start_ticks(own), target::SELECTED).unwrap();
         Self { targets, verdicts, programs, reader, _alone: alone }
     }
 
@@ -143,7 +148,8 @@ impl Lab {
                     seen.gone.push((close.conn_id, [close.pos_rx, close.pos_tx]));
                 }
             }
-            Record::Process { .. } | Record::Listen(_) => {}
+            Record::Process { change, process } => seen.processes.push((process.tgid, change)),
+            Record::Listen(_) => {}
         });
         let drops = self.programs.counters().drops().unwrap();
         assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");

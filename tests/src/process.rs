@@ -197,3 +197,15 @@ pub fn children(pid: u32) -> io::Result<Vec<u32>> {
     let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     Ok(list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
+
+/// When the process `pid` was started, in clock ticks since boot.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn start_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The command stands in parentheses and may have spaces; the third field follows it.
+    let (_, behind) = stat.rsplit_once(") ").unwrap();
+    behind.split(' ').nth(22 - 3).unwrap().parse().unwrap()
+}

@@ -55,7 +55,7 @@ fn an_unselected_process_yields_nothing() {
     }
     for door in ways() {
         let mut lab = Lab::new(door);
-        lab.targets.set(std::process::id(), 0);
+        lab.targets.deselect(std::process::id());
         let (mut client, mut server) = pair();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         exactly(&mut server, 18);

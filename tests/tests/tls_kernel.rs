@@ -18,7 +18,7 @@ use remora_common::{
     target,
 };
 use remora_tests::{
-    process::{Running, children, free_port, listening, patience, patient},
+    process::{Running, children, free_port, listening, patience, patient, start_ticks},
     skip,
 };
 
@@ -75,7 +75,8 @@ impl Lab {
     }
 
     fn select(&mut self, tgid: u32) {
-        self.targets.set(tgid, target::SELECTED | target::INHERIT);
+        let flags = target::SELECTED | target::INHERIT;
+        self.targets.select(tgid, start_ticks(tgid), flags).unwrap();
         self.tls().process_selected(tgid);
     }
 
@@ -460,7 +461,7 @@ fn an_unselected_process_with_the_same_library_yields_nothing() {
     let server = python_server();
     let mut lab = Lab::new();
     lab.select(server.running.pid());
-    lab.targets.set(server.running.pid(), 0);
+    lab.targets.deselect(server.running.pid());
     let status = lab.tls().status();
     assert!(status.iter().any(|file| file.points > 0), "{status:?}");
     let url = format!("https://127.0.0.1:{}/private", server.port);

@@ -24,7 +24,8 @@ use super::{
     orphans::Orphans,
     process,
     ring::Reader,
-    shared::{ControlWords, Targets, Verdicts},
+    shared::{ControlWords, TargetBytes, Verdicts},
+    targets::Targets,
     uprobe::{LinkKind, UprobeError, Uprobes},
     usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
@@ -144,7 +145,8 @@ impl Programs {
         let btf = Btf::from_sys_fs()?;
         let mut refused = Vec::new();
         for &door in &options.doors {
-            let mut ebpf = match open(options, &layout, |ebpf| doors::open(ebpf, door, &btf))? {
+            let mut ebpf = match open(options, &layout, door, |ebpf| doors::open(ebpf, door, &btf))?
+            {
                 Ok(ebpf) => ebpf,
                 Err(error) => {
                     tracing::debug!(door = door.as_str(), %error, "door refused");
@@ -199,10 +201,16 @@ impl Programs {
         let fd = |name| array(&self.ebpf, name);
         let mapping = |name| move |error| LoadError::Mapping { name, error };
         Ok((
-            Targets::new(fd("TARGETS").fd().as_fd(), tgids()).map_err(mapping("TARGETS"))?,
+            self.targets()?,
             ControlWords::new(fd("CONTROL").fd().as_fd()).map_err(mapping("CONTROL"))?,
             Verdicts::new(fd("VERDICTS").fd().as_fd()).map_err(mapping("VERDICTS"))?,
         ))
+    }
+
+    fn targets(&self) -> Result<Targets, LoadError> {
+        let bytes = TargetBytes::new(array(&self.ebpf, "TARGETS").fd().as_fd(), tgids())
+            .map_err(|error| LoadError::Mapping { name: "TARGETS", error })?;
+        Targets::new(bytes, &self.ebpf).map_err(|error| LoadError::Map { name: "PROCESSES", error })
     }
 
     /// The reader of the ring; there can be only one.
@@ -336,7 +344,7 @@ pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
     let layout = LayoutGlobal(btf::kernel_layout()?);
     let btf = Btf::from_sys_fs()?;
     let one = |door| {
-        let opened = open(&small(), &layout, |ebpf| doors::knock(ebpf, door, &btf))?;
+        let opened = open(&small(), &layout, door, |ebpf| doors::knock(ebpf, door, &btf))?;
         Ok((door, opened.map(drop)))
     };
     Door::ALL.into_iter().map(one).collect()
@@ -347,7 +355,7 @@ pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
 /// # Errors
 /// If not even the object can be loaded.
 pub fn try_uprobes() -> Result<Result<LinkKind, UprobeError>, LoadError> {
-    let ebpf = load(&small(), &LayoutGlobal(btf::kernel_layout()?))?;
+    let ebpf = load(&small(), &LayoutGlobal(btf::kernel_layout()?), Door::Socket)?;
     let maps = map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
     Ok(Uprobes::load(OBJECT, &maps).map(|uprobes| uprobes.kind()))
 }
@@ -362,22 +370,26 @@ fn small() -> Options {
 fn open(
     options: &Options,
     layout: &LayoutGlobal,
+    door: Door,
     enter: impl Fn(&mut Ebpf) -> Result<(), ProgramError>,
 ) -> Result<Result<Ebpf, ProgramError>, EbpfError> {
     const REFUSAL: &str = "tail_calls are not allowed";
-    let mut ebpf = load(options, layout)?;
+    let mut ebpf = load(options, layout, door)?;
     Ok(match enter(&mut ebpf) {
         Ok(()) => Ok(ebpf),
         Err(error) if options.jumps && error.to_string().contains(REFUSAL) => {
             let options = Options { jumps: false, ..options.clone() };
-            let mut ebpf = load(&options, layout)?;
+            let mut ebpf = load(&options, layout, door)?;
             enter(&mut ebpf).map(|()| ebpf)
         }
         Err(error) => Err(error),
     })
 }
 
-fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
+fn load(options: &Options, layout: &LayoutGlobal, door: Door) -> Result<Ebpf, EbpfError> {
+    // What only one door or all but one use is not there for the others.
+    let calls = if door == Door::Tracepoint { 8192 } else { 1 };
+    let unix_descriptors = if door == Door::Socket { 1 } else { 4096 };
     let chunks = (tgids() as u32).div_ceil(TARGETS_PER_CHUNK);
     EbpfLoader::new()
         .btf(None)
@@ -385,6 +397,8 @@ fn load(options: &Options, layout: &LayoutGlobal) -> Result<Ebpf, EbpfError> {
         .override_global("PID_NAMESPACE", &PidNamespaceGlobal(process::pid_namespace()), true)
         .override_global("JUMPS", &u32::from(options.jumps), true)
         .map_max_entries("TARGETS", chunks)
+        .map_max_entries("ENTRIES", calls)
+        .map_max_entries("UNIX_FDS", unix_descriptors)
         .map_max_entries("RECORDS", options.ring_bytes.next_power_of_two().max(64 << 10))
         .map_max_entries("CONNECTIONS", options.max_connections)
         .load(OBJECT)

@@ -8,6 +8,7 @@ mod orphans;
 mod process;
 mod ring;
 mod shared;
+mod targets;
 mod uprobe;
 mod usage;
 
@@ -21,6 +22,7 @@ pub use load::{
 pub use orphans::Orphans;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
-pub use shared::{ControlWords, Targets, Verdicts};
+pub use shared::{ControlWords, Verdicts};
+pub use targets::{SelectError, Targets};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
 pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};

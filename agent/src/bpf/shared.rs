@@ -55,9 +55,9 @@ impl Drop for Mapping {
 
 /// The selection table: one byte of [`remora_common::target`] flags per tgid.
 #[derive(Debug)]
-pub struct Targets(Mapping);
+pub(super) struct TargetBytes(Mapping);
 
-impl Targets {
+impl TargetBytes {
     pub(super) fn new(map: BorrowedFd<'_>, tgids: usize) -> io::Result<Self> {
         Mapping::new(map, tgids).map(Self)
     }
@@ -69,21 +69,17 @@ impl Targets {
     }
 
     /// Sets the flags of `tgid`; `false` if the table has no such tgid.
-    pub fn set(&self, tgid: u32, flags: u8) -> bool {
+    pub(super) fn set(&self, tgid: u32, flags: u8) -> bool {
         self.byte(tgid).map(|byte| byte.store(flags, Ordering::Release)).is_some()
     }
 
-    /// The flags of `tgid`.
-    #[must_use]
-    pub fn get(&self, tgid: u32) -> u8 {
+    pub(super) fn get(&self, tgid: u32) -> u8 {
         self.byte(tgid).map_or(0, |byte| byte.load(Ordering::Acquire))
     }
 
-    /// Deselects everything.
-    pub fn clear(&self) {
-        (0..self.0.len as u32).filter(|&tgid| self.get(tgid) != 0).for_each(|tgid| {
-            self.set(tgid, 0);
-        });
+    /// One more than the largest tgid.
+    pub(super) fn len(&self) -> u32 {
+        self.0.len as u32
     }
 }
 

@@ -1,11 +1,11 @@
 //! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
 //! and the thread that attaches to TLS libraries.
 
-use std::{collections::HashSet, fs, mem, sync::mpsc};
+use std::{collections::HashSet, mem, sync::mpsc};
 
 use procfs::process::Process;
 use remora_common::{
-    record::ProcessChange,
+    record::{self, ProcessChange},
     target::{INHERIT, SELECTED},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     bpf::Targets,
     correlate::Correlator,
     decode::Record,
-    discover::{Change, Scanner},
+    discover::{Change, Scanner, Target},
     recording::write::Recorder,
 };
 
@@ -42,12 +42,23 @@ impl Watch {
                 change
             }
             Record::Process { change: ProcessChange::Fork, process } => {
-                scanner.on_fork(process.parent_tgid, process.tgid)
+                match scanner.on_fork(process.parent_tgid, process.tgid) {
+                    // It has ended meanwhile, and its number is another's.
+                    Change::Select(target) if !self.is_of(process, &target) => {
+                        scanner.on_exit(process.tgid);
+                        return;
+                    }
+                    change => change,
+                }
             }
             Record::Process { change: ProcessChange::Exit, process } => {
                 correlator.process_gone(process.tgid);
                 self.ended.insert(process.tgid);
-                scanner.on_exit(process.tgid)
+                match scanner.find(process.tgid) {
+                    // That of an earlier one with its number.
+                    Some(target) if !self.is_of(process, target) => return,
+                    _ => scanner.on_exit(process.tgid),
+                }
             }
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
                 return self.tell(News::SpeaksTls(process.tgid));
@@ -64,10 +75,15 @@ impl Watch {
             Change::Select(target) if self.targets.get(target.tgid) == 0 => Some(target.tgid),
             _ => None,
         };
-        self.apply(change, how);
+        self.apply(change, how, scanner);
         if let Some(tgid) = new {
             self.made_before(tgid, scanner);
         }
+    }
+
+    /// Whether a record is about `target`, rather than another process with its number.
+    fn is_of(&self, record: &record::Process, target: &Target) -> bool {
+        target.start_time == 0 || self.targets.is_same(record.start_ns, target.start_time)
     }
 
     /// Selects the children that `tgid` made before the kernel side was told to hand its selection on. Servers
@@ -77,15 +93,23 @@ impl Watch {
         while let Some(parent) = parents.pop() {
             for child in children(parent) {
                 if self.targets.get(child) == 0 {
-                    self.apply(scanner.on_fork(parent, child), News::Selected);
+                    let change = scanner.on_fork(parent, child);
+                    self.apply(change, News::Selected, scanner);
                     parents.push(child);
                 }
             }
         }
-        // Of one that ended meanwhile no end will be told, and its number will be another's.
-        if fs::read_link(format!("/proc/{tgid}/exe")).is_err() {
-            self.targets.set(tgid, 0);
-            self.apply(scanner.on_exit(tgid), News::Selected);
+    }
+
+    /// Makes the kernel side capture `target`, and its children to come.
+    pub(super) fn select(&mut self, target: &Target) {
+        // One that had ended before it could be asked was a selected process's child: the kernel side knew.
+        if target.start_time == 0 {
+            return;
+        }
+        let selected = self.targets.select(target.tgid, target.start_time, SELECTED | INHERIT);
+        if let Err(error) = selected {
+            tracing::error!(%error, "process is not captured");
         }
     }
 
@@ -109,7 +133,8 @@ impl Watch {
         mem::take(&mut self.ended)
     }
 
-    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News) {
+    /// Does what `scanner` has found necessary.
+    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News, scanner: &mut Scanner) {
         match change {
             Change::Select(target) => {
                 // A shell that is started may become twenty programs before the one that is meant.
@@ -121,13 +146,17 @@ impl Watch {
                 } else {
                     tracing::info!(pid = target.tgid, %exe, service, "process selected");
                 }
-                if !self.targets.set(target.tgid, SELECTED | INHERIT) {
-                    tracing::error!(pid = target.tgid, "process id beyond kernel.pid_max");
-                }
+                self.select(&target);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.target(target.tgid, target.selector, &target.resource);
                 }
                 self.tell(how(target.tgid));
+                // Of one that ended before it was selected no end will be told.
+                if !inherited && start_time(target.tgid) != Some(target.start_time) {
+                    self.targets.deselect(target.tgid);
+                    let gone = scanner.on_exit(target.tgid);
+                    self.apply(gone, how, scanner);
+                }
             }
             Change::Rename(target) => {
                 let service = target.resource.service_name();
@@ -137,14 +166,14 @@ impl Watch {
                 }
             }
             Change::Deselect(tgid) => {
-                self.targets.set(tgid, 0);
+                self.targets.deselect(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
                 self.tell(News::Gone(tgid));
             }
-            // The kernel side knew first. Another selected process may have the number by now.
             Change::Gone(tgid) => {
+                self.targets.ended(tgid);
                 self.ended.insert(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
@@ -154,6 +183,12 @@ impl Watch {
             Change::Keep => {}
         }
     }
+}
+
+/// In clock ticks since boot, if the process is there.
+pub(super) fn start_time(tgid: u32) -> Option<u64> {
+    let process = Process::new(i32::try_from(tgid).ok()?).ok()?;
+    Some(process.stat().ok()?.starttime)
 }
 
 /// Of all of its threads; none where the process has ended, or the kernel does not list them (CONFIG_PROC_CHILDREN).

@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use remora_common::target::{INHERIT, SELECTED};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -38,7 +37,7 @@ use crate::{
         random_seed,
     },
     decode::Record,
-    discover::Scanner,
+    discover::{Change, Scanner},
     export::{
         Exporter,
         print::{Aside, RedTable, SpanPrinter, Style},
@@ -273,15 +272,19 @@ impl Worker {
                 match order {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
-                        if let Some(change) = self.pipeline.resources.scanner.adopt(tgid) {
+                        let scanner = &mut self.pipeline.resources.scanner;
+                        if let Some(change) = scanner.adopt(tgid) {
                             // Not the command yet, but what will become it once this is settled.
-                            self.watch.targets.set(tgid, SELECTED | INHERIT);
-                            self.watch.apply(change, News::Started);
+                            if let Change::Select(target) = &change {
+                                self.watch.select(target);
+                            }
+                            self.watch.apply(change, News::Started, scanner);
                         }
                     }
                     Order::Pod(news) => {
-                        for change in self.pipeline.resources.scanner.on_pod(news) {
-                            self.watch.apply(change, News::Selected);
+                        let scanner = &mut self.pipeline.resources.scanner;
+                        for change in scanner.on_pod(news) {
+                            self.watch.apply(change, News::Selected, scanner);
                         }
                     }
                     Order::Reload(reload) => self.reload(*reload),
@@ -346,8 +349,9 @@ impl Worker {
         }
         if let Some(selectors) = selectors {
             self.control.watch(true, selectors.needs().ports);
-            for change in self.pipeline.resources.scanner.reselect(selectors) {
-                self.watch.apply(change, News::Selected);
+            let scanner = &mut self.pipeline.resources.scanner;
+            for change in scanner.reselect(selectors) {
+                self.watch.apply(change, News::Selected, scanner);
             }
         }
         // Who asked may have given up.

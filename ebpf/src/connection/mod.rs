@@ -288,5 +288,5 @@ pub fn becomes_plaintext(connection: &mut Connection, object: u64, complete: boo
     connection.last = 2;
     connection.head_done = [1; 2];
     connection.object = object;
-    connection.missed = u32::from(!complete);
+    connection.missed = u8::from(!complete);
 }

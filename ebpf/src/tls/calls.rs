@@ -175,7 +175,7 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
         }
         return false;
     };
-    if len == 0 {
+    if len == 0 || !process::may_use(connection, tgid) {
         return false;
     }
     let mut moved = Moved {

@@ -2,7 +2,10 @@
 //! tell, for pods that become known, and for what ended ones have left.
 
 use super::Worker;
-use crate::{bpf::Programs, run::tls::News};
+use crate::{
+    bpf::Programs,
+    run::{tls::News, watch::start_time},
+};
 
 /// At least so long between two scans for what lost notices told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
@@ -15,9 +18,15 @@ impl Worker {
     /// Looks at every process, as the kernel side has them now.
     pub(super) fn look_at_processes(&mut self) {
         let Self { watch, pipeline, .. } = self;
-        let inherited = |tgid| watch.targets.get(tgid) != 0;
-        for change in pipeline.resources.scanner.scan(inherited) {
-            watch.apply(change, News::Selected);
+        let scanner = &mut pipeline.resources.scanner;
+        let targets = &watch.targets;
+        let inherited = |tgid| {
+            let since = || start_time(tgid);
+            targets.get(tgid) != 0
+                && since().is_some_and(|since| targets.has_inherited(tgid, since))
+        };
+        for change in scanner.scan(inherited) {
+            watch.apply(change, News::Selected, scanner);
         }
     }
 
