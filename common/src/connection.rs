@@ -1,6 +1,8 @@
 //! The state of captured connections, which the kernel programs keep. The agent looks at it when a process
 //! has ended: it takes its Unix sockets along without a call that anybody sees.
 
+use crate::frames::Walk;
+
 /// Value of the `CONNECTIONS` map, by the address of a `struct sock`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -26,28 +28,30 @@ pub struct Connection {
     pub head_done: [u8; 2],
     /// The agent's latest advice that was heard. Policies that the kernel side changes by itself leave it as it is.
     pub advised: u8,
-    pub reserved: u8,
     /// [`crate::record::Role`].
     pub role: u8,
     /// The `Open` record was sent.
     pub opened: u8,
+    /// Plaintext may have moved before its `object` was seen.
+    pub missed: u8,
     /// What was spent of [`crate::policy::UNDECIDED_LIMIT`].
     pub undecided: u32,
-    /// The object of a TLS library that encrypts it, 0 if none is known. Then all of the above is about the
-    /// plaintext, and the socket's own bytes are neither counted nor copied.
+    /// The object of a TLS library that encrypts it, 0 if none is known. Then what is said of bytes is about the
+    /// plaintext, and the socket's own are neither counted nor copied.
     pub object: u64,
+    /// By direction: where in its frames it is, where the policy is [`crate::policy::FRAMES`].
+    pub walk: [Walk; 2],
     /// The process that moved bytes on it last, known to be one that was selected.
     pub user: u32,
-    /// Plaintext may have moved before that object was seen.
-    pub missed: u8,
-    pub reserved2: u8,
+    /// By direction: which of the last two bytes of the head in progress are newlines (`scan::Newlines` of the kernel side).
+    pub newlines: [u8; 2],
     /// This side ended it.
     pub closing: u8,
     /// [`joined`].
     pub joined: u8,
-    /// By direction: which of the last two bytes of the head in progress are newlines (`scan::Newlines` of the kernel side).
-    pub newlines: [u8; 2],
 }
+
+const _: () = assert!(size_of::<Connection>() == 128);
 
 /// Whether bytes had moved on a connection before it was met.
 pub mod joined {

@@ -6,6 +6,7 @@
 pub mod connection;
 pub mod control;
 pub mod counter;
+pub mod frames;
 pub mod layout;
 pub mod policy;
 pub mod record;

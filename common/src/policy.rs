@@ -16,7 +16,8 @@ pub const ALL: u8 = 3;
 pub const COUNT: u8 = 4;
 /// The same, for bytes are ciphertext: a TLS source yields the plaintext.
 pub const CIPHERTEXT: u8 = 5;
-/// `FRAMES + row`: the frames of that row are walked.
+/// `FRAMES + row`: the frames of that row of [`crate::frames`] are walked. As long as it is not known where one begins it is
+/// as [`EDGES`].
 pub const FRAMES: u8 = 16;
 
 /// Bytes that are copied of one turn, a run of bytes in one direction, whatever the policy and however many fragments it

@@ -10,6 +10,7 @@
 //! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
 //!   counted in the first.
 //! - `ALL`: every byte.
+//! - `FRAMES`: those of the frames that are wanted ([`walk`]), and as `EDGES` while it is not known where one begins.
 //!
 //! Of one turn at most [`TURN_LIMIT`] bytes are copied, however many fragments it has; and the last bytes of fragments
 //! under `EDGES`, which cost no more than the record that says of them.
@@ -19,6 +20,7 @@ use core::mem::MaybeUninit;
 use remora_common::{
     connection::{Connection, joined},
     control::{verdict_for, verdict_slot},
+    frames,
     policy::{self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, UNDECIDED_LIMIT, UNDECIDED_RECORD},
     record::data_flag,
 };
@@ -31,6 +33,7 @@ use crate::{
     moved::{Action, Layout, Moved, Next, ON_STACK, Piece, SOCKET},
     scan,
     user::{first_bytes, launder},
+    walk,
 };
 
 /// Accounts for the bytes of `moved` on `connection`, whose socket is `sk`, and copies what is wanted of them.
@@ -52,11 +55,19 @@ pub fn account<const SOURCE: u8, const PLACE: bool>(
         copy_first::<SOURCE>(moved, piece);
         unknown::<PLACE>(piece);
         copied(piece, connection, side);
+        // Most calls are this and nothing else.
+        if piece.behind == 0 {
+            return Next::Nothing;
+        }
+        go_on(piece);
+        unknown::<PLACE>(piece);
     }
     // VERIFIER: asked anew, so that the ways are one before.
     if piece.action == Action::CopyEdges {
         edge::<SOURCE, PLACE>(moved, piece, connection);
-    } else if wants_more(piece, connection, side) && maps::may_jump() {
+    } else if piece.action == Action::CopyFrames
+        || wants_more(piece, connection, side) && maps::may_jump()
+    {
         return Next::More;
     }
     unknown::<PLACE>(piece);
@@ -89,65 +100,100 @@ fn plan<'a, const SOURCE: u8>(
         }
     }
     heed_advice(connection, side, turn_begins);
-    if connection.policy == policy::COUNT || connection.policy == policy::CIPHERTEXT {
-        return None;
-    }
-    // What the first bytes are matters until a message was seen, and behind the head of one.
-    let undecided = connection.policy == policy::UNDECIDED;
-    let behind_head = connection.policy == policy::HEADS && connection.head_done[side] != 0;
-    if behind_head || (undecided && turn_begins) {
-        let first = first_bytes::<SOURCE>(moved);
-        if undecided && turn_begins {
-            decide(connection, first);
-            if connection.policy == policy::CIPHERTEXT {
-                return None;
-            }
+    let mut action = Action::CopyHead;
+    if connection.policy != policy::HEADS {
+        action = other_than_head::<SOURCE>(moved, connection, turn_begins);
+        if action == Action::Nothing {
+            return None;
         }
-        if behind_head && scan::begins_message(first) {
+    }
+    if action == Action::CopyHead && connection.head_done[side] != 0 {
+        if scan::begins_message(first_bytes::<SOURCE>(moved)) {
             begin_head(connection, side);
+        } else {
+            action = Action::Count;
         }
-    }
-    if connection.policy == policy::UNDECIDED && connection.undecided >= UNDECIDED_LIMIT {
-        return None;
     }
     if connection.opened == 0 {
         connection::open(connection, sk);
     }
-    let nowhere = moved.layout::<SOURCE>() == Layout::Nowhere;
-    let left = TURN_LIMIT.saturating_sub(connection.copied[side]);
-    let action = if nowhere {
-        Action::Count
-    } else if connection.policy == policy::HEADS {
-        if connection.head_done[side] != 0 || left == 0 { Action::Count } else { Action::CopyHead }
-    } else if connection.policy == policy::ALL {
-        if left == 0 { Action::Count } else { Action::CopyAll }
-    } else {
-        Action::CopyEdges
-    };
-    let fragment = moved.len.min(i32::MAX as u64) as u32;
-    // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
-    let want = if action == Action::Count { 0 } else { fragment.min(EDGE_FIRST).min(left) };
-    let total_len = if action == Action::Count {
-        fragment
-    } else if action == Action::CopyEdges && fragment > want + EDGE_LAST {
-        fragment - EDGE_LAST
-    } else {
-        want
-    };
+    let mut flags = flags;
+    if moved.layout::<SOURCE>() == Layout::Nowhere {
+        frames::pass(&mut connection.walk[side], moved.len);
+        flags |= data_flag::IN_KERNEL;
+        action = Action::Count;
+    }
+    // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one. Words of 64 bits: the
+    // instruction set shifts shorter ones to and fro.
+    let fragment = moved.len.min(i32::MAX as u64);
+    let mut want = fragment.min(EDGE_FIRST.into());
+    let copied = u64::from(connection.copied[side]);
+    if want + copied > TURN_LIMIT.into() {
+        want = u64::from(TURN_LIMIT).saturating_sub(copied);
+    }
+    let mut total_len = want;
+    if action == Action::Count || action == Action::CopyFrames {
+        want = 0;
+        total_len = fragment;
+    } else if action == Action::CopyEdges && fragment > want + u64::from(EDGE_LAST) {
+        total_len = fragment - u64::from(EDGE_LAST);
+    } else if want == 0 && action != Action::CopyEdges {
+        total_len = fragment;
+    }
     Some(piece.write(Piece {
         conn_id: connection.id,
         pos,
         other_pos: connection.pos[side ^ 1],
         now: emit::now(),
-        flags: flags | if nowhere { data_flag::IN_KERNEL } else { 0 },
+        flags,
         skip: 0,
-        fragment,
-        total_len,
-        want,
+        fragment: fragment as u32,
+        total_len: total_len as u32,
+        want: want as u32,
         action,
         ended: 0,
         newlines: connection.newlines[side].into(),
+        // VERIFIER: counted together, so that it does not tell apart what `rest` is.
+        behind: fragment - want + moved.rest,
     }))
+}
+
+/// What is done under policies other than `HEADS`, which one that nobody recognised may become here.
+#[inline(never)]
+fn other_than_head<const SOURCE: u8>(
+    moved: &Moved,
+    connection: &mut Connection,
+    turn_begins: bool,
+) -> Action {
+    match connection.policy {
+        policy::COUNT | policy::CIPHERTEXT => Action::Nothing,
+        policy::ALL => Action::CopyAll,
+        policy::UNDECIDED => {
+            if turn_begins {
+                let first = first_bytes::<SOURCE>(moved);
+                if scan::begins_message(first) {
+                    connection.policy = policy::HEADS;
+                    if connection.joined == joined::UNLESS_MESSAGE {
+                        connection.joined = joined::NO;
+                    }
+                    return Action::CopyHead;
+                }
+                if scan::begins_tls(first) {
+                    connection.policy = policy::CIPHERTEXT;
+                    return Action::Nothing;
+                }
+            }
+            if connection.undecided < UNDECIDED_LIMIT { Action::CopyEdges } else { Action::Nothing }
+        }
+        policy::FRAMES.. => {
+            if walk::can_go::<SOURCE>(moved, connection) {
+                Action::CopyFrames
+            } else {
+                Action::CopyEdges
+            }
+        }
+        _ => Action::CopyEdges,
+    }
 }
 
 /// The next bytes are taken for the beginning of a head.
@@ -168,25 +214,13 @@ fn heed_advice(connection: &mut Connection, side: usize, turn_begins: bool) {
         if policy != connection.policy {
             connection.policy = policy;
             connection.undecided = 0;
+            connection::forget_frames(connection);
             // Within a turn nobody knows of a head that is in progress; one that begins here will be seen.
             connection.head_done = [1; 2];
             if turn_begins {
                 begin_head(connection, side);
             }
         }
-    }
-}
-
-/// Decides what kind of connection this is, if the first bytes of a turn tell.
-#[inline(always)]
-fn decide(connection: &mut Connection, first: u64) {
-    if scan::begins_message(first) {
-        connection.policy = policy::HEADS;
-        if connection.joined == joined::UNLESS_MESSAGE {
-            connection.joined = joined::NO;
-        }
-    } else if scan::begins_tls(first) {
-        connection.policy = policy::CIPHERTEXT;
     }
 }
 
@@ -197,9 +231,9 @@ fn edge<const SOURCE: u8, const PLACE: bool>(
     piece: &mut Piece,
     connection: &mut Connection,
 ) {
-    connection.undecided = connection.undecided.saturating_add(piece.want + UNDECIDED_RECORD);
     if piece.want == 0 {
-        // The turn has had what it may have.
+        // The turn has had what it may have; records cost all the same.
+        connection.undecided = connection.undecided.saturating_add(UNDECIDED_RECORD);
         if piece.total_len > 0 {
             bare::<SOURCE>(moved, piece);
             unknown::<PLACE>(piece);
@@ -213,21 +247,25 @@ fn edge<const SOURCE: u8, const PLACE: bool>(
         piece.total_len = piece.want;
         unknown::<PLACE>(piece);
         copy_last::<SOURCE>(moved, piece);
-        unknown::<PLACE>(piece);
         go_on(piece);
     }
 }
 
 /// Takes note of what a piece has copied.
 #[inline(always)]
-pub fn copied(piece: &mut Piece, connection: &mut Connection, side: usize) {
-    connection.copied[side] += piece.want;
+pub fn copied(piece: &Piece, connection: &mut Connection, side: usize) {
+    let copied = u64::from(connection.copied[side]) + u64::from(piece.want);
+    connection.copied[side] = copied as u32;
     if piece.action == Action::CopyHead {
-        let given_up = connection.copied[side] >= TURN_LIMIT;
-        connection.head_done[side] = u8::from(piece.ended != 0 || given_up);
-        connection.newlines[side] = piece.newlines as u8;
+        if piece.ended != 0 || copied >= TURN_LIMIT.into() {
+            connection.head_done[side] = 1;
+        } else {
+            connection.newlines[side] = piece.newlines as u8;
+        }
+    } else if connection.policy == policy::UNDECIDED {
+        let spent = u64::from(connection.undecided) + u64::from(piece.want);
+        connection.undecided = (spent + u64::from(UNDECIDED_RECORD)) as u32;
     }
-    go_on(piece);
 }
 
 /// Whether more than that is wanted.
@@ -263,9 +301,11 @@ fn unknown<const PLACE: bool>(piece: &mut Piece) {
 
 /// Goes on behind `piece`, to all the rest of the call.
 #[inline(always)]
-fn go_on(piece: &mut Piece) {
+pub fn go_on(piece: &mut Piece) {
     piece.pos += u64::from(piece.total_len);
     piece.skip += piece.total_len;
+    if piece.total_len > 0 {
+        piece.flags = data_flag::CONTINUED;
+    }
     piece.total_len = piece.fragment.saturating_sub(piece.skip);
-    piece.flags = data_flag::CONTINUED;
 }

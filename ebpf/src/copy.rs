@@ -42,13 +42,16 @@ pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     }
 }
 
-/// The same for at most [`CLASS_LARGE`] bytes behind those.
+/// The same for at most [`CLASS_LARGE`] bytes, wherever they are. VERIFIER: each size once, with the room for
+/// scatter-gather calls.
 #[inline(never)]
 pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
-    if moved.layout::<SOURCE>() == Layout::Pieces && moved.count != 1 {
-        copy::<SOURCE, { CLASS_LARGE * 2 }, CLASS_LARGE>(moved, piece, true);
+    if piece.want <= CLASS_SMALL as u32 {
+        copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, true);
+    } else if piece.want <= CLASS_MEDIUM as u32 {
+        copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
     } else {
-        copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, true);
+        copy::<SOURCE, { CLASS_LARGE * 2 }, CLASS_LARGE>(moved, piece, true);
     }
 }
 
@@ -90,7 +93,7 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         };
         flat(content, base.wrapping_add(u64::from(piece.skip)), want)
     } else {
-        gather::<MOST>(content, slack, moved, piece.skip, want)
+        gather::<SOURCE, MOST>(content, slack, moved, piece.skip, want)
     };
     // VERIFIER: written and read back at each place where ways join, or each would be followed apart
     // with what it implies for the value.

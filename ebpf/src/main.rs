@@ -5,7 +5,7 @@
 //! doors/        how a finished system call is seen      -> syscall.rs  which bytes it moved
 //! transfer.rs   on which connection, and who is told    -> connection/ state of each connection
 //! capture.rs    what of them is copied                  -> copy.rs, emit.rs  into the ring
-//! more.rs       more of a call than its first bytes
+//! more.rs       more of a call than its first bytes     -> walk.rs    which of its frames are wanted
 //! tls/          the same for bytes that a TLS library encrypts
 //! lifecycle.rs  fork, exec, exit, listen, connection states  -> process.rs  what is kept of processes
 //! moved.rs      what these hand on      maps.rs, kernel.rs, user.rs  memory: shared, the kernel's, the process's
@@ -29,6 +29,7 @@ mod syscall;
 mod tls;
 mod transfer;
 mod user;
+mod walk;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -4,21 +4,31 @@
 //! The verifier looks at a program once, however often it runs: a search of 64 KiB for the end of a head would be
 //! more than it accepts.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     EbpfContext,
     macros::map,
     maps::{HashMap, ProgramArray},
 };
 use remora_common::{
-    connection::NOT_COUNTED, counter::Counter, policy::TURN_LIMIT, record::CLASS_LARGE,
+    connection::{Connection, NOT_COUNTED},
+    counter::Counter,
+    frames::Walk,
+    policy::TURN_LIMIT,
+    record::{CLASS_LARGE, data_flag},
 };
 
 use crate::{
     capture,
-    copy::copy_more,
+    copy::{bare, copy_more},
     maps::{self, CONNECTIONS, WORK},
-    moved::{Action, Layout, Moved, Piece, Work},
+    moved::{Action, Cursor, Layout, Moved, Piece, Work},
+    walk,
 };
+
+/// So often a program goes on at most for one call: the kernel lets it jump 32 or 33 times.
+const RUNS: u32 = 30;
 
 /// The program of the door that goes on, put there by the agent: all that jump to it are of one type.
 #[map]
@@ -47,20 +57,8 @@ static NOTHING: Work = Work {
         tgid: 0,
         tid: 0,
     },
-    piece: core::mem::MaybeUninit::new(Piece {
-        conn_id: 0,
-        pos: 0,
-        other_pos: 0,
-        now: 0,
-        flags: 0,
-        skip: 0,
-        fragment: 0,
-        total_len: 0,
-        want: 0,
-        action: Action::Count,
-        ended: 0,
-        newlines: 0,
-    }),
+    piece: MaybeUninit::uninit(),
+    cursor: Cursor::START,
     sk: 0,
     tid: 0,
     reserved: 0,
@@ -69,7 +67,7 @@ static NOTHING: Work = Work {
 /// Leaves a call to the program that goes on. `false`: there is no room, so that is all of it.
 #[inline(always)]
 pub fn leave<const SOURCE: u8>(moved: &Moved, piece: &mut Piece, sk: u64) -> bool {
-    let left = set_aside(moved, piece, sk);
+    let left = set_aside::<SOURCE>(moved, piece, sk);
     if !left {
         capture::rest::<SOURCE>(moved, piece);
     }
@@ -77,7 +75,7 @@ pub fn leave<const SOURCE: u8>(moved: &Moved, piece: &mut Piece, sk: u64) -> boo
 }
 
 #[inline(never)]
-fn set_aside(moved: &Moved, piece: &Piece, sk: u64) -> bool {
+fn set_aside<const SOURCE: u8>(moved: &Moved, piece: &Piece, sk: u64) -> bool {
     if SET_ASIDE.get_ptr_mut(moved.tid).is_none() {
         #[expect(
             clippy::needless_borrows_for_generic_args,
@@ -94,6 +92,7 @@ fn set_aside(moved: &Moved, piece: &Piece, sk: u64) -> bool {
     work.moved = *moved;
     work.piece.write(*piece);
     work.sk = sk;
+    walk::begin::<SOURCE>(work, piece.fragment);
     true
 }
 
@@ -148,22 +147,96 @@ pub fn at_hand<const SOURCE: u8>(tid: u32) -> bool {
 }
 
 /// Copies one more piece; whether there is another.
+///
+/// VERIFIER: what goes before and behind the copy are functions of their own, so that it is verified once.
 #[inline(never)]
 fn piece<const SOURCE: u8>(work: &mut Work) -> bool {
     let Some(connection) = CONNECTIONS.get_ptr_mut(work.sk) else { return false };
-    // SAFETY: map values; the piece was written before anybody jumped here.
-    let (connection, piece) = unsafe { (&mut *connection, work.piece.assume_init_mut()) };
-    let (moved, side) = (&work.moved, work.moved.side());
-    let left = TURN_LIMIT.saturating_sub(connection.copied[side]);
-    piece.want = piece.total_len.min(CLASS_LARGE as u32).min(left);
+    // SAFETY: a map value.
+    let connection = unsafe { &mut *connection };
+    if !choose::<SOURCE>(work, connection) {
+        return true;
+    }
+    let Work { moved, piece, .. } = work;
+    // SAFETY: written before anybody jumped here.
+    let piece = unsafe { piece.assume_init_mut() };
     if piece.want > 0 {
-        piece.total_len = piece.want;
         copy_more::<SOURCE>(moved, piece);
-        capture::copied(piece, connection, side);
-        if capture::wants_more(piece, connection, side) {
-            return true;
+    } else if piece.total_len > 0 {
+        bare::<SOURCE>(moved, piece);
+    }
+    if is_more(work, connection) {
+        return true;
+    }
+    let Work { moved, piece, .. } = work;
+    // SAFETY: as above.
+    capture::rest::<SOURCE>(moved, unsafe { piece.assume_init_mut() });
+    false
+}
+
+/// Says what the next piece is; `false`: that is not known yet.
+#[inline(never)]
+fn choose<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> bool {
+    let side = work.moved.side();
+    // SAFETY: as above.
+    let frames = unsafe { work.piece.assume_init_ref() }.action == Action::CopyFrames;
+    if frames {
+        let cursor = &mut work.cursor;
+        cursor.runs += 1;
+        // Nothing is walked over before what the latest walk has found is sent.
+        let found = cursor.run > 0 && cursor.hole > 0;
+        if !found && !walk::go_on::<SOURCE>(work, connection) && work.cursor.runs < RUNS {
+            return false;
+        }
+        let cursor = &mut work.cursor;
+        if cursor.runs >= RUNS {
+            cursor.lost = 1;
+        }
+        if cursor.lost != 0 {
+            connection.walk[side] = Walk::NOWHERE;
         }
     }
-    capture::rest::<SOURCE>(moved, piece);
-    false
+    let Work { piece, cursor, .. } = work;
+    // SAFETY: as above.
+    let piece = unsafe { piece.assume_init_mut() };
+    let left = TURN_LIMIT.saturating_sub(connection.copied[side]);
+    let wanted = if frames { cursor.run } else { piece.total_len };
+    piece.want = wanted.min(CLASS_LARGE as u32).min(left);
+    if !frames {
+        piece.total_len = piece.want;
+        return true;
+    }
+    if cursor.begins != 0 && piece.want > 0 {
+        piece.flags |= data_flag::FRAME;
+    }
+    cursor.begins = 0;
+    // What is wanted and too much for this turn is counted with what is not wanted.
+    if piece.want == cursor.run || piece.want == left {
+        piece.total_len = cursor.run + cursor.hole;
+        cursor.run = 0;
+        cursor.hole = 0;
+    } else {
+        piece.total_len = piece.want;
+        cursor.run -= piece.want;
+    }
+    true
+}
+
+/// Takes note of a piece that was sent; whether there is another.
+#[inline(never)]
+fn is_more(work: &mut Work, connection: &mut Connection) -> bool {
+    let side = work.moved.side();
+    let Work { piece, cursor, .. } = work;
+    // SAFETY: as above.
+    let piece = unsafe { piece.assume_init_mut() };
+    capture::copied(piece, connection, side);
+    capture::go_on(piece);
+    if piece.action != Action::CopyFrames {
+        return capture::wants_more(piece, connection, side);
+    }
+    if cursor.runs >= RUNS || cursor.lost != 0 && cursor.run == 0 {
+        piece.flags |= data_flag::FRAMES_LOST;
+        return false;
+    }
+    cursor.run > 0 || cursor.at < piece.fragment
 }

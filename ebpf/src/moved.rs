@@ -84,6 +84,8 @@ pub struct Piece {
     pub ended: u32,
     /// [`crate::scan::Newlines`] before this piece of a head.
     pub newlines: u32,
+    /// Bytes that the call moved behind those that were wanted first.
+    pub behind: u64,
 }
 
 /// What is done with the bytes of a call.
@@ -98,6 +100,37 @@ pub enum Action {
     CopyEdges = 2,
     /// All of it.
     CopyAll = 3,
+    /// The frames that are wanted.
+    CopyFrames = 4,
+    /// They are counted, and no record says so.
+    Nothing = 5,
+}
+
+/// How far the frames of a call were walked over.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Cursor {
+    /// Address of the next byte; that and the next ones, so many in all, lie together.
+    pub base: u64,
+    pub here: u32,
+    /// Bytes of the call that were passed.
+    pub at: u32,
+    /// The next entry of a scatter-gather list.
+    pub index: u32,
+    /// Of the bytes that were passed and not sent: first so many that are wanted, then so many that are not.
+    pub run: u32,
+    pub hole: u32,
+    /// Non-zero: the first one is a frame's first.
+    pub begins: u32,
+    /// Runs of programs so far.
+    pub runs: u32,
+    /// Non-zero: where the next frame begins is not known any more.
+    pub lost: u32,
+}
+
+impl Cursor {
+    pub const START: Self =
+        Self { base: 0, here: 0, at: 0, index: 0, run: 0, hole: 0, begins: 0, runs: 0, lost: 0 };
 }
 
 /// What programs work on, in a map instead of on their stack: the verifier knows nothing of what is read there, so
@@ -107,6 +140,7 @@ pub enum Action {
 pub struct Work {
     pub moved: Moved,
     pub piece: MaybeUninit<Piece>,
+    pub cursor: Cursor,
     /// Address of the socket's `struct sock`.
     pub sk: u64,
     /// The thread whose call is not done with, or 0.

@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 
 use remora_common::{
     connection::{Connection, NOT_COUNTED},
+    frames,
     record::{Direction, data_flag},
 };
 
@@ -13,6 +14,7 @@ use crate::{
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
     process,
     tls::calls,
+    walk,
 };
 
 const RX: usize = Direction::Rx as usize;
@@ -59,6 +61,7 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
         Next::Encrypted => calls::carried(moved, connection, *sk),
         Next::More => {
             work.tid = work.moved.tid;
+            walk::begin::<SOCKET>(work, work.moved.len.min(i32::MAX as u64) as u32);
             return true;
         }
     }
@@ -88,6 +91,7 @@ fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) -> u32 {
     // Less than nothing: another thread has moved bytes there since, and said so first.
     if hole as i32 > 0 && !(hole == 1 && side == RX && connection::was_read_to_its_end(sk)) {
         connection.pos[side] += u64::from(hole);
+        frames::pass(&mut connection.walk[side], hole.into());
         let at_turn = connection.seq_at_turn[side].wrapping_sub(before as u32);
         if at_turn as i32 >= hole as i32 {
             return data_flag::MISSING_BEFORE_TURN;

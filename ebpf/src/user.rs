@@ -22,15 +22,18 @@ pub fn flat(content: *mut u8, base: u64, want: u32) -> u32 {
     if result == 0 { want } else { 0 }
 }
 
-/// Copies `want` bytes of a scatter-gather list from `skip` on, as far as [`PIECES`] go.
+/// Copies `want` bytes of a scatter-gather list from `skip` on, as far as [`PIECES`] go; or of one buffer.
 #[inline(always)]
-pub fn gather<const MOST: usize>(
+pub fn gather<const SOURCE: u8, const MOST: usize>(
     content: *mut u8,
     slack: *mut u64,
     moved: &Moved,
     skip: u32,
     want: u32,
 ) -> u32 {
+    if moved.layout::<SOURCE>() != Layout::Pieces {
+        return flat(content, moved.base.wrapping_add(u64::from(skip)), want);
+    }
     let mut skip = u64::from(skip);
     let mut done = 0u64;
     let mut at = 0;
@@ -145,6 +148,16 @@ pub fn last_bytes<const SOURCE: u8>(moved: &Moved) -> Option<u64> {
     } else {
         None
     }
+}
+
+/// Up to eight bytes at `base`, zero-extended, of the `len` that are there; `None` if they cannot be read.
+#[inline(always)]
+pub fn peek(base: u64, len: u32) -> Option<u64> {
+    let mut word = 0u64;
+    let len = if len > 8 { 8 } else { len };
+    // SAFETY: at most eight bytes are written to `word`; the helper checks the source.
+    let result = unsafe { bpf_probe_read_user((&raw mut word).cast(), len, base as *const _) };
+    (result == 0).then_some(word)
 }
 
 /// Up to eight bytes at `base`, zero-extended.

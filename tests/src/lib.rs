@@ -20,6 +20,7 @@ pub mod cri;
 pub mod curl;
 pub mod doors;
 pub mod examples;
+pub mod frames;
 pub mod images;
 pub mod kernel_objects;
 pub mod lab;

@@ -12,6 +12,7 @@ use remora_common::{
     connection::{Connection, NOT_COUNTED, joined, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
+    frames::Walk,
     policy,
     record::{Close, CloseCause, Kind, Role, family},
 };
@@ -251,6 +252,17 @@ pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
     }
 }
 
+/// Where its frames begin is not known any more.
+#[inline(always)]
+pub fn forget_frames(connection: &mut Connection) {
+    let words = (&raw mut connection.walk).cast::<u64>();
+    for word in 0..size_of::<[Walk; 2]>() / 8 {
+        // SAFETY: within the array, whose members are all integers; zeros are `Walk::NOWHERE`. Volatile, or it became a
+        // call that fills byte by byte.
+        unsafe { words.add(word).write_volatile(0) };
+    }
+}
+
 /// Sends a `Close` record, if the connection's `Open` was sent.
 #[inline(always)]
 pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
@@ -285,6 +297,7 @@ pub fn becomes_plaintext(connection: &mut Connection, object: u64, complete: boo
     connection.policy = policy::UNDECIDED;
     connection.advised = policy::UNDECIDED;
     connection.undecided = 0;
+    forget_frames(connection);
     connection.last = 2;
     connection.head_done = [1; 2];
     connection.object = object;
