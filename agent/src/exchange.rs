@@ -8,7 +8,7 @@ use remora_common::record::Source;
 
 use crate::{
     accounting::Lost,
-    trace_context::{TraceParent, TraceState},
+    trace_context::{TraceContext, TraceParent},
 };
 
 /// Which end of the exchange the traced process is.
@@ -114,6 +114,8 @@ pub struct Exchange {
     pub serial: u64,
     pub failure: Option<Failure>,
     pub marks: Marks,
+    /// What the request carried.
+    pub trace: TraceContext,
     pub detail: Detail,
 }
 
@@ -139,8 +141,6 @@ pub struct HttpExchange {
     pub forwarded_for: Option<Box<str>>,
     /// `proto=` of `Forwarded`, else `X-Forwarded-Proto`.
     pub forwarded_proto: Option<Box<str>>,
-    pub trace_parent: Option<TraceParent>,
-    pub trace_state: TraceState,
     /// Status of the final response; 0 without one.
     pub status: u16,
     /// Content bytes that were moved (after transfer coding for captured framing, else as framed).

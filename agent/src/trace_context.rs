@@ -30,6 +30,14 @@ pub struct TraceParent {
     pub flags: TraceFlags,
 }
 
+/// What a request carries of the trace that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TraceContext {
+    pub parent: Option<TraceParent>,
+    /// Empty without a parent.
+    pub state: TraceState,
+}
+
 /// A valid `tracestate`, as on the wire (several fields joined by `,`); empty without one.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TraceState(pub Box<str>);

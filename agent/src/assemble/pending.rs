@@ -8,6 +8,7 @@ use remora_common::record::Direction;
 use crate::{
     exchange::{self, Detail, Exchange, Failure, HttpExchange, Marks, Started},
     protocol::http1::RequestKind,
+    trace_context::TraceContext,
 };
 
 /// When and by whom the first byte of a message was moved.
@@ -35,6 +36,8 @@ pub(super) struct Pending {
     /// The final response's head is known.
     pub(super) answered: bool,
     pub(super) stage: Stage,
+    /// What the request carried.
+    pub(super) trace: TraceContext,
     pub(super) http: Box<HttpExchange>,
 }
 
@@ -65,6 +68,7 @@ impl Pending {
             marks: Marks::default(),
             answered: false,
             stage: Stage::Open,
+            trace: TraceContext::default(),
             http,
         }
     }
@@ -94,6 +98,7 @@ impl Pending {
         self.begin = request.begin;
         self.request_end_ns = request.request_end_ns;
         self.kind = request.kind;
+        self.trace = request.trace;
         let response = std::mem::replace(&mut self.http, request.http);
         self.http.status = response.status;
         self.http.response_content_len = response.response_content_len;
@@ -114,7 +119,7 @@ impl Pending {
             tid: self.begin.tid,
             context: self.begin.context,
             start_mono_ns: self.begin.mono_ns,
-            trace_parent: self.http.trace_parent,
+            trace_parent: self.trace.parent,
         }
     }
 
@@ -143,6 +148,7 @@ impl Pending {
             serial: self.serial,
             failure,
             marks: Marks { joined, ..self.marks },
+            trace: self.trace,
             detail: Detail::Http(self.http),
         }
     }

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     clock::ClockOffset,
-    exchange::{Detail, Exchange, Role, Started},
+    exchange::{Exchange, Role, Started},
     resource::Resource,
     span::{ParentFrom, Span},
     trace_context::{SpanId, TraceFlags, TraceId, TraceParent},
@@ -155,10 +155,9 @@ impl Correlator {
 
     /// The place given at the start, unless it has become doubtful since.
     fn final_place(&mut self, exchange: &Exchange) -> Place {
-        let Detail::Http(http) = &exchange.detail;
         let Some(open) = self.open.remove(&exchange.serial) else {
             // Not announced, or not remembered: nothing but what it carries is known.
-            return self.place_alone(http.trace_parent, ParentFrom::Root);
+            return self.place_alone(exchange.trace.parent, ParentFrom::Root);
         };
         self.close(exchange.serial, &open);
         if open.role == Role::Server && exchange.end_mono_ns != 0 {
@@ -166,7 +165,7 @@ impl Correlator {
         }
         if open.parent.is_some() && !self.threads.trusts(open.context) {
             // Since this request was made, its thread turned out to serve several at once.
-            return self.place_alone(http.trace_parent, ParentFrom::Ambiguous);
+            return self.place_alone(exchange.trace.parent, ParentFrom::Ambiguous);
         }
         open.place
     }

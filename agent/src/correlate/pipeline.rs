@@ -290,7 +290,7 @@ mod tests {
         for serial in 1..=100 {
             let mut exchange = exchange(Role::Client);
             exchange.serial = serial;
-            http(&mut exchange).trace_parent = None;
+            exchange.trace.parent = None;
             pipeline.finished(exchange);
         }
         pipeline.lost(0, Lost::Gap);
@@ -362,8 +362,8 @@ mod tests {
             let mut exchange = exchange(Role::Server);
             let connection = Connection { tgid, ..(*exchange.connection).clone() };
             exchange.connection = Arc::new(connection);
+            exchange.trace.parent = None;
             let message = http(&mut exchange);
-            message.trace_parent = None;
             let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
             message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
             pipeline.finished(exchange);
@@ -380,7 +380,7 @@ mod tests {
         exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
         let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
         http(&mut exchange).request_headers = vec![value];
-        http(&mut exchange).trace_parent = None;
+        exchange.trace.parent = None;
         pipeline.finished(exchange);
         let span = pipeline.output.last().unwrap();
         assert_eq!(span.route, None);

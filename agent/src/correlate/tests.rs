@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::{
-    semantics::tests::{exchange, http},
-    trace_context::TraceState,
-};
+use crate::{semantics::tests::exchange, trace_context::TraceState};
 
 /// Feeds a correlator and keeps the spans by serial. Time goes by a millisecond per step.
 struct Scene {
@@ -71,8 +68,8 @@ impl Scene {
         exchange.context = started.context;
         exchange.start_mono_ns = started.start_mono_ns;
         exchange.end_mono_ns = self.now;
-        http(&mut exchange).trace_parent = started.trace_parent;
-        http(&mut exchange).trace_state = TraceState::default();
+        exchange.trace.parent = started.trace_parent;
+        exchange.trace.state = TraceState::default();
         change(&mut exchange);
         let span = self.correlator.finished(
             exchange,

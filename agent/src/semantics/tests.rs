@@ -11,7 +11,7 @@ use crate::{
     resource::Resource,
     semantics::AttributeOptions,
     span::{ParentFrom, Span, SpanKind, Status},
-    trace_context::{SpanId, TraceFlags, TraceId},
+    trace_context::{SpanId, TraceContext, TraceFlags, TraceId},
 };
 
 /// Attributes as a list, in the order they came.
@@ -88,6 +88,7 @@ pub(crate) fn exchange(role: Role) -> Exchange {
         serial: 1,
         failure: None,
         marks: Marks::default(),
+        trace: TraceContext::default(),
         detail: Detail::Http(Box::new(HttpExchange {
             method: "GET".into(),
             target: "/users/7?q=1".into(),

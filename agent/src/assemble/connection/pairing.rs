@@ -64,6 +64,7 @@ impl Connection {
         }
         let mut pending =
             Pending::request(0, begin, http::describe(request, len, &cx.shared.headers.request));
+        pending.trace = http::trace_context(&request.fields);
         pending.marks.request_head_cut = cut;
         pending.request_end_ns = fragment.mono_ns;
         let requests = fragment.direction;
