@@ -136,14 +136,12 @@ impl Sink for Told {
     }
 
     fn finished(&mut self, exchange: Exchange) {
-        let crate::exchange::Detail::Http(http) = &exchange.detail;
-        self.finished.push((
-            exchange.serial,
-            http.status,
-            http.request_content_len,
-            http.response_content_len,
-            exchange.end_mono_ns,
-        ));
+        let (status, request_len, response_len) =
+            exchange.detail.http().map_or_else(Default::default, |http| {
+                (http.status, http.request_content_len, http.response_content_len)
+            });
+        let (serial, end_mono_ns) = (exchange.serial, exchange.end_mono_ns);
+        self.finished.push((serial, status, request_len, response_len, end_mono_ns));
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {

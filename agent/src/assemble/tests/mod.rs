@@ -4,7 +4,7 @@
 use remora_common::record::Role;
 
 use super::*;
-use crate::exchange::{Detail, HttpExchange};
+use crate::exchange::HttpExchange;
 
 mod conversations;
 mod disturbed;
@@ -94,9 +94,7 @@ fn run(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
 }
 
 fn http(exchange: &Exchange) -> &HttpExchange {
-    match &exchange.detail {
-        Detail::Http(http) => http,
-    }
+    exchange.detail.http().expect("the exchange is HTTP's")
 }
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
