@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     accounting::Lost,
-    assemble::{Assembler, Limits},
+    assemble::{Assembler, HeadMask, Limits},
     attach::openssl,
     cli::Flags,
     config::Config,
@@ -21,10 +21,7 @@ use crate::{
         chunked::{Chunked, Progress},
         http1,
     },
-    recording::{
-        mask::HeadMask,
-        read::{Reader, Section},
-    },
+    recording::read::{Reader, Section},
     semantics::{
         self, Target, redact,
         route::{self, Routes},

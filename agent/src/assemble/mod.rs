@@ -14,7 +14,6 @@ use crate::{
     accounting::Lost,
     decode::{Data, Record},
     exchange::{self, Endpoint, Exchange, Sink, Started},
-    protocol,
 };
 
 mod connection;
@@ -28,6 +27,8 @@ mod tests;
 mod undecided;
 
 use connection::{Connection, Wire};
+#[cfg(any(test, fuzzing))]
+pub(crate) use http1::HeadMask;
 pub use http1::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
@@ -334,7 +335,7 @@ impl Assembler {
             Entry::Occupied(entry) => entry.into_mut().data(data, shared, out),
             Entry::Vacant(_) if full => {
                 shared.stats.records_refused += 1;
-                if protocol::http1::cut_request(data.head).is_some() {
+                if undecided::begins_request(data.head) {
                     shared.keep(|kept| kept.start_line(Place::Head(0), data.head));
                     shared.stats.lost += 1;
                     out.lost(0, Lost::ConnectionsFull);

@@ -10,7 +10,7 @@ use super::{
     http1::Http1,
     index,
 };
-use crate::exchange::Sink;
+use crate::{exchange::Sink, protocol::http1};
 
 /// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
 const MAX_REJECTED_TURNS: u8 = 4;
@@ -111,6 +111,11 @@ impl Undecided {
         }
         Decision::Open
     }
+}
+
+/// Whether a request begins here, whatever the protocol: it is counted although its connection is not followed.
+pub(super) fn begins_request(bytes: &[u8]) -> bool {
+    http1::cut_request(bytes).is_some()
 }
 
 /// How many bytes of a record header [`is_tls`] looks at.

@@ -1,9 +1,9 @@
 //! One direction of a connection: where in a message its next byte stands.
 
+use super::mask::HeadMask;
 use crate::{
     assemble::pending::Begin,
     protocol::chunked::{self, Chunked},
-    recording::mask::HeadMask,
 };
 
 /// Where the next byte of a direction falls.

@@ -3,7 +3,7 @@
 
 use remora_common::record::Direction;
 
-use super::{Fragment, Http1, half::State, half_mut};
+use super::{Fragment, Http1, half::State, half_mut, mask::HeadMask};
 use crate::{
     accounting::Lost,
     assemble::{
@@ -15,7 +15,6 @@ use crate::{
         Parse,
         http1::{self, NotHttp, Request, Response, Side},
     },
-    recording::mask::HeadMask,
 };
 
 /// An unfinished head up to this long is parsed at every piece, to notice early that it is none.

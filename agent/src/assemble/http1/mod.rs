@@ -28,11 +28,15 @@ mod ending;
 mod half;
 mod head;
 mod headers;
+mod keeping;
+mod mask;
 mod pairing;
 mod resync;
 
 use half::{Half, State};
 pub use headers::{KeptHeader, KeptHeaders};
+#[cfg(any(test, fuzzing))]
+pub(crate) use mask::HeadMask;
 
 /// An HTTP/1 connection, or one that may become one.
 #[derive(Debug)]
