@@ -67,7 +67,7 @@ pub(super) struct Fragment {
     /// Position of the piece that is looked at, and where in the record its bytes are.
     pub(super) at: u64,
     pub(super) place: Place,
-    /// The piece is the first one, and begins where an application's call began.
+    /// The piece is captured, the first one, and begins where an application's call began.
     pub(super) is_first: bool,
     /// The conversation made something of the bytes.
     pub(super) used: bool,
@@ -237,7 +237,9 @@ impl Connection {
         };
         let tail_start = (total - tail_len).max(head_end).max(known);
         let hole = tail_start - head_end.max(known);
-        fragment.is_first = known == 0 && data.header.flags & data_flag::CONTINUED == 0;
+        fragment.is_first = known == 0
+            && data.header.flags & data_flag::CONTINUED == 0
+            && !data.head.is_empty();
         if known < head_end {
             fragment.place = Place::Head(known as usize);
             fragment.at = fragment.pos + known;
@@ -247,7 +249,6 @@ impl Connection {
         if hole > 0 {
             fragment.at = fragment.pos + tail_start - hole;
             self.conversation.hole(hole, fragment, cx);
-            fragment.is_first = false;
         }
         if tail_start < total {
             let at = data.header.tail.len() - (total - tail_start) as usize;
