@@ -19,7 +19,7 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1,
+        http1, redis,
     },
     recording::read::{Reader, Section},
     semantics::{
@@ -36,6 +36,8 @@ pub type FuzzTarget = (&'static str, fn(&[u8]));
 pub const TARGETS: &[FuzzTarget] = &[
     ("http1", http1_head),
     ("chunked", chunked),
+    ("redis_commands", redis::fuzz::commands),
+    ("redis_replies", redis::fuzz::replies),
     ("record", record),
     ("assembler", assembler),
     ("trace_context", trace_context),
