@@ -69,6 +69,8 @@ pub(super) struct Fragment {
     pub(super) place: Place,
     /// The piece is captured, the first one, and begins where an application's call began.
     pub(super) is_first: bool,
+    /// It goes on with the call that the record before it told of.
+    pub(super) continues: bool,
     /// The conversation made something of the bytes.
     pub(super) used: bool,
 }
@@ -237,9 +239,7 @@ impl Connection {
         };
         let tail_start = (total - tail_len).max(head_end).max(known);
         let hole = tail_start - head_end.max(known);
-        fragment.is_first = known == 0
-            && data.header.flags & data_flag::CONTINUED == 0
-            && !data.head.is_empty();
+        fragment.is_first = known == 0 && !fragment.continues && !data.head.is_empty();
         if known < head_end {
             fragment.place = Place::Head(known as usize);
             fragment.at = fragment.pos + known;
@@ -377,6 +377,7 @@ impl Fragment {
             at: header.pos,
             place: Place::Head(0),
             is_first: true,
+            continues: header.flags & data_flag::CONTINUED != 0,
             used: false,
         }
     }
@@ -393,6 +394,7 @@ impl Fragment {
             at: pos,
             place: Place::Head(0),
             is_first: true,
+            continues: false,
             used: false,
         }
     }

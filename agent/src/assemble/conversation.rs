@@ -1,13 +1,14 @@
 //! What is spoken on a connection: one protocol with its verbs. The transport ([`super::connection`]) calls them in
 //! the order in which things happened; everything that a protocol knows of its connection is in here.
 
-use remora_common::{capture, record::Direction};
+use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
     connection::{Fragment, Noticed},
     http1::Http1,
-    undecided::{Decision, Undecided},
+    redis::Redis,
+    undecided::{Decision, Undecided, Unread},
 };
 use crate::exchange::Sink;
 
@@ -16,6 +17,7 @@ use crate::exchange::Sink;
 pub(super) enum Conversation {
     Undecided(Box<Undecided>),
     Http1(Box<Http1>),
+    Redis(Box<Redis>),
     /// A protocol that is not read: its bytes are counted by the kernel side.
     Opaque,
 }
@@ -50,6 +52,7 @@ impl Conversation {
     pub(super) fn begins<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
         match self {
             Self::Http1(http) => http.begins(fragment, cx),
+            Self::Redis(redis) => redis.begins(fragment, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -65,10 +68,14 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => {
                 let decision = undecided.bytes(bytes, hole_follows, fragment, cx);
-                self.decide(decision, cx);
+                self.decide(decision, bytes, fragment, cx);
             }
             Self::Http1(http) => {
                 http.bytes(bytes, hole_follows, fragment, cx);
+                self.leave_if_over(cx);
+            }
+            Self::Redis(redis) => {
+                redis.bytes(bytes, fragment, cx);
                 self.leave_if_over(cx);
             }
             Self::Opaque => {}
@@ -80,10 +87,14 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => {
                 let decision = undecided.hole(len, fragment, cx);
-                self.decide(decision, cx);
+                self.decide(decision, &[], fragment, cx);
             }
             Self::Http1(http) => {
                 http.hole(len, fragment, cx);
+                self.leave_if_over(cx);
+            }
+            Self::Redis(redis) => {
+                redis.hole(len, fragment, cx);
                 self.leave_if_over(cx);
             }
             Self::Opaque => {}
@@ -102,6 +113,7 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => undecided.gap(direction, to, fragment, noticed, cx),
             Self::Http1(http) => http.gap(direction, to, fragment, noticed, cx),
+            Self::Redis(redis) => redis.gap(direction, to, fragment, noticed, cx),
             Self::Opaque => {
                 cx.wire.jump(direction, to, cx.shared);
             }
@@ -113,6 +125,7 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => undecided.ended(how, cx),
             Self::Http1(http) => http.ended(how, mono_ns, cx),
+            Self::Redis(redis) => redis.ended(how, mono_ns, cx),
             Self::Opaque => {}
         }
     }
@@ -121,6 +134,7 @@ impl Conversation {
     pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
         match self {
             Self::Http1(http) => http.due(mono_ns, cx),
+            Self::Redis(redis) => redis.due(mono_ns, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -129,6 +143,7 @@ impl Conversation {
     pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
         match self {
             Self::Http1(http) => http.sweep(mono_ns, cx),
+            Self::Redis(redis) => redis.sweep(mono_ns, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -139,11 +154,19 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => undecided.is_between_messages(direction),
             Self::Http1(http) => http.is_between_messages(direction),
+            Self::Redis(redis) => redis.is_between_messages(direction),
             Self::Opaque => false,
         }
     }
 
-    fn decide<S: Sink>(&mut self, decision: Decision, cx: &mut Cx<'_, S>) {
+    /// `piece` is the piece of `fragment` that decided.
+    fn decide<S: Sink>(
+        &mut self,
+        decision: Decision,
+        piece: &[u8],
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
         match decision {
             Decision::Open => {}
             Decision::Http1 => {
@@ -152,6 +175,11 @@ impl Conversation {
                     self.leave_if_over(cx);
                 }
             }
+            Decision::Redis { requests, held, piece: len } => {
+                let redis = Redis::new(requests, cx.wire.info.joined, cx);
+                *self = Self::Redis(Box::new(redis));
+                self.begin_with(held, &piece[piece.len() - len..], fragment, cx);
+            }
             Decision::Opaque(policy) => {
                 cx.shared.stats.connections_other_protocol += 1;
                 self.give_up(policy, cx);
@@ -159,12 +187,33 @@ impl Conversation {
         }
     }
 
+    /// Hands over what nobody has read: bytes of earlier records, and the end of the piece at hand.
+    fn begin_with<S: Sink>(
+        &mut self,
+        held: Option<Unread>,
+        piece: &[u8],
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
+        if let Some(Unread { fragment: mut earlier, bytes }) = held {
+            let kept = cx.shared.kept.take(); // it is of another record
+            self.bytes(&bytes, false, &mut earlier, cx);
+            cx.shared.kept = kept;
+        }
+        if !piece.is_empty() {
+            self.bytes(piece, false, fragment, cx);
+        }
+    }
+
     /// The protocol has said that what follows is none of it.
     fn leave_if_over<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        if let Self::Http1(http) = self
-            && http.is_over()
-        {
-            self.give_up(capture::COUNT, cx);
+        let is_over = match self {
+            Self::Http1(http) => http.is_over(),
+            Self::Redis(redis) => redis.is_over(),
+            Self::Undecided(_) | Self::Opaque => false,
+        };
+        if is_over {
+            self.give_up(policy::COUNT, cx);
         }
     }
 

@@ -4,7 +4,9 @@
 //!
 //! Nobody else can tell: where a message begins and ends, and what of it is a secret, is known to its protocol alone.
 
-use crate::decode::Data;
+use std::ops::Range;
+
+use crate::{decode::Data, protocol::Keep};
 
 /// The content of the record that was taken last.
 #[derive(Debug, Default)]
@@ -59,5 +61,33 @@ impl Kept {
     /// Bytes that mean something as they are.
     pub(super) fn literal(&mut self, place: Place, bytes: &[u8]) {
         self.room(place, bytes.len()).copy_from_slice(bytes);
+    }
+}
+
+/// What a protocol's reader keeps of a piece, if a recording is made.
+pub(super) struct Keeping<'a> {
+    kept: Option<&'a mut Kept>,
+    place: Place,
+    bytes: &'a [u8],
+}
+
+impl<'a> Keeping<'a> {
+    /// Of `bytes`, which stand at `place` in the record.
+    pub(super) fn of(kept: &'a mut Option<Kept>, place: Place, bytes: &'a [u8]) -> Self {
+        Self { kept: kept.as_mut(), place, bytes }
+    }
+}
+
+impl Keep for Keeping<'_> {
+    fn keep(&mut self, range: Range<usize>) {
+        if let Some(kept) = &mut self.kept {
+            kept.literal(self.place.plus(range.start), &self.bytes[range]);
+        }
+    }
+
+    fn mask(&mut self, range: Range<usize>, byte: u8) {
+        if let Some(kept) = &mut self.kept {
+            kept.room(self.place.plus(range.start), range.len()).fill(byte);
+        }
     }
 }

@@ -22,6 +22,7 @@ mod endpoint;
 mod http1;
 mod kept;
 mod pending;
+mod redis;
 #[cfg(test)]
 mod tests;
 mod undecided;

@@ -241,6 +241,38 @@ impl<D: InProgress> Queue<D> {
         serial
     }
 
+    /// As [`Self::push`], unless the response came first and waits for this request.
+    pub(super) fn push_or_adopt<S: Sink>(
+        &mut self,
+        pending: Pending<D>,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) -> u64 {
+        let begin_ns = pending.begin.mono_ns;
+        if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {
+            if begin_ns <= front.first_byte_ns {
+                front.adopt(pending);
+                cx.started(&front.announcement(&cx.wire.info, requests));
+                return front.serial;
+            }
+            self.finish_front(requests, None, cx);
+        }
+        self.push(pending, requests, cx)
+    }
+
+    /// Announces and settles an exchange that has no response.
+    pub(super) fn finish_alone<S: Sink>(
+        &mut self,
+        mut pending: Pending<D>,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) {
+        pending.serial = cx.next_serial();
+        cx.started(&pending.announcement(&cx.wire.info, requests));
+        let end_ns = pending.end_ns;
+        cx.finished(pending.into_exchange(&cx.wire.info, requests, None, end_ns));
+    }
+
     /// A response came first; its request may follow. Its serial.
     pub(super) fn push_unrequested<S: Sink>(&mut self, cx: &mut Cx<'_, S>) -> u64 {
         let serial = cx.next_serial();
@@ -280,6 +312,26 @@ impl<D: InProgress> Queue<D> {
         while let Some(front) = self.open.front_mut() {
             front.end_ns = end_ns;
             self.finish_front(requests, Some(failure), cx);
+        }
+    }
+
+    /// Some time has passed: gives up a response whose request has not come, and ends what is open once the transport
+    /// has failed. For protocols that wait with nothing else.
+    pub(super) fn due<S: Sink>(&mut self, requests: Direction, mono_ns: u64, cx: &mut Cx<'_, S>) {
+        let grace_ns = cx.shared.limits.end_grace_ns;
+        let over = |since_ns: u64| mono_ns.saturating_sub(since_ns) >= grace_ns;
+        let unrequested = |front: &&Pending<D>| front.stage == Stage::UnrequestedDone;
+        if let Some(end_ns) = self.open.front().filter(unrequested).map(|front| front.end_ns) {
+            match over(end_ns) {
+                true => self.finish_front(requests, None, cx),
+                false => cx.wire.make_due(end_ns, cx.shared),
+            }
+        }
+        if let Some((_, failed_ns)) = cx.wire.failure {
+            match over(failed_ns) {
+                true => self.fail_all(requests, failed_ns, cx),
+                false => cx.wire.make_due(failed_ns, cx.shared),
+            }
         }
     }
 

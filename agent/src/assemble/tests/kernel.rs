@@ -9,7 +9,7 @@
 //! - [`capture::ALL`] copies up to 65 KiB of every fragment, [`capture::COUNT`] yields nothing.
 
 use remora_common::{
-    capture,
+    capture, policy,
     record::{
         self, Close, CloseCause, Direction, Kind, MAX_HEAD_LEN, Open, Role, data_flag, family,
     },
@@ -122,6 +122,9 @@ impl Kernel {
             self.pos[side] += bytes.len() as u64;
             return self;
         }
+        if self.capture == policy::EDGES {
+            return self.edges(direction, bytes);
+        }
         if self.head_done[side] && begins_message(bytes) {
             (self.copied[side], self.head_done[side]) = (0, false);
         }
@@ -152,6 +155,28 @@ impl Kernel {
             self.data(direction, bytes, 0, bytes.len() - sent, data_flag::CONTINUED);
         }
         self
+    }
+
+    /// What [`policy::EDGES`] copies: the first and the last bytes, or all of them.
+    fn edges(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
+        let (first, last) = (policy::EDGE_FIRST as usize, policy::EDGE_LAST as usize);
+        if bytes.len() <= first + last {
+            self.data(direction, bytes, bytes.len(), 0, 0);
+            return self;
+        }
+        let (front, back) = bytes.split_at(bytes.len() - last);
+        // What lies between is counted in the first record, whose own last bytes nobody asked for.
+        self.uncopied(direction, front, first);
+        self.data(direction, back, back.len(), 0, data_flag::CONTINUED);
+        self
+    }
+
+    fn uncopied(&mut self, direction: Direction, bytes: &[u8], copied: usize) {
+        self.data(direction, bytes, copied, bytes.len() - copied, 0);
+        if let Some(Owned::Data(header, _)) = self.records.last_mut() {
+            header.flags &= !data_flag::TAIL;
+            header.tail = [0; 8];
+        }
     }
 
     /// `len` bytes moved inside the kernel.
