@@ -147,8 +147,8 @@ impl Sink for Told {
         self.lost.push((serial, reason));
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.captures.push((conn_id, mode));
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.captures.push((conn_id, policy));
     }
 }
 

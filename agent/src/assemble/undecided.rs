@@ -15,6 +15,7 @@ use super::{
     conversation::Ended,
     http1::Http1,
     index,
+    kept::Keeping,
 };
 use crate::{
     exchange::Sink,
@@ -149,6 +150,14 @@ impl Undecided {
         }
         if let Some(decision) = self.others(piece, rejected, fragment, cx.wire.role) {
             return decision;
+        }
+        if let Some(held) = &self.held
+            && held.bytes == rejected
+            && rejected.len() <= piece.len()
+        {
+            // Read by itself, so that a recording keeps of it what it would if it were certain.
+            let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
+            redis::Commands::default().next(rejected, &mut 0, &mut keep);
         }
         let at = index(fragment.direction);
         if !self.rejected[at] || fragment.other_pos > cx.wire.flow(fragment.direction).other_pos {

@@ -10,7 +10,7 @@
 //! [`half`] says where in a message a direction stands, [`head`] where one begins and ends, [`pairing`] which response
 //! answers which request, [`resync`] what holes cost, [`ending`] what ends and silence mean.
 
-use remora_common::{capture, record::Direction};
+use remora_common::{policy, record::Direction};
 
 use super::{
     Cx, Place,
@@ -332,7 +332,7 @@ impl Http1 {
     fn ask_for_all<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         if !self.asked_for_all {
             self.asked_for_all = true;
-            cx.sink.capture(cx.wire.info.id, capture::ALL);
+            cx.sink.capture(cx.wire.info.id, policy::ALL);
         }
     }
 

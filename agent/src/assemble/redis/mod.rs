@@ -186,7 +186,7 @@ impl Redis {
         }
         match why {
             None => {}
-            Some(why) => self.lose_replies(lost(why), fragment, cx),
+            Some(why) => self.lose_replies(lost(why), false, fragment, cx),
         }
     }
 
@@ -249,13 +249,15 @@ impl Redis {
         if self.replies_lost {
             return;
         }
+        // By its first byte what kind of reply it is is known.
+        let has_begun = self.replies.is_open();
         let mut next = self.replies.skip(len);
         if let Next::Message(reply) = next {
             self.is_over |= self.talk.reply(&reply, begin, fragment, cx);
             next = self.replies.skip(0);
         }
         if let Next::Lost(_) = next {
-            self.lose_replies(reason, fragment, cx);
+            self.lose_replies(reason, has_begun, fragment, cx);
         }
     }
 
@@ -290,10 +292,16 @@ impl Redis {
         self.note_malformed(reason, cx);
     }
 
-    fn lose_replies<S: Sink>(&mut self, reason: Lost, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+    fn lose_replies<S: Sink>(
+        &mut self,
+        reason: Lost,
+        has_begun: bool,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
         self.ask_for_all(cx);
-        // Of the only reply that is awaited the kind is known by its first byte; where it ends, the next command shows.
-        if reason != Lost::Malformed && self.talk.awaits_one() && self.talk.reply_begins(fragment) {
+        // Where the only reply that is awaited ends, the next command shows.
+        if has_begun && self.talk.awaits_one() && self.talk.reply_begins(fragment) {
             self.blind = true;
             return;
         }

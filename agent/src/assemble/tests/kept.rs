@@ -4,7 +4,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use remora_common::{
-    capture,
+    policy,
     record::{CloseCause, Direction},
 };
 
@@ -178,7 +178,7 @@ proptest! {
             }
         };
         if pipelined {
-            kernel.capture = capture::ALL;
+            kernel.capture = policy::ALL;
             let all = |side: fn(&(String, String)) -> &String| -> String {
                 turns.iter().map(side).cloned().collect()
             };

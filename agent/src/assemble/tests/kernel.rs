@@ -6,10 +6,10 @@
 //! - of a fragment in a head the first KiB is copied, and more of it in [`data_flag::CONTINUED`] pieces
 //!   of up to 16 KiB while that KiB has no blank line, up to 64 KiB for a head;
 //! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
-//! - [`capture::ALL`] copies up to 65 KiB of every fragment, [`capture::COUNT`] yields nothing.
+//! - [`policy::ALL`] copies up to 65 KiB of every fragment, [`policy::COUNT`] yields nothing.
 
 use remora_common::{
-    capture, policy,
+    policy,
     record::{
         self, Close, CloseCause, Direction, Kind, MAX_HEAD_LEN, Open, Role, data_flag, family,
     },
@@ -74,7 +74,7 @@ impl Kernel {
         Self {
             records: Vec::new(),
             now_ns: 1_000_000,
-            capture: capture::HEADS,
+            capture: policy::HEADS,
             source: record::Source::Socket,
             conn_id,
             pos: [0; 2],
@@ -118,7 +118,7 @@ impl Kernel {
             self.turn = Some(direction);
             (self.copied[side], self.head_done[side]) = (0, false);
         }
-        if self.capture == capture::COUNT {
+        if self.capture == policy::COUNT {
             self.pos[side] += bytes.len() as u64;
             return self;
         }
@@ -128,7 +128,7 @@ impl Kernel {
         if self.head_done[side] && begins_message(bytes) {
             (self.copied[side], self.head_done[side]) = (0, false);
         }
-        let all = self.capture == capture::ALL;
+        let all = self.capture == policy::ALL;
         if self.head_done[side] && !all {
             self.data(direction, bytes, 0, bytes.len(), 0);
             return self;
