@@ -6,6 +6,7 @@ mod authority;
 pub mod http;
 pub mod redact;
 pub mod route;
+pub mod sql;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
