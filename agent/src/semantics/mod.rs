@@ -10,6 +10,7 @@ mod postgres;
 pub mod redact;
 mod redis;
 pub mod route;
+pub mod sql;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
