@@ -292,7 +292,7 @@ pub trait Sink {
     fn finished(&mut self, exchange: Exchange);
     /// An exchange will not become a span. `serial` is 0 if it was never announced.
     fn lost(&mut self, serial: u64, reason: Lost);
-    /// The connection should be captured otherwise from now on ([`remora_common::capture`]). Advice:
+    /// The connection should be captured otherwise from now on ([`remora_common::policy`]). Advice:
     /// the kernel side may miss it.
-    fn capture(&mut self, conn_id: u64, mode: u8);
+    fn capture(&mut self, conn_id: u64, policy: u8);
 }

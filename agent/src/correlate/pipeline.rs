@@ -37,7 +37,7 @@ pub trait Output {
     /// A sampled span.
     fn span(&mut self, span: Span);
     /// As [`Sink::capture`].
-    fn capture(&mut self, conn_id: u64, mode: u8);
+    fn capture(&mut self, conn_id: u64, policy: u8);
 }
 
 /// What became of all requests: `ended = spans + sampled_out + sum(lost)`.
@@ -187,8 +187,8 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.counts.lost[reason as usize] += 1;
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.output.capture(conn_id, mode);
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.output.capture(conn_id, policy);
     }
 }
 

@@ -10,6 +10,7 @@ mod conversations;
 mod disturbed;
 mod kept;
 mod kernel;
+mod redis;
 mod wire;
 
 use kernel::{Kernel, Owned};
@@ -36,8 +37,8 @@ impl Sink for Collector {
         self.lost.push((serial, reason));
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.captures.push((conn_id, mode));
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.captures.push((conn_id, policy));
     }
 }
 
