@@ -2,7 +2,12 @@
 //! from one end of one connection. Nothing here knows where the bytes came from or how they are
 //! exported.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use remora_common::record::Source;
 
@@ -30,6 +35,17 @@ pub enum Endpoint {
     Inet { addr: IpAddr, port: u16 },
     /// A Unix socket's path; empty if unnamed, abstract names begin with `@`.
     Unix { path: Box<str> },
+}
+
+/// `127.0.0.1:8081`, `[::1]:8081`, `/run/app.sock`; nothing of what is unknown.
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => Ok(()),
+            Self::Inet { addr, port } => SocketAddr::new(*addr, *port).fmt(f),
+            Self::Unix { path } => f.write_str(path),
+        }
+    }
 }
 
 /// What is known of a connection for all of its exchanges.

@@ -26,6 +26,7 @@ pub mod export;
 pub mod fuzzing;
 pub mod kubernetes;
 pub mod log;
+pub mod metrics_data;
 pub mod protocol;
 pub mod recording;
 pub mod resource;

@@ -2,7 +2,7 @@
 
 use crate::{
     correlate::IdGenerator,
-    export::metrics_data::{Exemplar, Number},
+    metrics_data::{Exemplar, Number},
     trace_context::{SpanId, TraceId},
 };
 

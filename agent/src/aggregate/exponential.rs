@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     correlate::IdGenerator,
-    export::metrics_data::{Buckets, Summary},
+    metrics_data::{Buckets, Summary},
 };
 
 #[derive(Debug)]

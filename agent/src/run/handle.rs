@@ -6,11 +6,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{books::Books, health::Snapshot, live::Reload};
-use crate::{
-    bpf::Waker,
-    export::{metrics_data::MetricBatch, prometheus},
-    kubernetes::News,
-};
+use crate::{bpf::Waker, export::prometheus, kubernetes::News, metrics_data::MetricBatch};
 
 /// What the worker is asked to do.
 pub(super) enum Order {

@@ -10,8 +10,8 @@ use crate::{
     config::{self, Config},
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
-    export::metrics_data::Temporality,
     kubernetes::{self, Peers, Pods},
+    metrics_data::Temporality,
 };
 
 /// What the stages are built from.
@@ -41,7 +41,7 @@ impl Parts {
         let output = &config.output;
         let total_metrics = aggregate::Config {
             // The text that Prometheus reads has no exponential buckets.
-            histogram: HistogramKind::explicit(),
+            histogram: HistogramKind::Explicit,
             temporality: Temporality::Cumulative,
             exemplars: match metrics.exemplars {
                 config::Exemplars::TraceBased => ExemplarFilter::TraceBased,
@@ -54,7 +54,7 @@ impl Parts {
         };
         let otlp_metrics = aggregate::Config {
             histogram: match metrics.histogram {
-                config::Histogram::Explicit => HistogramKind::explicit(),
+                config::Histogram::Explicit => HistogramKind::Explicit,
                 config::Histogram::Exponential => HistogramKind::exponential(),
             },
             temporality: match metrics.temporality {

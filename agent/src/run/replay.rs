@@ -30,11 +30,11 @@ use crate::{
     discover::{REMEMBERED, Selectors},
     export::{
         Exporter, Exporters,
-        metrics_data::MetricBatch,
         print::{RedTable, SpanPrinter, Style},
         prometheus,
         settings::Settings,
     },
+    metrics_data::MetricBatch,
     recording::{
         format::{self, End, Facts},
         read::{ReadError, Reader, Section},

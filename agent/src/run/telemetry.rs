@@ -8,13 +8,11 @@ use crate::{
     attribute::Value,
     bpf::KernelUsage,
     discover::{Host, instance_uuid},
-    export::{
-        metrics_data::{
-            Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
-        },
-        stats::LaneStats,
-    },
+    export::stats::LaneStats,
     kubernetes::peers::Counts,
+    metrics_data::{
+        Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
+    },
     resource::Resource,
 };
 

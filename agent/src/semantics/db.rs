@@ -2,12 +2,14 @@
 //! one system does otherwise than the others is its [`System`]. There is no convention for the server's
 //! side: a SERVER span has the same attributes, and `server.*` is its own end of the connection.
 
+pub(super) mod metrics;
+
 use std::borrow::Cow;
 
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::{
-    AttributeOptions, failure_name,
+    AttributeOptions, Outcome, Tone, failure_name,
     network::{self, Address},
     unsigned,
 };
@@ -40,7 +42,7 @@ fn name(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.is_empty()).map(|text| within(text, MAX_NAME))
 }
 
-/// What the operation was called, by those who gave it a name.
+/// Its texts as they are shown: bounded, and absent rather than empty.
 impl DbExchange {
     pub(super) fn operation(&self) -> Option<&str> {
         name(Some(&self.operation))
@@ -66,14 +68,49 @@ impl DbExchange {
         name(self.status_code.as_deref())
     }
 
-    /// `error.type`: the status code, or the name of the failure. What a server refuses is an error on
-    /// both sides: unlike a 404 of HTTP it is nothing that clients provoke in the course of things.
     pub(super) fn error_type(&self, failure: Option<Failure>) -> Option<&str> {
-        if self.failed {
-            return Some(self.status_code().unwrap_or("_OTHER"));
-        }
-        failure.map(failure_name)
+        error_type(self.failed, self.status_code().unwrap_or_default(), failure)
     }
+}
+
+/// `error.type`: the status code, or the name of the failure. What a server refuses is an error on both
+/// sides: the conventions tell nothing else, and say so of clients only.
+fn error_type(failed: bool, status_code: &str, failure: Option<Failure>) -> Option<&str> {
+    match (failed, status_code) {
+        (true, "") => Some("_OTHER"),
+        (true, status_code) => Some(status_code),
+        (false, _) => failure.map(failure_name),
+    }
+}
+
+/// `SELECT orders`, `PIPELINE GET`: without the server.
+fn title(
+    summary: Option<&str>,
+    operation: Option<&str>,
+    collection: Option<&str>,
+) -> Option<String> {
+    match (summary, operation, collection) {
+        (Some(summary), ..) => Some(summary.into()),
+        (None, Some(operation), Some(collection)) => Some(format!("{operation} {collection}")),
+        (None, Some(name), None) | (None, None, Some(name)) => Some(name.into()),
+        (None, None, None) => None,
+    }
+}
+
+/// As [`title`], or the system.
+pub(super) fn summary(system: &System, db: &DbExchange) -> String {
+    let title = title(db.summary(), db.operation(), db.collection());
+    title.unwrap_or_else(|| system.name.into())
+}
+
+/// Whether there was an answer, and which.
+pub(super) fn outcome(db: &DbExchange, failure: Option<Failure>) -> Outcome {
+    let (text, tone) = match (db.failed, failure) {
+        (true, _) => ("err", Tone::Refused),
+        (false, Some(_)) => ("-", Tone::Neutral),
+        (false, None) => ("ok", Tone::Good),
+    };
+    Outcome { text: text.into(), tone }
 }
 
 /// `server.address` and `server.port`: of the end that is the database's.
@@ -157,3 +194,6 @@ pub(super) fn visit(
         sink.bool("remora.db.query.text.cut", true);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,22 +2,25 @@
 //! attribute has and where it comes from. Values are borrowed where they can be; nothing is allocated
 //! unless something had to be redacted.
 
-use std::{borrow::Cow, fmt::Write, sync::OnceLock};
+mod addressed;
+pub(super) mod metrics;
+
+use std::{borrow::Cow, sync::OnceLock};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
+use self::addressed::Addressed;
 use super::{
-    AttributeOptions,
-    authority::{Authority, forwarded_node},
-    failure_name,
-    network::{self, Address},
+    AttributeOptions, Outcome, Tone,
+    authority::forwarded_node,
+    failure_name, network,
     redact::{redact_path, redact_query},
-    target::{Form, Target},
+    target::Form,
     unsigned,
 };
 use crate::{
     attribute::AttributeSink,
-    exchange::{Endpoint, Exchange, Failure, HttpExchange, Role},
+    exchange::{Endpoint, Failure, HttpExchange, Role},
     span::{Span, SpanKind},
 };
 
@@ -106,8 +109,7 @@ pub(super) fn span_name<'a>(http: &'a HttpExchange, route: Option<&str>) -> Cow<
 }
 
 /// `network.protocol.version`; empty if it is none of those that exist.
-#[must_use]
-pub const fn protocol_version(version: (u8, u8)) -> &'static str {
+pub(super) const fn protocol_version(version: (u8, u8)) -> &'static str {
     match version {
         (0, 9) => "0.9",
         (1, 0) => "1.0",
@@ -118,111 +120,34 @@ pub const fn protocol_version(version: (u8, u8)) -> &'static str {
     }
 }
 
-/// Scheme, server and their sources: what both spans and metrics say about whom a request was for.
-#[derive(Clone, Copy, Debug)]
-pub struct Addressed<'a> {
-    pub target: Target<'a>,
-    /// SERVER: of the original request, as proxies tell; CLIENT: of this one.
-    pub scheme: &'static str,
-    /// From an absolute-form or authority-form target, else from `Host`.
-    authority: Option<Authority<'a>>,
-    connection_end: &'a Endpoint,
-}
-
-impl<'a> Addressed<'a> {
-    /// Looks at the target, `Host`, the forwarding fields and the connection of an exchange.
-    #[must_use]
-    pub fn of(exchange: &'a Exchange, http: &'a HttpExchange) -> Self {
-        let target = Target::parse(&http.method, &http.target);
-        let connection = &*exchange.connection;
-        let wire = if connection.is_tls() { "https" } else { "http" };
-        let named = |text: &str| {
-            // Anybody can send these fields: only names of a closed set become attributes.
-            let first = text.split(',').next().unwrap_or_default().trim_matches([' ', '"']);
-            ["http", "https", "ws", "wss"].into_iter().find(|s| s.eq_ignore_ascii_case(first))
-        };
-        let (scheme, connection_end) = match exchange.role {
-            Role::Server => (http.forwarded_proto.as_deref().and_then(named), &connection.local),
-            Role::Client => (target.scheme.and_then(named), &connection.remote),
-        };
-        let host = target.authority.or(http.host.as_deref());
-        Self {
-            target,
-            scheme: scheme.unwrap_or(wire),
-            authority: host.and_then(Authority::parse),
-            connection_end,
-        }
-    }
-
-    /// `server.address` and `server.port`. A name without a port means the default port of the scheme,
-    /// except on a Unix socket, where there is none.
-    #[must_use]
-    pub fn server(&self) -> (Option<Address<'a>>, Option<u16>) {
-        if let Some(authority) = self.authority {
-            let port = match self.connection_end {
-                Endpoint::Unix { .. } => authority.port,
-                _ => authority.port.or(Some(self.default_port())),
-            };
-            return (Some(Address::Name(authority.host)), port);
-        }
-        match self.connection_end {
-            Endpoint::Inet { addr, port } => (Some(Address::Ip(*addr)), Some(*port)),
-            Endpoint::Unix { path } if !path.is_empty() => (Some(Address::Name(path)), None),
-            _ => (None, None),
-        }
-    }
-
-    fn default_port(&self) -> u16 {
-        if matches!(self.scheme, "https" | "wss") { 443 } else { 80 }
-    }
-
-    /// Writes `url.full` with credentials hidden; a reference relative to an unknown host if there is
-    /// neither `Host` nor an address.
-    fn write_url(&self, out: &mut String) {
-        let host = |out: &mut String, scheme: bool| {
-            let written = match (self.authority, self.connection_end) {
-                (Some(authority), _) => {
-                    if scheme {
-                        out.push_str(self.scheme);
-                        out.push(':');
-                    }
-                    out.push_str("//");
-                    if authority.userinfo {
-                        out.push_str("REDACTED:REDACTED@");
-                    }
-                    let (open, close) = if authority.is_ipv6() { ("[", "]") } else { ("", "") };
-                    write!(out, "{open}{}{close}", authority.host).and_then(|()| {
-                        match authority.port {
-                            Some(port) => write!(out, ":{port}"),
-                            None => Ok(()),
-                        }
-                    })
-                }
-                (None, Endpoint::Inet { addr, port }) => {
-                    let addr = std::net::SocketAddr::new(*addr, *port);
-                    write!(out, "{}://{addr}", self.scheme)
-                }
-                _ => Ok(()),
-            };
-            debug_assert!(written.is_ok(), "writing to a String does not fail");
-        };
-        match self.target.form {
-            // A tunnel is made to a host: what it will carry is not known, so there is no scheme.
-            Form::Authority => host(out, false),
-            Form::Asterisk => host(out, true),
-            Form::Origin | Form::Absolute | Form::Other => {
-                host(out, true);
-                if self.target.form == Form::Other {
-                    out.push('/');
-                }
-                out.push_str(&redact_path(self.target.path));
-                if let Some(query) = self.target.query {
-                    out.push('?');
-                    out.push_str(&redact_query(query));
-                }
+/// `GET /users/7?q=1` of servers, `GET http://example.com/users/7?q=1` of clients.
+pub(super) fn summary(span: &Span, http: &HttpExchange) -> String {
+    let addressed = Addressed::of(&span.exchange, http);
+    let mut text = format!("{} ", http.method);
+    match span.kind() {
+        SpanKind::Server => {
+            if addressed.target.form != Form::Authority {
+                text.push_str(&redact_path(addressed.target.path));
+            }
+            if let Some(query) = addressed.target.query.filter(|query| !query.is_empty()) {
+                text.push('?');
+                text.push_str(&redact_query(query));
             }
         }
+        SpanKind::Client => addressed.write_url(&mut text),
     }
+    text
+}
+
+/// The status code.
+pub(super) fn outcome(http: &HttpExchange) -> Outcome {
+    let tone = match http.status {
+        200..300 => Tone::Good,
+        400..600 => Tone::Refused,
+        _ => Tone::Neutral,
+    };
+    let text = if http.status == 0 { "-".into() } else { http.status.to_string() };
+    Outcome { text: text.into(), tone }
 }
 
 pub(super) fn visit(

@@ -5,7 +5,8 @@
 mod authority;
 pub mod db;
 pub mod http;
-pub mod network;
+pub mod metrics;
+mod network;
 mod postgres;
 pub mod redact;
 mod redis;
@@ -59,6 +60,21 @@ impl<'a> From<&'a Detail> for Convention<'a> {
     }
 }
 
+/// How a request ended, in a word: `200`, `ok`, `err`, `-` without a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub text: Cow<'static, str>,
+    pub tone: Tone,
+}
+
+/// How good that is, where it is no error of the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    Refused,
+    Neutral,
+}
+
 /// Path and status that a SERVER span's route is made of, where the protocol has paths.
 #[must_use]
 pub fn path_to_route(exchange: &Exchange) -> Option<(&str, u16)> {
@@ -109,6 +125,25 @@ impl Span {
         match self.convention() {
             Convention::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
             Convention::Db(_, db) => db.error_type(self.exchange.failure).map(Cow::Borrowed),
+        }
+    }
+
+    /// What a person reads of the request on one line: `GET /users/7?q=1`, `SELECT orders`. What is hidden
+    /// in attributes is hidden here.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match self.convention() {
+            Convention::Http(http) => http::summary(self, http),
+            Convention::Db(system, db) => db::summary(system, db),
+        }
+    }
+
+    /// What a person reads of the response.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.convention() {
+            Convention::Http(http) => http::outcome(http),
+            Convention::Db(_, db) => db::outcome(db, self.exchange.failure),
         }
     }
 

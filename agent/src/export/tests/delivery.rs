@@ -5,10 +5,8 @@ use super::{
     *,
 };
 use crate::{
-    export::{
-        metrics_data::{Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality},
-        otlp::{self, Format, Signal, request::Request},
-    },
+    export::otlp::{self, Format, Signal, request::Request},
+    metrics_data::{Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality},
     trace_context::{SpanId, TraceId},
 };
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Worker;
 use crate::{
     discover,
-    export::metrics_data::MetricBatch,
     kubernetes::Peers,
+    metrics_data::MetricBatch,
     run::{
         health::{self, Snapshot},
         telemetry::Observed,

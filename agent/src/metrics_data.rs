@@ -24,6 +24,12 @@ use crate::{
 pub struct Attributes(pub Arc<[(Cow<'static, str>, Value)]>);
 
 impl Attributes {
+    /// The value under a key.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| value)
+    }
+
     /// Hands every attribute to `sink`.
     pub fn visit(&self, sink: &mut impl AttributeSink) {
         for (key, value) in &*self.0 {
@@ -123,8 +129,8 @@ pub struct NumberPoint {
 pub struct HistogramPoint {
     pub point: Point,
     pub summary: Summary,
-    /// Upper bounds, ascending, inclusive: bucket `i` is `(bounds[i-1], bounds[i]]`. Shared by all points.
-    pub bounds: Arc<[f64]>,
+    /// Upper bounds, ascending, inclusive: bucket `i` is `(bounds[i-1], bounds[i]]`.
+    pub bounds: Cow<'static, [f64]>,
     /// `bounds.len() + 1` counts, the last one for values above every bound; they add up to `summary.count`.
     pub bucket_counts: Vec<u64>,
 }
