@@ -7,8 +7,9 @@ use super::{
     Cx,
     connection::{Fragment, Noticed},
     http1::Http1,
+    postgres::Postgres,
     redis::Redis,
-    undecided::{Decision, Undecided, Unread},
+    undecided::{Decision, Spoken, Undecided, Unread},
 };
 use crate::exchange::Sink;
 
@@ -18,6 +19,7 @@ pub(super) enum Conversation {
     Undecided(Box<Undecided>),
     Http1(Box<Http1>),
     Redis(Box<Redis>),
+    Postgres(Box<Postgres>),
     /// A protocol that is not read: its bytes are counted by the kernel side.
     Opaque,
 }
@@ -53,6 +55,7 @@ impl Conversation {
         match self {
             Self::Http1(http) => http.begins(fragment, cx),
             Self::Redis(redis) => redis.begins(fragment, cx),
+            Self::Postgres(postgres) => postgres.begins(fragment, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -78,6 +81,10 @@ impl Conversation {
                 redis.bytes(bytes, fragment, cx);
                 self.leave_if_over(cx);
             }
+            Self::Postgres(postgres) => {
+                postgres.bytes(bytes, fragment, cx);
+                self.leave_if_over(cx);
+            }
             Self::Opaque => {}
         }
     }
@@ -97,6 +104,10 @@ impl Conversation {
                 redis.hole(len, fragment, cx);
                 self.leave_if_over(cx);
             }
+            Self::Postgres(postgres) => {
+                postgres.hole(len, fragment, cx);
+                self.leave_if_over(cx);
+            }
             Self::Opaque => {}
         }
     }
@@ -114,6 +125,7 @@ impl Conversation {
             Self::Undecided(undecided) => undecided.gap(direction, to, fragment, noticed, cx),
             Self::Http1(http) => http.gap(direction, to, fragment, noticed, cx),
             Self::Redis(redis) => redis.gap(direction, to, fragment, noticed, cx),
+            Self::Postgres(postgres) => postgres.gap(direction, to, fragment, noticed, cx),
             Self::Opaque => {
                 cx.wire.jump(direction, to, cx.shared);
             }
@@ -126,6 +138,7 @@ impl Conversation {
             Self::Undecided(undecided) => undecided.ended(how, cx),
             Self::Http1(http) => http.ended(how, mono_ns, cx),
             Self::Redis(redis) => redis.ended(how, mono_ns, cx),
+            Self::Postgres(postgres) => postgres.ended(how, mono_ns, cx),
             Self::Opaque => {}
         }
     }
@@ -135,6 +148,7 @@ impl Conversation {
         match self {
             Self::Http1(http) => http.due(mono_ns, cx),
             Self::Redis(redis) => redis.due(mono_ns, cx),
+            Self::Postgres(postgres) => postgres.due(mono_ns, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -144,6 +158,7 @@ impl Conversation {
         match self {
             Self::Http1(http) => http.sweep(mono_ns, cx),
             Self::Redis(redis) => redis.sweep(mono_ns, cx),
+            Self::Postgres(postgres) => postgres.sweep(mono_ns, cx),
             Self::Undecided(_) | Self::Opaque => {}
         }
     }
@@ -155,6 +170,7 @@ impl Conversation {
             Self::Undecided(undecided) => undecided.is_between_messages(direction),
             Self::Http1(http) => http.is_between_messages(direction),
             Self::Redis(redis) => redis.is_between_messages(direction),
+            Self::Postgres(postgres) => postgres.is_between_messages(direction),
             Self::Opaque => false,
         }
     }
@@ -175,9 +191,16 @@ impl Conversation {
                     self.leave_if_over(cx);
                 }
             }
-            Decision::Redis { requests, held, piece: len } => {
-                let redis = Redis::new(requests, cx.wire.info.joined, cx);
-                *self = Self::Redis(Box::new(redis));
+            Decision::Speaks { spoken, requests, held, piece: len } => {
+                *self = match spoken {
+                    Spoken::Redis => {
+                        let joined = cx.wire.info.joined;
+                        Self::Redis(Box::new(Redis::begin(requests, joined, cx)))
+                    }
+                    Spoken::Postgres { begins } => {
+                        Self::Postgres(Box::new(Postgres::begin(requests, begins, cx)))
+                    }
+                };
                 self.begin_with(held, &piece[piece.len() - len..], fragment, cx);
             }
             Decision::Opaque(policy) => {
@@ -207,13 +230,14 @@ impl Conversation {
 
     /// The protocol has said that what follows is none of it.
     fn leave_if_over<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let is_over = match self {
-            Self::Http1(http) => http.is_over(),
-            Self::Redis(redis) => redis.is_over(),
-            Self::Undecided(_) | Self::Opaque => false,
+        let policy = match self {
+            Self::Http1(http) => http.is_over().then_some(policy::COUNT),
+            Self::Redis(redis) => redis.leaves(),
+            Self::Postgres(postgres) => postgres.leaves(),
+            Self::Undecided(_) | Self::Opaque => None,
         };
-        if is_over {
-            self.give_up(policy::COUNT, cx);
+        if let Some(policy) = policy {
+            self.give_up(policy, cx);
         }
     }
 

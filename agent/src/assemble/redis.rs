@@ -1,29 +1,114 @@
-//! Which reply answers which command, which commands are one batch, and what a connection remembers between them.
+//! Redis on a connection: which reply answers which command, which commands are one batch, and what is remembered
+//! between them. [`super::dialogue`] knows where they begin and end.
 //!
 //! Commands that one call of the client sends are a pipeline, `MULTI` and what follows up to `EXEC` are a transaction:
 //! each is one exchange. Messages of subscriptions are none, for nobody asked for them.
 
 use std::{borrow::Cow, sync::Arc};
 
-use remora_common::record::Direction;
+use remora_common::{policy, record::Direction};
 
-use crate::{
-    accounting::Lost,
-    assemble::{
-        Cx,
-        connection::Fragment,
-        pending::{Begin, InProgress, Pending, Queue},
-    },
-    exchange::{DbExchange, Detail, Sink},
-    protocol::redis::{Command, Kind, Reply, ReplyKind, Word},
+use super::{
+    Cx,
+    connection::Fragment,
+    dialogue::{Dialogue, Reader, Talk, Then},
+    kept::Keeping,
+    pending::{Begin, InProgress, Pending, Queue, Stage},
 };
+use crate::{
+    exchange::{DbExchange, Detail, Sink},
+    protocol::{
+        Next, Parse, Place,
+        redis::{Command, Commands, Kind, Replies, Reply, ReplyKind, Word, looks_like_commands},
+    },
+};
+
+/// A Redis connection.
+pub(super) type Redis = Dialogue<RedisTalk>;
+
+impl Redis {
+    /// Commands go in `requests`. `joined`: not from the connection's first byte on.
+    pub(super) fn begin<S: Sink>(requests: Direction, joined: bool, cx: &mut Cx<'_, S>) -> Self {
+        let talk = RedisTalk::new(requests, joined);
+        Self::new(requests, Commands::default(), Replies::default(), talk, cx)
+    }
+}
+
+impl Reader for Commands {
+    type Message<'a> = Command<'a>;
+
+    fn next<'a>(
+        &'a mut self,
+        bytes: &[u8],
+        used: &mut usize,
+        keep: &mut Keeping<'_>,
+    ) -> Next<(Command<'a>, Place)> {
+        placed(self.next(bytes, used, keep), |command| command.place)
+    }
+
+    fn skip(&mut self, len: u64) -> Next<(Command<'_>, Place)> {
+        placed(self.skip(len), |command| command.place)
+    }
+
+    fn restart(&mut self) {
+        self.restart();
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open()
+    }
+
+    fn began(&self) -> Option<usize> {
+        self.began()
+    }
+}
+
+impl Reader for Replies {
+    type Message<'a> = Reply<'a>;
+
+    fn next<'a>(
+        &'a mut self,
+        bytes: &[u8],
+        used: &mut usize,
+        keep: &mut Keeping<'_>,
+    ) -> Next<(Reply<'a>, Place)> {
+        placed(self.next(bytes, used, keep), |reply| reply.place)
+    }
+
+    fn skip(&mut self, len: u64) -> Next<(Reply<'_>, Place)> {
+        placed(self.skip(len), |reply| reply.place)
+    }
+
+    fn restart(&mut self) {
+        self.restart();
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_open()
+    }
+
+    fn began(&self) -> Option<usize> {
+        self.began()
+    }
+}
+
+fn placed<M>(next: Next<M>, place: impl FnOnce(&M) -> Place) -> Next<(M, Place)> {
+    match next {
+        Next::Message(message) => {
+            let place = place(&message);
+            Next::Message((message, place))
+        }
+        Next::More => Next::More,
+        Next::Lost(why) => Next::Lost(why),
+    }
+}
 
 /// Bytes of the text of a batch, of which more is not told.
 const MAX_BATCH_TEXT: usize = 1024;
 
 /// What is said on a connection.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(super) struct RedisTalk {
     requests: Direction,
     open: Queue<InRedis>,
     /// The database; `None` where it was chosen before the connection was seen.
@@ -60,7 +145,7 @@ enum Silenced {
 
 /// A command or a batch that is not over.
 #[derive(Debug, Default)]
-struct InRedis {
+pub(super) struct InRedis {
     db: Box<DbExchange>,
     /// `db.query_text` so far.
     text: String,
@@ -113,8 +198,8 @@ impl InProgress for InRedis {
     }
 }
 
-impl Talk {
-    pub(super) fn new(requests: Direction, joined: bool) -> Self {
+impl RedisTalk {
+    fn new(requests: Direction, joined: bool) -> Self {
         Self {
             requests,
             open: Queue::default(),
@@ -127,101 +212,16 @@ impl Talk {
         }
     }
 
-    /// Whether commands are not paired with replies now.
-    pub(super) fn is_unpaired(&self) -> bool {
-        self.open.barrier.is_some()
-    }
-
-    pub(super) const fn multiplexes(&self) -> bool {
-        self.multiplexes
-    }
-
-    /// Whether the server speaks by itself behind what comes next.
-    pub(super) const fn leaves(&self) -> bool {
-        self.leaves
-    }
-
-    /// From here on nothing is outstanding.
-    pub(super) fn take_turns(&mut self) {
-        self.open.barrier = None;
-        self.open.uncounted = 0;
-        self.multiplexes = false;
-    }
-
-    pub(super) fn stop_pairing(&mut self, reason: Lost) {
-        self.open.barrier.get_or_insert(reason);
-        self.batch = None;
-        self.transaction = None;
-    }
-
-    pub(super) fn lose_all<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        self.open.lose_all(reason, cx);
-        self.batch = None;
-        self.transaction = None;
-    }
-
-    /// Commands were sent of which nothing can be told.
-    pub(super) fn miss<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        if self.batch.is_none() || self.open.is_empty() {
-            cx.lost(0, reason);
-        }
-        self.lose_all(reason, cx);
-        self.stop_pairing(reason);
-    }
-
-    pub(super) fn mark_gap(&mut self) {
-        for pending in self.open.iter_mut() {
-            pending.marks.gap = true;
-        }
-    }
-
-    /// A command is whole. It began at `begin` and ends in `fragment`.
-    pub(super) fn command<S: Sink>(
-        &mut self,
-        command: &Command<'_>,
-        begin: Begin,
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        let kind = command.kind();
-        let replies = self.replies_to(command, kind);
-        if let Some(serial) = self.joins(fragment)
-            && let Some(pending) = self.open.find(serial)
-        {
-            pending.detail.add(command, kind, replies);
-            pending.request_end_ns = fragment.mono_ns;
-            self.remember(command, kind, serial);
-            self.note_batch(serial, fragment);
-            return;
-        }
-        self.multiplexes |= !self.open.is_empty();
-        if !self.open.admits(begin, cx) {
-            return;
-        }
-        let mut detail = InRedis::default();
-        detail.db.namespace.clone_from(&self.namespace);
-        detail.add(command, kind, replies);
-        let mut pending = Pending::request(0, begin, detail);
-        pending.request_end_ns = fragment.mono_ns;
-        if replies == 0 {
-            pending.end_ns = fragment.mono_ns;
-            return self.open.finish_alone(pending, self.requests, cx);
-        }
-        let serial = self.open.push_or_adopt(pending, self.requests, cx);
-        self.remember(command, kind, serial);
-        self.note_batch(serial, fragment);
-        self.finish_answered(cx);
-    }
-
     /// The exchange that a command in `fragment` is part of.
     fn joins(&self, fragment: &Fragment) -> Option<u64> {
         if self.transaction.is_some() {
             return self.transaction;
         }
         let batch = self.batch?;
-        let same_call =
-            fragment.pos < batch.call_end || fragment.continues && fragment.pos == batch.call_end;
+        let continues = fragment.continues && fragment.pos == batch.call_end;
+        let same_call = fragment.pos < batch.call_end || continues;
         let commands = self.open.back().map_or(0, |last| last.detail.commands);
+        // A long pipeline takes several calls, one behind the other.
         let goes_on = commands > 1
             && batch.tid == fragment.begin.tid
             && batch.other_pos == fragment.other_pos
@@ -280,31 +280,99 @@ impl Talk {
         }
     }
 
-    /// A reply is whole; whether the server speaks by itself from now on.
-    pub(super) fn reply<S: Sink>(
+    /// Finishes the front exchange if all its replies have come.
+    fn finish_answered<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(front) = self.open.front() else { return };
+        let detail = &front.detail;
+        if front.is_unrequested() || detail.unfinished || detail.replied < detail.expected {
+            return;
+        }
+        if self.batch.is_some_and(|batch| batch.serial == front.serial) {
+            self.batch = None;
+        }
+        self.open.finish_front(self.requests, None, cx);
+    }
+
+    /// Of a message of the server: whether it answers what is in front of the queue.
+    fn is_answer(&self, reply: &Reply<'_>) -> bool {
+        let confirms = reply.word.is_some_and(is_confirmation);
+        if confirms {
+            return self.open.front().is_some_and(|front| front.detail.subscribes);
+        }
+        reply.kind != ReplyKind::Push && !reply.word.is_some_and(Word::is_message)
+    }
+}
+
+impl Talk for RedisTalk {
+    type Requests = Commands;
+    type Replies = Replies;
+    type InProgress = InRedis;
+
+    fn begins_request(bytes: &[u8]) -> bool {
+        matches!(looks_like_commands(bytes), Parse::Parsed { .. })
+    }
+
+    fn request<S: Sink>(
         &mut self,
-        reply: &Reply<'_>,
+        command: Command<'_>,
+        _: &mut Replies,
         begin: Begin,
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
-    ) -> bool {
-        let confirms = reply.word.is_some_and(is_confirmation);
-        let by_itself = reply.kind == ReplyKind::Push || reply.word.is_some_and(Word::is_message);
-        let subscribing = self.open.front().is_some_and(|front| front.detail.subscribes);
-        if by_itself && !(confirms && subscribing) || confirms && !subscribing {
-            return false;
+    ) -> Then {
+        let kind = command.kind();
+        let replies = self.replies_to(&command, kind);
+        if let Some(serial) = self.joins(fragment)
+            && let Some(pending) = self.open.find(serial)
+        {
+            pending.detail.add(&command, kind, replies);
+            pending.request_end_ns = fragment.mono_ns;
+            self.remember(&command, kind, serial);
+            self.note_batch(serial, fragment);
+            return Then::GoOn;
+        }
+        self.multiplexes |= self.open.iter().any(|pending| !pending.is_unrequested());
+        if !self.open.admits(begin, cx) {
+            return Then::GoOn;
+        }
+        let mut detail = InRedis::default();
+        detail.db.namespace.clone_from(&self.namespace);
+        detail.add(&command, kind, replies);
+        let mut pending = Pending::request(0, begin, detail);
+        pending.request_end_ns = fragment.mono_ns;
+        if replies == 0 {
+            pending.end_ns = fragment.mono_ns;
+            self.open.finish_alone(pending, self.requests, cx);
+            return Then::GoOn;
+        }
+        let serial = self.open.push_or_adopt(pending, self.requests, cx);
+        self.remember(&command, kind, serial);
+        self.note_batch(serial, fragment);
+        self.finish_answered(cx);
+        Then::GoOn
+    }
+
+    fn reply<S: Sink>(
+        &mut self,
+        reply: Reply<'_>,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Then {
+        if !self.is_answer(&reply) {
+            return Then::GoOn;
         }
         if self.open.is_empty() {
             if self.open.uncounted > 0 {
                 self.open.uncounted -= 1;
-                return false;
+                return Then::GoOn;
             }
-            if self.is_unpaired() {
-                return false;
+            if self.open.barrier.is_some() {
+                return Then::GoOn;
             }
             self.open.push_unrequested(cx);
         }
-        let Some(front) = self.open.front_mut() else { return false };
+        let Some(front) = self.open.front_mut() else { return Then::GoOn };
         if !front.answered {
             front.answered = true;
             front.first_byte_ns = begin.mono_ns;
@@ -323,57 +391,56 @@ impl Talk {
             self.namespace = before;
         }
         if front.is_unrequested() {
-            front.stage = crate::assemble::pending::Stage::UnrequestedDone;
+            front.stage = Stage::UnrequestedDone;
             cx.wire.make_due(fragment.mono_ns, cx.shared);
-            return false;
+            return Then::GoOn;
         }
         self.finish_answered(cx);
-        monitors
+        if monitors { Then::Leave(policy::COUNT) } else { Then::GoOn }
     }
 
-    /// Finishes the front exchange if all its replies have come.
-    fn finish_answered<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let Some(front) = self.open.front() else { return };
-        let detail = &front.detail;
-        if front.is_unrequested() || detail.unfinished || detail.replied < detail.expected {
-            return;
+    /// What answers a replica is not a reply as others are.
+    fn other_bytes<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) -> Option<Then> {
+        if !self.leaves {
+            return None;
         }
-        if self.batch.is_some_and(|batch| batch.serial == front.serial) {
-            self.batch = None;
+        while !self.open.is_empty() {
+            self.answer_goes_on(fragment);
+            self.open.finish_front(self.requests, None, cx);
         }
-        self.open.finish_front(self.requests, None, cx);
+        Some(Then::Leave(policy::COUNT))
     }
 
-    /// Whether exactly one reply is awaited.
-    pub(super) fn awaits_one(&self) -> bool {
-        let detail = self.open.front().filter(|front| !front.is_unrequested());
-        self.open.len() == 1
-            && !self.multiplexes
-            && detail.is_some_and(|front| {
-                !front.detail.unfinished && front.detail.expected - front.detail.replied == 1
-            })
+    /// A pipeline may be longer than what is copied of a call.
+    fn wants_all(&self) -> bool {
+        self.open.back().is_some_and(|last| last.detail.commands > 1)
     }
 
-    /// A reply has begun whose end will not be seen; whether it is somebody's.
-    pub(super) fn reply_begins(&mut self, fragment: &Fragment) -> bool {
+    fn awaits_one(&self) -> bool {
+        let awaits = |front: &Pending<InRedis>| {
+            let detail = &front.detail;
+            !front.is_unrequested() && !detail.unfinished && detail.expected - detail.replied == 1
+        };
+        self.open.len() == 1 && !self.multiplexes && self.open.front().is_some_and(awaits)
+    }
+
+    /// One reply is one message.
+    fn is_answering(&self) -> bool {
+        false
+    }
+
+    fn answer_goes_on(&mut self, fragment: &Fragment) -> bool {
         let Some(front) = self.open.front_mut() else { return false };
         if !front.answered {
             front.answered = true;
             front.first_byte_ns = fragment.mono_ns;
         }
-        self.reply_goes_on(fragment);
+        front.end_ns = fragment.mono_ns;
+        front.response_tid = fragment.begin.tid;
         true
     }
 
-    pub(super) fn reply_goes_on(&mut self, fragment: &Fragment) {
-        if let Some(front) = self.open.front_mut() {
-            front.end_ns = fragment.mono_ns;
-            front.response_tid = fragment.begin.tid;
-        }
-    }
-
-    /// The reply whose end was not seen is over; `inferred`: only silence says so.
-    pub(super) fn end_reply<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
+    fn end_answer<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
         if let Some(front) = self.open.front_mut() {
             front.marks.end_inferred |= inferred;
             front.detail.replied += 1;
@@ -381,22 +448,26 @@ impl Talk {
         }
     }
 
-    /// What begins with the first bytes that answer the last command is not a reply as others are.
-    pub(super) fn left<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
-        while !self.open.is_empty() {
-            self.reply_begins(fragment);
-            self.open.finish_front(self.requests, None, cx);
-        }
+    fn multiplexes(&self) -> bool {
+        self.multiplexes
     }
 
-    pub(super) fn fail_all<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        self.open.fail_all(self.requests, mono_ns, cx);
+    fn misses_more(&self) -> bool {
+        self.batch.is_none() || self.open.is_empty()
+    }
+
+    fn queue(&self) -> &Queue<InRedis> {
+        &self.open
+    }
+
+    fn queue_mut(&mut self) -> &mut Queue<InRedis> {
+        &mut self.open
+    }
+
+    fn emptied(&mut self, turn: bool) {
         self.batch = None;
         self.transaction = None;
-    }
-
-    pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        self.open.due(self.requests, mono_ns, cx);
+        self.multiplexes &= !turn;
     }
 }
 
