@@ -126,6 +126,11 @@ pub(super) trait Talk: Debug {
     /// Requests were sent while others were not answered.
     fn multiplexes(&self) -> bool;
 
+    /// What comes from the client now is content of a request that is open: nothing is lost with its framing.
+    fn takes_content(&self) -> bool {
+        false
+    }
+
     /// Whether what was lost is not among the requests that are open.
     fn misses_more(&self) -> bool;
 
@@ -430,6 +435,9 @@ impl<T: Talk> Dialogue<T> {
 
     fn lose_requests<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
         self.lost[index(self.requests)] = true;
+        if self.talk.takes_content() && reason != Lost::Malformed {
+            return;
+        }
         self.ask_for_all(cx);
         if self.talk.misses_more() {
             cx.lost(0, reason);

@@ -117,6 +117,8 @@ pub(super) struct PostgresTalk {
     portals: HashMap<Box<[u8]>, Option<Arc<Statement>>>,
     /// Requests were sent while others were not answered.
     multiplexes: bool,
+    /// The server takes the rows of a `COPY`.
+    copies: bool,
 }
 
 /// What is not answered whole.
@@ -193,6 +195,7 @@ impl PostgresTalk {
             statements: HashMap::new(),
             portals: HashMap::new(),
             multiplexes: false,
+            copies: false,
         }
     }
 
@@ -271,6 +274,7 @@ impl PostgresTalk {
 
     /// The session is ready for the next query.
     fn is_ready<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        self.copies = false;
         let serial = self.ready.pop_front().unwrap_or(0);
         if serial != 0 && self.open.front().is_some_and(|front| front.serial == serial) {
             self.open.finish_front(self.requests, None, cx);
@@ -441,11 +445,14 @@ impl Talk for PostgresTalk {
                     self.is_ready(cx);
                 }
             }
+            Reply::CopyIn => {
+                self.copies = true;
+                self.answering(begin, fragment);
+            }
             Reply::EmptyQuery
             | Reply::ParseComplete
             | Reply::BindComplete
             | Reply::PortalSuspended
-            | Reply::CopyIn
             | Reply::CopyOut
             | Reply::FunctionCall
             | Reply::Part => {
@@ -488,6 +495,10 @@ impl Talk for PostgresTalk {
         self.multiplexes
     }
 
+    fn takes_content(&self) -> bool {
+        self.copies
+    }
+
     fn misses_more(&self) -> bool {
         self.group.is_none()
     }
@@ -503,6 +514,7 @@ impl Talk for PostgresTalk {
     fn emptied(&mut self, turn: bool) {
         self.ready.clear();
         self.group = None;
+        self.copies = false;
         self.multiplexes &= !turn;
     }
 }

@@ -180,6 +180,8 @@ fn copies_are_one_exchange() {
     kernel.tx(&query("COPY t FROM STDIN")).rx(&message(b'G', b"\0\0\x01\0\0"));
     for _ in 0..20 {
         kernel.tx(&message(b'd', &[b'v'; 5000]));
+        // As many short rows as libpq sends at once.
+        kernel.tx(&message(b'd', &[b'v'; 77]).repeat(100));
     }
     kernel.tx(&message(b'c', b"")).rx(&[complete("COPY 20"), ready()].concat());
     kernel.tx(&query("COPY t TO STDOUT"));
