@@ -2,7 +2,7 @@
 //! from one end of one connection. Nothing here knows where the bytes came from or how they are
 //! exported.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use remora_common::record::Source;
 
@@ -119,10 +119,67 @@ pub struct Exchange {
     pub detail: Detail,
 }
 
+/// A protocol whose exchanges are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    Http,
+    Redis,
+    Postgres,
+}
+
 /// What the protocol says; one variant per protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
     Http(Box<HttpExchange>),
+    Redis(Box<DbExchange>),
+    Postgres(Box<DbExchange>),
+}
+
+impl Detail {
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http(_) => Protocol::Http,
+            Self::Redis(_) => Protocol::Redis,
+            Self::Postgres(_) => Protocol::Postgres,
+        }
+    }
+
+    /// For what only HTTP has. What a span of any protocol says, [`crate::semantics`] answers.
+    #[must_use]
+    pub const fn http(&self) -> Option<&HttpExchange> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// As [`Self::http`].
+    pub const fn http_mut(&mut self) -> Option<&mut HttpExchange> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// Header fields of request and response that were asked for, of protocols that have them.
+    pub const fn headers_mut(
+        &mut self,
+    ) -> Option<(&mut Vec<HeaderValues>, &mut Vec<HeaderValues>)> {
+        match self {
+            Self::Http(http) => Some((&mut http.request_headers, &mut http.response_headers)),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// For what only databases have.
+    #[must_use]
+    pub const fn db(&self) -> Option<&DbExchange> {
+        match self {
+            Self::Redis(db) | Self::Postgres(db) => Some(db),
+            Self::Http(_) => None,
+        }
+    }
 }
 
 /// An HTTP exchange (RFC 9110).
@@ -154,6 +211,37 @@ pub struct HttpExchange {
     /// Fields that were asked for, credentials hidden.
     pub request_headers: Vec<HeaderValues>,
     pub response_headers: Vec<HeaderValues>,
+}
+
+/// One operation on a database, in the terms of the database conventions. Texts are what spans show:
+/// whoever makes them has left out values and credentials.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct DbExchange {
+    /// `db.operation.name`: `GET`, `SELECT`; of a batch `PIPELINE GET`, `MULTI SET`; empty if unknown.
+    /// Names from a table of commands are borrowed, so that most operations cost no allocation.
+    pub operation: Cow<'static, str>,
+    /// `db.collection.name`, where the protocol itself says it.
+    pub collection: Option<Box<str>>,
+    /// `db.namespace`; shared by the exchanges of a connection.
+    pub namespace: Option<Arc<str>>,
+    /// `db.query.text`, literals already `?`.
+    pub query_text: Option<Box<str>>,
+    /// `db.query.summary`.
+    pub summary: Option<Box<str>>,
+    /// `db.stored_procedure.name`.
+    pub stored_procedure: Option<Box<str>>,
+    /// `db.operation.batch.size`; 0 and 1 are no batch.
+    pub batch_size: u32,
+    /// `db.response.status_code`: an SQLSTATE, or the first word of a Redis error.
+    pub status_code: Option<Box<str>>,
+    /// The status is an error (a warning of PostgreSQL is not).
+    pub failed: bool,
+    /// `db.response.returned_rows`.
+    pub returned_rows: Option<u64>,
+    /// The query is unknown: the statement was prepared before the agent came.
+    pub text_unknown: bool,
+    /// The query was longer than what is kept of it.
+    pub text_cut: bool,
 }
 
 /// All values of one header field.
@@ -188,7 +276,7 @@ pub trait Sink {
     fn finished(&mut self, exchange: Exchange);
     /// An exchange will not become a span. `serial` is 0 if it was never announced.
     fn lost(&mut self, serial: u64, reason: Lost);
-    /// The connection should be captured otherwise from now on ([`remora_common::capture`]). Advice:
+    /// The connection should be captured otherwise from now on ([`remora_common::policy`]). Advice:
     /// the kernel side may miss it.
-    fn capture(&mut self, conn_id: u64, mode: u8);
+    fn capture(&mut self, conn_id: u64, policy: u8);
 }

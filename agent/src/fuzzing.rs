@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     accounting::Lost,
-    assemble::{Assembler, Limits},
+    assemble::{Assembler, HeadMask, Limits},
     attach::openssl,
     cli::Flags,
     config::Config,
@@ -19,12 +19,9 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1,
+        http1, redis,
     },
-    recording::{
-        mask::HeadMask,
-        read::{Reader, Section},
-    },
+    recording::read::{Reader, Section},
     semantics::{
         self, Target, redact,
         route::{self, Routes},
@@ -39,6 +36,8 @@ pub type FuzzTarget = (&'static str, fn(&[u8]));
 pub const TARGETS: &[FuzzTarget] = &[
     ("http1", http1_head),
     ("chunked", chunked),
+    ("redis_commands", redis::fuzz::commands),
+    ("redis_replies", redis::fuzz::replies),
     ("record", record),
     ("assembler", assembler),
     ("trace_context", trace_context),
@@ -136,22 +135,20 @@ impl Sink for Told {
     }
 
     fn finished(&mut self, exchange: Exchange) {
-        let crate::exchange::Detail::Http(http) = &exchange.detail;
-        self.finished.push((
-            exchange.serial,
-            http.status,
-            http.request_content_len,
-            http.response_content_len,
-            exchange.end_mono_ns,
-        ));
+        let (status, request_len, response_len) =
+            exchange.detail.http().map_or_else(Default::default, |http| {
+                (http.status, http.request_content_len, http.response_content_len)
+            });
+        let (serial, end_mono_ns) = (exchange.serial, exchange.end_mono_ns);
+        self.finished.push((serial, status, request_len, response_len, end_mono_ns));
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {
         self.lost.push((serial, reason));
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.captures.push((conn_id, mode));
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.captures.push((conn_id, policy));
     }
 }
 

@@ -18,20 +18,21 @@ pub struct Connection {
     pub copied: [u32; 2],
     /// Process that made or first used it.
     pub tgid: u32,
-    /// [`crate::capture`] mode.
-    pub mode: u8,
+    /// [`crate::policy`] in force.
+    pub policy: u8,
     /// Direction of the latest fragment, 2 before the first.
     pub last: u8,
     /// By direction: the head in progress has ended, what follows is content.
     pub head_done: [u8; 2],
-    /// Turns in a row that did not begin as a message does.
-    pub misses: u8,
-    /// A turn has begun as a message does.
-    pub hit: u8,
+    /// The agent's latest advice that was heard. Policies that the kernel side changes by itself leave it as it is.
+    pub advised: u8,
+    pub reserved: u8,
     /// [`crate::record::Role`].
     pub role: u8,
     /// The `Open` record was sent.
     pub opened: u8,
+    /// What was spent of [`crate::policy::UNDECIDED_LIMIT`].
+    pub undecided: u32,
     /// The `SSL` object that encrypts it, 0 if none is known. Then all of the above is about the
     /// plaintext, and the socket's own bytes are neither counted nor copied.
     pub ssl: u64,
@@ -41,7 +42,7 @@ pub struct Connection {
     pub closing: u8,
     /// Whether bytes had moved on it before it was met (`joined` of the kernel side).
     pub joined: u8,
-    pub reserved: [u8; 2],
+    pub reserved2: [u8; 2],
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

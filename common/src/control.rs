@@ -15,9 +15,9 @@ pub struct Control {
     pub reserved: u32,
 }
 
-/// Slots of the `VERDICTS` array, a power of two. Slot `slot(conn_id)` holds `verdict(conn_id, mode)`:
-/// the agent's advice of how to capture that connection. Two connections may share a slot; then the
-/// later advice wins, and the other connection goes on as the kernel side decides.
+/// Slots of the `VERDICTS` array, a power of two. Slot `verdict_slot(conn_id)` holds `verdict(conn_id, policy)`:
+/// the agent's advice of how to capture that connection, until it gives another. Two connections may share a slot;
+/// then the later advice wins, and the other connection goes on with the policy that it has.
 pub const VERDICT_SLOTS: u32 = 16384;
 
 /// The slot of a connection.
@@ -26,16 +26,19 @@ pub const fn verdict_slot(conn_id: u64) -> u32 {
     ((conn_id >> CONN_ID_CPU_BITS) as u32) & (VERDICT_SLOTS - 1)
 }
 
-/// The slot's value; `mode` is one of [`crate::capture`]. Never 0, as `conn_id` is not.
+/// Those bits of a connection's id that its slot tells; a verdict has its policy there.
+const SLOT_BITS: u64 = (VERDICT_SLOTS as u64 - 1) << CONN_ID_CPU_BITS;
+
+/// The slot's value; `policy` is one of [`crate::policy`].
 #[must_use]
-pub const fn verdict(conn_id: u64, mode: u8) -> u64 {
-    conn_id << 2 | mode as u64 & 3
+pub const fn verdict(conn_id: u64, policy: u8) -> u64 {
+    conn_id & !SLOT_BITS | (policy as u64) << CONN_ID_CPU_BITS
 }
 
-/// The mode that `value` advises for `conn_id`, if it is about that connection.
+/// The policy that `value`, from the slot of `conn_id`, advises for that connection, if it is about it.
 #[must_use]
 pub const fn verdict_for(value: u64, conn_id: u64) -> Option<u8> {
-    if value >> 2 == conn_id & (u64::MAX >> 2) { Some((value & 3) as u8) } else { None }
+    if (value ^ conn_id) & !SLOT_BITS == 0 { Some((value >> CONN_ID_CPU_BITS) as u8) } else { None }
 }
 
 /// A connection id is `mono_ns << CONN_ID_CPU_BITS | cpu`: unique because no CPU makes two in one
@@ -44,3 +47,24 @@ pub const CONN_ID_CPU_BITS: u32 = 10;
 
 /// Thread groups per value of the `TARGETS` array: one byte each.
 pub const TARGETS_PER_CHUNK: u32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_about_one_connection_and_says_its_policy() {
+        let id = 0x1234_5678_9abc_def0;
+        for policy in [0, 1, 5, 16, u8::MAX] {
+            let value = verdict(id, policy);
+            assert_eq!(verdict_for(value, id), Some(policy));
+            // All others that share the slot: made at another time, or by another processor.
+            for bit in (0..CONN_ID_CPU_BITS).chain(CONN_ID_CPU_BITS + 14..u64::BITS) {
+                let other = id ^ 1 << bit;
+                assert_eq!(verdict_slot(other), verdict_slot(id));
+                assert_eq!(verdict_for(value, other), None, "bit {bit}");
+            }
+        }
+        assert_eq!(verdict_for(0, id), None);
+    }
+}

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod control;
 pub mod counter;
 pub mod layout;
+pub mod policy;
 pub mod record;
 
 /// Selection state of one thread group, the value of the `TARGETS` table (one byte per tgid).
@@ -17,16 +18,4 @@ pub mod target {
     pub const INHERIT: u8 = 1 << 1;
     /// [`crate::record::ProcessChange::SpeaksTls`] was sent; kept by the kernel side.
     pub const SPEAKS_TLS: u8 = 1 << 2;
-}
-
-/// Modes of a connection that the agent may write into the `CONNECTIONS` map's value.
-pub mod capture {
-    /// Heads are copied.
-    pub const HEADS: u8 = 0;
-    /// Bytes are counted only: the protocol is not one we read.
-    pub const COUNT: u8 = 1;
-    /// Every byte is copied up to the record limit: the connection pipelines.
-    pub const ALL: u8 = 2;
-    /// Bytes are ciphertext and counted only; a TLS source yields the plaintext.
-    pub const CIPHERTEXT: u8 = 3;
 }

@@ -1,25 +1,29 @@
-//! What is copied of the bytes that a call moved. A *turn* is a run of bytes in one direction; it
-//! begins with a message's head, and only heads are wanted. A byte that is not copied is still counted
-//! by position.
+//! What is copied of the bytes that a call moved. A *turn* is a run of bytes in one direction. A byte that is not
+//! copied is still counted by position. What is wanted is a connection's policy ([`remora_common::policy`]), which the
+//! agent may replace before each fragment:
 //!
-//! - A fragment of at most [`WINDOW`] bytes in which a head is in progress is copied whole.
-//! - Of a longer one the first [`WINDOW`] bytes are copied, and more only while no blank line ended the
-//!   head, up to [`HEAD_LIMIT`] for a head.
-//! - Once the head ended, later fragments of the turn are counted and only their last 8 bytes are kept
-//!   (a chunked message ends there), unless one begins as a message does: pipelining.
+//! - `UNDECIDED`: as `EDGES`, as long as little was copied, until a turn begins as a message of HTTP/1 does, or as
+//!   a record of TLS.
+//! - `HEADS`: a fragment of at most [`WINDOW`] bytes in which a head is in progress is copied whole. Of a longer one the
+//!   first [`WINDOW`] bytes are copied, and more only while no blank line ended the head, up to [`HEAD_LIMIT`] for a
+//!   head. Once the head ended, later fragments of the turn are counted and only their last 8 bytes are kept (a
+//!   chunked message ends there), unless one begins as a message does: pipelining.
+//! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
+//!   counted in the first.
+//! - `ALL`: every byte, up to [`HEAD_LIMIT`] of a turn and the first [`WINDOW`] bytes of each fragment behind.
 
 use core::mem::MaybeUninit;
 
 use remora_common::{
-    capture,
     connection::NOT_COUNTED,
     control::{verdict_for, verdict_slot},
+    policy::{self, EDGE_FIRST, EDGE_LAST, UNDECIDED_LIMIT, UNDECIDED_RECORD},
     record::{CLASS_HUGE, Direction, Source, data_flag},
 };
 
 use crate::{
     connection::{self, Connection, joined},
-    copy::{Action, Piece, bare, copy_first, copy_more},
+    copy::{Action, Piece, bare, copy_first, copy_last, copy_more},
     emit, kernel,
     maps::VERDICTS,
     openssl,
@@ -29,8 +33,6 @@ use crate::{
 
 /// A head longer than this is given up.
 const HEAD_LIMIT: u32 = 64 << 10;
-/// Turns without a message's beginning after which a connection that never had one is only counted.
-const MISSES: u8 = 4;
 const RX: usize = Direction::Rx as usize;
 /// [`Source`] as a parameter: the kernel programs of each are verified apart.
 const SOCKET: u8 = Source::Socket as u8;
@@ -187,7 +189,7 @@ fn send<const SOURCE: u8, const PLACE: bool>(
         unknown::<PLACE>(piece);
         bare::<SOURCE>(moved, piece);
     } else {
-        head::<SOURCE, PLACE>(moved, piece, connection, side);
+        copied::<SOURCE, PLACE>(moved, piece, connection, side);
     }
 }
 
@@ -206,33 +208,34 @@ fn plan<'a, const SOURCE: u8>(
     }
     let pos = connection.pos[side];
     connection.pos[side] = pos + moved.len + moved.rest;
-    if connection.mode == capture::COUNT || connection.mode == capture::CIPHERTEXT {
-        return None;
-    }
-
     let turn_begins = connection.last != side as u8;
     if turn_begins {
         connection.last = side as u8;
         connection.copied[side] = 0;
         connection.head_done[side] = 0;
-        if let Some(&verdict) = VERDICTS.get(verdict_slot(connection.id))
-            && let Some(mode) = verdict_for(verdict, connection.id)
-        {
-            connection.mode = mode;
-        }
     }
-
+    heed_advice(connection, side, turn_begins);
+    if connection.policy == policy::COUNT || connection.policy == policy::CIPHERTEXT {
+        return None;
+    }
     // What the first bytes are matters until a message was seen, and behind the head of one.
+    let undecided = connection.policy == policy::UNDECIDED;
     let behind_head = connection.head_done[side] != 0;
-    if behind_head || (turn_begins && connection.hit == 0) {
+    if behind_head || (undecided && turn_begins) {
         let first = first_bytes::<SOURCE>(moved);
-        if turn_begins && !lock_in(connection, first, moved.len) {
-            return None;
+        if undecided && turn_begins {
+            decide(connection, first);
+            if connection.policy == policy::CIPHERTEXT {
+                return None;
+            }
         }
         if behind_head && scan::begins_message(first) {
             connection.head_done[side] = 0;
             connection.copied[side] = 0;
         }
+    }
+    if connection.policy == policy::UNDECIDED && connection.undecided >= UNDECIDED_LIMIT {
+        return None;
     }
     if connection.opened == 0 {
         connection::open(connection, sk);
@@ -240,12 +243,12 @@ fn plan<'a, const SOURCE: u8>(
     let nowhere = layout::<SOURCE>(moved) == Layout::Nowhere;
     let action = if nowhere {
         Action::Count
-    } else if connection.mode == capture::ALL {
+    } else if connection.policy == policy::HEADS {
+        if connection.head_done[side] != 0 { Action::Count } else { Action::CopyHead }
+    } else if connection.policy == policy::ALL {
         Action::CopyAll
-    } else if connection.head_done[side] != 0 {
-        Action::Count
     } else {
-        Action::CopyHead
+        Action::CopyEdges
     };
     let fragment = moved.len.min(i32::MAX as u64) as u32;
     Some(piece.write(Piece {
@@ -264,36 +267,39 @@ fn plan<'a, const SOURCE: u8>(
     }))
 }
 
-/// Decides what kind of connection this is from the first bytes of its turns, until one began as a
-/// message does; `false`: not one that is copied.
+/// Takes the agent's advice, if there is a new one.
 #[inline(always)]
-fn lock_in(connection: &mut Connection, first: u64, len: u64) -> bool {
+fn heed_advice(connection: &mut Connection, side: usize, turn_begins: bool) {
+    if let Some(&verdict) = VERDICTS.get(verdict_slot(connection.id))
+        && let Some(policy) = verdict_for(verdict, connection.id)
+        && policy != connection.advised
+    {
+        connection.advised = policy;
+        if policy != connection.policy {
+            connection.policy = policy;
+            connection.undecided = 0;
+            // Within a turn nobody knows of a head that is in progress; one that begins here will be seen.
+            connection.head_done[side] = u8::from(!turn_begins);
+        }
+    }
+}
+
+/// Decides what kind of connection this is, if the first bytes of a turn tell.
+#[inline(always)]
+fn decide(connection: &mut Connection, first: u64) {
     if scan::begins_message(first) {
-        connection.hit = 1;
+        connection.policy = policy::HEADS;
         if connection.joined == joined::UNLESS_MESSAGE {
             connection.joined = joined::NO;
         }
-        return true;
+    } else if scan::begins_tls(first) {
+        connection.policy = policy::CIPHERTEXT;
     }
-    if scan::begins_tls(first) {
-        connection.mode = capture::CIPHERTEXT;
-        return false;
-    }
-    // OpenSSL reads the five bytes of a TLS record's head apart; nothing else is told by so few.
-    if len < 8 {
-        return true;
-    }
-    connection.misses += 1;
-    if connection.misses >= MISSES {
-        connection.mode = capture::COUNT;
-        return false;
-    }
-    true
 }
 
-/// Copies a fragment in which a head is in progress.
+/// Copies of a fragment what its action says.
 #[inline(always)]
-fn head<const SOURCE: u8, const PLACE: bool>(
+fn copied<const SOURCE: u8, const PLACE: bool>(
     moved: &Moved,
     piece: &mut Piece,
     connection: &mut Connection,
@@ -302,11 +308,25 @@ fn head<const SOURCE: u8, const PLACE: bool>(
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
     piece.want = piece.fragment.min(WINDOW as u32);
     piece.total_len = piece.want;
+    if piece.action == Action::CopyEdges && piece.fragment > EDGE_FIRST + EDGE_LAST {
+        piece.total_len = piece.fragment - EDGE_LAST;
+    }
     // VERIFIER: before each copy, so that the ways that lead there are one.
     unknown::<PLACE>(piece);
     copy_first::<SOURCE>(moved, piece);
     unknown::<PLACE>(piece);
     connection.copied[side] += piece.want;
+    // VERIFIER: asked anew, so that the two ways are one in between.
+    if piece.action == Action::CopyEdges {
+        connection.undecided += piece.want + UNDECIDED_RECORD;
+        if next(piece) {
+            piece.want = piece.total_len.min(EDGE_LAST);
+            piece.total_len = piece.want;
+            unknown::<PLACE>(piece);
+            copy_last::<SOURCE>(moved, piece);
+        }
+        return;
+    }
     connection.head_done[side] = piece.ended as u8;
     // VERIFIER: four pieces of the largest class are a whole head.
     let mut pieces = 0;

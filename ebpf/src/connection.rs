@@ -2,10 +2,10 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use remora_common::{
-    capture as mode,
     connection::{NOT_COUNTED, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
+    policy,
     record::{Close, CloseCause, Direction, Kind, Open, Role, UNIX_PATH_LEN, family, open_flag},
 };
 
@@ -39,18 +39,19 @@ fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
         seq_at_turn: [0; 2],
         copied: [0; 2],
         tgid,
-        mode: mode::HEADS,
+        policy: policy::UNDECIDED,
         last: 2,
         head_done: [0; 2],
-        misses: 0,
-        hit: 0,
+        advised: policy::UNDECIDED,
+        reserved: 0,
         role,
         opened: 0,
+        undecided: 0,
         ssl: 0,
         missed: 0,
         closing: 0,
         joined,
-        reserved: [0; 2],
+        reserved2: [0; 2],
     }
 }
 
@@ -357,11 +358,11 @@ pub fn becomes_plaintext(connection: &mut Connection, ssl: u64, complete: bool) 
     }
     connection.pos = [0; 2];
     connection.copied = [0; 2];
-    connection.mode = mode::HEADS;
+    connection.policy = policy::UNDECIDED;
+    connection.advised = policy::UNDECIDED;
+    connection.undecided = 0;
     connection.last = 2;
     connection.head_done = [0; 2];
-    connection.misses = 0;
-    connection.hit = 0;
     connection.ssl = ssl;
     connection.missed = u32::from(!complete);
 }

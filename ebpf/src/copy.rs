@@ -55,12 +55,14 @@ pub enum Action {
     Count = 0,
     /// As far as the head in progress goes.
     CopyHead = 1,
+    /// Its first and its last bytes.
+    CopyEdges = 2,
     /// All of it.
-    CopyAll = 2,
+    CopyAll = 3,
 }
 
-/// Copies at most [`WINDOW`] bytes; sets whether the head ended in them and what follows is not
-/// another message.
+/// Copies at most [`WINDOW`](scan::WINDOW) bytes; sets whether the head that is in progress, if that is what is copied,
+/// ended in them and what follows is not another message.
 #[inline(never)]
 pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
@@ -85,6 +87,16 @@ pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
         copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
     } else {
         copy::<SOURCE, CLASS_HUGE, CLASS_HUGE>(moved, piece, false);
+    }
+}
+
+/// Copies at most [`CLASS_SMALL`] bytes of the end of the call's.
+#[inline(never)]
+pub fn copy_last<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
+    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+        copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, false);
+    } else {
+        copy::<SOURCE, CLASS_SMALL, CLASS_SMALL>(moved, piece, false);
     }
 }
 
@@ -130,7 +142,8 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         maps::count(Counter::Unreadable);
     }
     let mut ended = false;
-    if look {
+    // SAFETY: a member of a live struct. VERIFIER: read anew, as above.
+    if look && unsafe { (&raw const piece.action).read_volatile() } == Action::CopyHead {
         // SAFETY: a member of a live struct.
         let whole = copied == unsafe { (&raw const piece.fragment).read_volatile() };
         // Most requests are a head and nothing else.

@@ -19,7 +19,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use remora_common::{
-    capture::CIPHERTEXT, connection::NOT_COUNTED, counter::Counter, layout::ABSENT,
+    connection::NOT_COUNTED, counter::Counter, layout::ABSENT, policy::CIPHERTEXT,
     record::Direction,
 };
 
@@ -369,7 +369,7 @@ pub fn carried(moved: &Moved, connection: &Connection, sk: u64) {
 /// VERIFIER: a function of its own, for its stack.
 #[inline(never)]
 fn first_received(moved: &Moved, connection: &Connection, link: Link, first: bool) {
-    if connection.mode == CIPHERTEXT && connection.ssl == 0 {
+    if connection.policy == CIPHERTEXT && connection.ssl == 0 {
         lifecycle::speaks_tls(moved.tgid);
     }
     if moved.direction == Direction::Rx as u32

@@ -8,7 +8,7 @@ use std::{
 };
 
 use remora::{
-    bpf::{Door, Options, Programs, Reader, Targets, try_doors},
+    bpf::{Door, Options, Programs, Reader, Targets, Verdicts, try_doors},
     decode::Record,
 };
 use remora_common::{
@@ -84,6 +84,7 @@ impl Seen {
 /// Attached programs with this process selected.
 pub struct Lab {
     pub targets: Targets,
+    pub verdicts: Verdicts,
     programs: Programs,
     reader: Reader,
     _alone: MutexGuard<'static, ()>,
@@ -101,10 +102,10 @@ impl Lab {
             max_connections: 4096,
         })
         .unwrap();
-        let (targets, _control, _verdicts) = programs.shared().unwrap();
+        let (targets, _control, verdicts) = programs.shared().unwrap();
         let reader = programs.reader().unwrap();
         targets.set(std::process::id(), target::SELECTED);
-        Self { targets, programs, reader, _alone: alone }
+        Self { targets, verdicts, programs, reader, _alone: alone }
     }
 
     /// Everything recorded so far. Programs run inside the calls, so it is all there.

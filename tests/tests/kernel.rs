@@ -369,29 +369,6 @@ fn unix_sockets_that_ended_give_their_place_to_others() {
     assert_eq!(again.data[0].pos, 18);
 }
 
-#[test]
-fn ciphertext_and_other_protocols_are_not_copied() {
-    if skip::without_root() {
-        return;
-    }
-    for door in ways() {
-        let mut lab = Lab::new(door);
-        let (mut client, mut server) = pair();
-        client.write_all(b"\x16\x03\x01\x00\x20secret hello").unwrap();
-        exactly(&mut server, 17);
-        assert!(lab.seen().data.is_empty());
-        let (mut client, mut server) = pair();
-        for _ in 0..20 {
-            client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
-            exactly(&mut server, 14);
-            server.write_all(b"+PONG pong\r\n").unwrap();
-            exactly(&mut client, 12);
-        }
-        let copied = lab.seen().data.len();
-        assert!(copied <= 2 * 4, "{copied} records of a connection that is not HTTP");
-    }
-}
-
 /// On a kernel that preempts itself a thread may be put off in the middle of a program, and the next one
 /// runs it on the same processor: nothing of the first may be left to the second.
 #[test]

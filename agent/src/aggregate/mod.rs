@@ -26,7 +26,7 @@ use self::{
 use crate::{
     attribute::Value,
     correlate::{IdGenerator, random_seed},
-    exchange::{Detail, Role},
+    exchange::Role,
     export::metrics_data::{
         Attributes, Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
     },
@@ -114,7 +114,7 @@ impl Aggregator {
     /// Counts an exchange. Its span need not be sampled; if it is not, it is no exemplar either
     /// (unless all measurements may be).
     pub fn record(&mut self, span: &Span) {
-        let Detail::Http(http) = &span.exchange.detail;
+        let Some(http) = span.exchange.detail.http() else { return };
         let key = Key::of(span, http);
         let address = Arc::as_ptr(&span.resource) as usize;
         let place = *self

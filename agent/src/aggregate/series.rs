@@ -20,7 +20,10 @@ use crate::{
     exchange::{HttpExchange, Role},
     export::metrics_data::{Attributes, Exemplar, Summary, Temporality},
     kubernetes::Peer,
-    semantics::http::{Address, Addressed, ErrorType, known_method, protocol_version},
+    semantics::{
+        http::{Addressed, ErrorType, known_method, protocol_version},
+        network::Address,
+    },
     span::Span,
 };
 

@@ -126,12 +126,12 @@ impl Verdicts {
         Mapping::new(map, VERDICT_SLOTS as usize * 8).map(Self)
     }
 
-    /// Advises [`remora_common::capture`] mode `mode` for `conn_id`.
-    pub fn advise(&self, conn_id: u64, mode: u8) {
+    /// Advises `policy`, one of [`remora_common::policy`], for `conn_id`.
+    pub fn advise(&self, conn_id: u64, policy: u8) {
         let slot = verdict_slot(conn_id) as usize;
         // SAFETY: a slot is below `VERDICT_SLOTS`, so within the mapping, and aligned to 8.
         let word = unsafe { self.0.start.cast::<AtomicU64>().add(slot).as_ref() };
-        word.store(verdict(conn_id, mode), Ordering::Release);
+        word.store(verdict(conn_id, policy), Ordering::Release);
     }
 }
 

@@ -8,10 +8,10 @@ use crate::{
     accounting::Lost,
     aggregate::Aggregator,
     clock::Clock,
-    exchange::{Detail, Endpoint, Exchange, Role, Sink, Started},
+    exchange::{Endpoint, Exchange, Role, Sink, Started},
     kubernetes::Peer,
     resource::Whose,
-    semantics::Target,
+    semantics,
     span::Span,
 };
 
@@ -37,7 +37,7 @@ pub trait Output {
     /// A sampled span.
     fn span(&mut self, span: Span);
     /// As [`Sink::capture`].
-    fn capture(&mut self, conn_id: u64, mode: u8);
+    fn capture(&mut self, conn_id: u64, policy: u8);
 }
 
 /// What became of all requests: `ended = spans + sampled_out + sum(lost)`.
@@ -134,12 +134,10 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     fn pass(&mut self, mut span: Span) {
-        let Detail::Http(http) = &span.exchange.detail;
-        if span.exchange.role == Role::Server {
-            let target = Target::parse(&http.method, &http.target);
+        if let Some((path, status)) = semantics::path_to_route(&span.exchange) {
             let selector = self.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
-            span.route = self.policies.route(selector, service, target.path, http.status);
+            span.route = self.policies.route(selector, service, path, status);
         }
         for aggregator in &mut self.aggregators {
             aggregator.record(&span);
@@ -168,8 +166,7 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         };
         let selector = self.selector(exchange.connection.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
-        let Detail::Http(http) = &mut exchange.detail;
-        self.policies.headers(selector, http);
+        self.policies.headers(selector, &mut exchange.detail);
         let offset = self.clock.offset_at(exchange.end_mono_ns);
         // Its place is decided now: who comes after it must not wait for it.
         let mut span = self.correlator.finished(exchange, resource, offset);
@@ -190,8 +187,8 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.counts.lost[reason as usize] += 1;
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.output.capture(conn_id, mode);
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.output.capture(conn_id, policy);
     }
 }
 
@@ -372,7 +369,7 @@ mod tests {
         finish(2);
         let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
         assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
-        let Detail::Http(found) = &span.exchange.detail;
+        let found = span.exchange.detail.http().unwrap();
         assert!(found.request_headers.is_empty(), "nobody asked for them");
         let quiet = Policy { sampler: loud, ..quiet };
         pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
@@ -384,7 +381,7 @@ mod tests {
         pipeline.finished(exchange);
         let span = pipeline.output.last().unwrap();
         assert_eq!(span.route, None);
-        let Detail::Http(found) = &span.exchange.detail;
+        let found = span.exchange.detail.http().unwrap();
         assert_eq!(&*found.request_headers[0].key, tenant);
     }
 

@@ -142,8 +142,8 @@ impl Output for Outlet {
         self.terminal.print(|printer| printer.push(&span, mono_ns()));
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.verdicts.advise(conn_id, mode);
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.verdicts.advise(conn_id, policy);
     }
 }
 

@@ -2,13 +2,18 @@
 //! attribute has and where it comes from. Values are borrowed where they can be; nothing is allocated
 //! unless something had to be redacted.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Write, net::IpAddr, sync::OnceLock};
+use std::{borrow::Cow, fmt::Write, sync::OnceLock};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::{
-    AttributeOptions, authority::Authority, authority::forwarded_node, failure_name,
-    redact::redact_path, redact::redact_query, target::Form, target::Target,
+    AttributeOptions,
+    authority::{Authority, forwarded_node},
+    failure_name,
+    network::{self, Address},
+    redact::{redact_path, redact_query},
+    target::{Form, Target},
+    unsigned,
 };
 use crate::{
     attribute::AttributeSink,
@@ -124,13 +129,6 @@ pub struct Addressed<'a> {
     connection_end: &'a Endpoint,
 }
 
-/// `server.address` without its text: formatting an address is left to who needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Address<'a> {
-    Name(&'a str),
-    Ip(IpAddr),
-}
-
 impl<'a> Addressed<'a> {
     /// Looks at the target, `Host`, the forwarding fields and the connection of an exchange.
     #[must_use]
@@ -227,78 +225,6 @@ impl<'a> Addressed<'a> {
     }
 }
 
-thread_local! {
-    /// Where values are composed that are not one piece of the exchange: kept, so that spans cost no
-    /// allocation each. A sink may not visit another span while it takes a value.
-    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-fn compose(sink: &mut impl AttributeSink, key: &str, write: impl FnOnce(&mut String)) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        write(scratch);
-        if !scratch.is_empty() {
-            sink.str(key, scratch);
-        }
-    });
-}
-
-fn address(sink: &mut impl AttributeSink, key: &str, address: Address<'_>) {
-    match address {
-        Address::Name(name) => sink.str(key, name),
-        Address::Ip(ip) => compose(sink, key, |out| write_ip(out, ip)),
-    }
-}
-
-/// An address as text. Written by hand for IPv4, which most are: `Display` takes ten times as long, and a span has up to
-/// three.
-fn write_ip(out: &mut String, ip: IpAddr) {
-    let IpAddr::V4(ip) = ip else {
-        let _ = write!(out, "{ip}"); // a String takes everything
-        return;
-    };
-    for (at, octet) in ip.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push('.');
-        }
-        let digit = |value: u8| char::from(b'0' + value % 10);
-        if octet > 99 {
-            out.push(digit(octet / 100));
-        }
-        if octet > 9 {
-            out.push(digit(octet / 10));
-        }
-        out.push(digit(octet));
-    }
-}
-
-/// Address and port of an end of the connection, as far as they are known.
-fn endpoint(
-    sink: &mut impl AttributeSink,
-    end: &Endpoint,
-    address_key: &str,
-    port_key: Option<&str>,
-) {
-    match end {
-        Endpoint::Unknown => {}
-        Endpoint::Inet { addr, port } => {
-            address(sink, address_key, Address::Ip(*addr));
-            if let Some(port_key) = port_key {
-                sink.int(port_key, i64::from(*port));
-            }
-        }
-        Endpoint::Unix { path } => {
-            if !path.is_empty() {
-                sink.str(address_key, path);
-            }
-        }
-    }
-}
-
-fn size(sink: &mut impl AttributeSink, key: &str, bytes: u64) {
-    sink.int(key, i64::try_from(bytes).unwrap_or(i64::MAX));
-}
-
 pub(super) fn visit(
     span: &Span,
     http: &HttpExchange,
@@ -328,34 +254,14 @@ pub(super) fn visit(
                 sink.str(key::HTTP_ROUTE, route);
             }
         }
-        SpanKind::Client => compose(sink, key::URL_FULL, |out| addressed.write_url(out)),
+        SpanKind::Client => network::compose(sink, key::URL_FULL, |out| addressed.write_url(out)),
     }
 
-    let (server, port) = addressed.server();
-    if let Some(server) = server {
-        address(sink, key::SERVER_ADDRESS, server);
-        if let Some(port) = port {
-            sink.int(key::SERVER_PORT, i64::from(port));
-        }
-    }
+    network::server(sink, addressed.server());
     if kind == SpanKind::Server {
         client(sink, http, &connection.remote);
     }
-    let peer_port = Some(key::NETWORK_PEER_PORT);
-    endpoint(sink, &connection.remote, key::NETWORK_PEER_ADDRESS, peer_port);
-    if options.network_local {
-        let local_port = Some(key::NETWORK_LOCAL_PORT);
-        endpoint(sink, &connection.local, key::NETWORK_LOCAL_ADDRESS, local_port);
-    }
-    match (&connection.local, &connection.remote) {
-        (Endpoint::Unix { .. }, _) | (_, Endpoint::Unix { .. }) => {
-            sink.str(key::NETWORK_TRANSPORT, "unix");
-        }
-        (Endpoint::Inet { .. }, _) | (_, Endpoint::Inet { .. }) => {
-            sink.str(key::NETWORK_TRANSPORT, "tcp");
-        }
-        (Endpoint::Unknown, Endpoint::Unknown) => {}
-    }
+    network::ends(sink, connection, options);
     sink.str(key::NETWORK_PROTOCOL_NAME, "http");
     let version = protocol_version(http.version);
     if !version.is_empty() {
@@ -369,10 +275,10 @@ pub(super) fn visit(
         let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
         sink.strs(&header.key, &values);
     }
-    size(sink, key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    unsigned(sink, key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));
-        size(sink, key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        unsigned(sink, key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
     }
     if let Some(error) = ErrorType::of(exchange.role, http.status, exchange.failure) {
         sink.str(key::ERROR_TYPE, &error.as_str());
@@ -395,22 +301,6 @@ fn client(sink: &mut impl AttributeSink, http: &HttpExchange, peer: &Endpoint) {
                 sink.int(key::CLIENT_PORT, i64::from(port));
             }
         }
-        _ => endpoint(sink, peer, key::CLIENT_ADDRESS, Some(key::CLIENT_PORT)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn addresses_are_written_as_display_writes_them(ip: IpAddr) {
-            let mut text = String::new();
-            write_ip(&mut text, ip);
-            prop_assert_eq!(text, ip.to_string());
-        }
+        _ => network::endpoint(sink, peer, key::CLIENT_ADDRESS, Some(key::CLIENT_PORT)),
     }
 }

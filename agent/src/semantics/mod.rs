@@ -3,8 +3,12 @@
 //! `docs/semantics.md` is the page for users.
 
 mod authority;
+pub mod db;
 pub mod http;
+pub mod network;
+mod postgres;
 pub mod redact;
+mod redis;
 pub mod route;
 mod target;
 #[cfg(test)]
@@ -16,7 +20,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{Detail, Failure, HttpExchange, Role},
+    exchange::{DbExchange, Detail, Exchange, Failure, HttpExchange, Role},
     span::{Span, SpanKind, Status},
 };
 
@@ -38,12 +42,45 @@ pub struct AttributeOptions {
     pub network_local: bool,
 }
 
+/// The conventions that describe an exchange: several protocols may share them.
+enum Convention<'a> {
+    Http(&'a HttpExchange),
+    Db(&'static db::System, &'a DbExchange),
+}
+
+impl<'a> From<&'a Detail> for Convention<'a> {
+    fn from(detail: &'a Detail) -> Self {
+        match detail {
+            Detail::Http(http) => Self::Http(http),
+            Detail::Redis(db) => Self::Db(&redis::SYSTEM, db),
+            Detail::Postgres(db) => Self::Db(&postgres::SYSTEM, db),
+        }
+    }
+}
+
+/// Path and status that a SERVER span's route is made of, where the protocol has paths.
+#[must_use]
+pub fn path_to_route(exchange: &Exchange) -> Option<(&str, u16)> {
+    match (exchange.role, Convention::from(&exchange.detail)) {
+        (Role::Server, Convention::Http(http)) => {
+            Some((Target::parse(&http.method, &http.target).path, http.status))
+        }
+        (Role::Client, Convention::Http(_)) | (_, Convention::Db(..)) => None,
+    }
+}
+
 impl Span {
-    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP.
+    fn convention(&self) -> Convention<'_> {
+        Convention::from(&self.exchange.detail)
+    }
+
+    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP, the summary of a query or
+    /// `{operation} {target}` for databases.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
-        match &self.exchange.detail {
-            Detail::Http(http) => http::span_name(http, self.route.as_deref()),
+        match self.convention() {
+            Convention::Http(http) => http::span_name(http, self.route.as_deref()),
+            Convention::Db(system, db) => db::span_name(system, &self.exchange, db),
         }
     }
 
@@ -58,17 +95,19 @@ impl Span {
     /// Error if and only if there is an [`Self::error_type`].
     #[must_use]
     pub fn status(&self) -> Status {
-        let error = match &self.exchange.detail {
-            Detail::Http(http) => self.http_error(http).is_some(),
+        let error = match self.convention() {
+            Convention::Http(http) => self.http_error(http).is_some(),
+            Convention::Db(_, db) => db.error_type(self.exchange.failure).is_some(),
         };
         if error { Status::Error } else { Status::Unset }
     }
 
     /// `error.type`, if the exchange is an error by the conventions of its protocol.
     #[must_use]
-    pub fn error_type(&self) -> Option<Cow<'static, str>> {
-        match &self.exchange.detail {
-            Detail::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
+    pub fn error_type(&self) -> Option<Cow<'_, str>> {
+        match self.convention() {
+            Convention::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
+            Convention::Db(_, db) => db.error_type(self.exchange.failure).map(Cow::Borrowed),
         }
     }
 
@@ -83,8 +122,9 @@ impl Span {
 
     /// Hands every attribute to `sink`, each key once.
     pub fn visit_attributes_with(&self, options: AttributeOptions, sink: &mut impl AttributeSink) {
-        match &self.exchange.detail {
-            Detail::Http(http) => http::visit(self, http, options, sink),
+        match self.convention() {
+            Convention::Http(http) => http::visit(self, http, options, sink),
+            Convention::Db(system, db) => db::visit(system, &self.exchange, db, options, sink),
         }
         if let Some(peer) = &self.peer {
             sink.str(key::SERVICE_PEER_NAME, &peer.name);
@@ -111,6 +151,10 @@ impl Span {
             }
         }
     }
+}
+
+fn unsigned(sink: &mut impl AttributeSink, key: &str, value: u64) {
+    sink.int(key, i64::try_from(value).unwrap_or(i64::MAX));
 }
 
 /// `error.type` of a transport failure: a closed set.

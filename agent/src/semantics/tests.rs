@@ -103,8 +103,7 @@ pub(crate) fn exchange(role: Role) -> Exchange {
 }
 
 pub(crate) fn http(exchange: &mut Exchange) -> &mut HttpExchange {
-    let Detail::Http(http) = &mut exchange.detail;
-    http
+    exchange.detail.http_mut().expect("the exchange is HTTP's")
 }
 
 pub(crate) fn span(exchange: Exchange) -> Span {

@@ -3,7 +3,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use remora_common::{
-    capture,
+    policy,
     record::{CloseCause, Direction, Role},
 };
 
@@ -174,7 +174,7 @@ fn play(kernel: &mut Kernel, requests: Direction, batches: &[Batch], cuts: &[usi
     for batch in batches {
         if batch.len() > 1 {
             // As the agent has it done at the second request that is open.
-            kernel.capture = capture::ALL;
+            kernel.capture = policy::ALL;
         }
         for (at, turn) in batch.iter().enumerate() {
             send(kernel, requests, &request_bytes(turn, id + at), at > 0);
@@ -450,7 +450,7 @@ proptest! {
                 7 => { kernel.close(CloseCause::Error, libc::EPIPE); }
                 8 => { kernel.now_ns += 2_000_000_000; }
                 9 => { kernel.gone(); }
-                10..=60 => { kernel.capture = capture::ALL; }
+                10..=60 => { kernel.capture = policy::ALL; }
                 _ => { kernel.moved(*direction, bytes); }
             }
         }

@@ -1,7 +1,7 @@
 //! What the end of a connection, lost records and limits cost: one test each.
 
 use remora_common::{
-    capture,
+    policy,
     record::{CloseCause, Direction, Role, data_flag, open_flag},
 };
 
@@ -140,10 +140,10 @@ fn a_connection_that_was_never_announced_is_told() {
 #[test]
 fn other_protocols_are_counted_only() {
     for (first, second, mode) in [
-        (&b"*1\r\n$4\r\nPING\r\n"[..], &b"+PONG\r\n"[..], capture::COUNT),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", capture::COUNT),
-        (b"\x16\x03\x01\x02\0", b"\x16\x03\x03\0", capture::CIPHERTEXT),
-        (b"helo", b"220 mail\r\n", capture::COUNT),
+        (&b"get a\r\n"[..], &b"END\r\n"[..], policy::COUNT),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", policy::COUNT),
+        (b"\x16\x03\x01\x02\0", b"\x16\x03\x03\0", policy::CIPHERTEXT),
+        (b"helo", b"220 mail\r\n", policy::COUNT),
     ] {
         let mut kernel = server();
         for _ in 0..9 {
@@ -236,7 +236,7 @@ fn messages_behind_the_capture_of_a_burst_are_counted_as_lost() {
     assert_eq!(out.finished.len() + out.lost.len(), 40);
     assert!(out.finished.len() > 25);
     assert!(out.lost.iter().all(|lost| lost.1 == Lost::PipelineCut));
-    assert_eq!(out.captures, [(7, capture::ALL)]);
+    assert_eq!(out.captures, [(7, policy::ALL)]);
 }
 
 #[test]

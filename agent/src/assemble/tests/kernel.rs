@@ -6,10 +6,10 @@
 //! - of a fragment in a head the first KiB is copied, and more of it in [`data_flag::CONTINUED`] pieces
 //!   of up to 16 KiB while that KiB has no blank line, up to 64 KiB for a head;
 //! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
-//! - [`capture::ALL`] copies up to 65 KiB of every fragment, [`capture::COUNT`] yields nothing.
+//! - [`policy::ALL`] copies up to 65 KiB of every fragment, [`policy::COUNT`] yields nothing.
 
 use remora_common::{
-    capture,
+    policy,
     record::{
         self, Close, CloseCause, Direction, Kind, MAX_HEAD_LEN, Open, Role, data_flag, family,
     },
@@ -74,7 +74,7 @@ impl Kernel {
         Self {
             records: Vec::new(),
             now_ns: 1_000_000,
-            capture: capture::HEADS,
+            capture: policy::HEADS,
             source: record::Source::Socket,
             conn_id,
             pos: [0; 2],
@@ -118,14 +118,17 @@ impl Kernel {
             self.turn = Some(direction);
             (self.copied[side], self.head_done[side]) = (0, false);
         }
-        if self.capture == capture::COUNT {
+        if self.capture == policy::COUNT {
             self.pos[side] += bytes.len() as u64;
             return self;
+        }
+        if self.capture == policy::EDGES {
+            return self.edges(direction, bytes);
         }
         if self.head_done[side] && begins_message(bytes) {
             (self.copied[side], self.head_done[side]) = (0, false);
         }
-        let all = self.capture == capture::ALL;
+        let all = self.capture == policy::ALL;
         if self.head_done[side] && !all {
             self.data(direction, bytes, 0, bytes.len(), 0);
             return self;
@@ -152,6 +155,28 @@ impl Kernel {
             self.data(direction, bytes, 0, bytes.len() - sent, data_flag::CONTINUED);
         }
         self
+    }
+
+    /// What [`policy::EDGES`] copies: the first and the last bytes, or all of them.
+    fn edges(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
+        let (first, last) = (policy::EDGE_FIRST as usize, policy::EDGE_LAST as usize);
+        if bytes.len() <= first + last {
+            self.data(direction, bytes, bytes.len(), 0, 0);
+            return self;
+        }
+        let (front, back) = bytes.split_at(bytes.len() - last);
+        // What lies between is counted in the first record, whose own last bytes nobody asked for.
+        self.uncopied(direction, front, first);
+        self.data(direction, back, back.len(), 0, data_flag::CONTINUED);
+        self
+    }
+
+    fn uncopied(&mut self, direction: Direction, bytes: &[u8], copied: usize) {
+        self.data(direction, bytes, copied, bytes.len() - copied, 0);
+        if let Some(Owned::Data(header, _)) = self.records.last_mut() {
+            header.flags &= !data_flag::TAIL;
+            header.tail = [0; 8];
+        }
     }
 
     /// `len` bytes moved inside the kernel.

@@ -4,12 +4,13 @@
 use remora_common::record::Role;
 
 use super::*;
-use crate::exchange::{Detail, HttpExchange};
+use crate::exchange::HttpExchange;
 
 mod conversations;
 mod disturbed;
 mod kept;
 mod kernel;
+mod redis;
 mod wire;
 
 use kernel::{Kernel, Owned};
@@ -36,8 +37,8 @@ impl Sink for Collector {
         self.lost.push((serial, reason));
     }
 
-    fn capture(&mut self, conn_id: u64, mode: u8) {
-        self.captures.push((conn_id, mode));
+    fn capture(&mut self, conn_id: u64, policy: u8) {
+        self.captures.push((conn_id, policy));
     }
 }
 
@@ -94,9 +95,7 @@ fn run(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
 }
 
 fn http(exchange: &Exchange) -> &HttpExchange {
-    match &exchange.detail {
-        Detail::Http(http) => http,
-    }
+    exchange.detail.http().expect("the exchange is HTTP's")
 }
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -1,7 +1,7 @@
 //! One test per shape on the wire.
 
 use remora_common::{
-    capture,
+    policy,
     record::{CloseCause, Direction, Role},
 };
 
@@ -76,7 +76,7 @@ fn pairs_pipelined_responses_in_order_and_asks_for_all_bytes() {
     kernel.tx(&[answer(201, "a"), answer(202, "")].concat()).tx(&answer(404, "b"));
     let (out, _) = assemble(Limits::default(), &kernel.records);
     assert_eq!(told(&out.finished), [("/1", 201), ("/2", 202), ("/3", 404)]);
-    assert_eq!(out.captures, [(7, capture::ALL)]);
+    assert_eq!(out.captures, [(7, policy::ALL)]);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn an_upgraded_connection_is_counted_only() {
         let (out, stats) = assemble(Limits::default(), &kernel.records);
         assert_eq!((out.finished.len(), out.lost.len()), (1, 0));
         assert!(clean(&out.finished[0]).upgraded);
-        assert_eq!(out.captures, [(7, capture::COUNT)]);
+        assert_eq!(out.captures, [(7, policy::COUNT)]);
         assert_eq!((stats.records_other_protocol, stats.connections_other_protocol), (2, 0));
     }
 }

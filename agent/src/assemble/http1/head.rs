@@ -1,22 +1,22 @@
 //! Where a head begins and ends in the pieces of a direction, and what becomes of bytes that had to
 //! be one and are not, or are not all there.
 
-use remora_common::{capture, record::Direction};
+use remora_common::record::Direction;
 
-use super::{Begin, Connection, Fragment, Mode, half_mut, half_of};
+use super::{Fragment, Http1, half::State, half_mut, mask::HeadMask};
 use crate::{
     accounting::Lost,
-    assemble::{Cx, half::State, index, pending::Stage},
+    assemble::{
+        Cx,
+        pending::{Begin, Stage},
+    },
     exchange::Sink,
     protocol::{
         Parse,
         http1::{self, NotHttp, Request, Response, Side},
     },
-    recording::mask::HeadMask,
 };
 
-/// Turns without a recognisable head after which a connection is taken for another protocol.
-const MAX_REJECTED_TURNS: u8 = 4;
 /// An unfinished head up to this long is parsed at every piece, to notice early that it is none.
 const EAGER_HEAD_LEN: usize = 256;
 
@@ -25,7 +25,7 @@ pub(super) enum Head<'a> {
     Response(Response<'a>),
 }
 
-impl Connection {
+impl Http1 {
     /// A head begins. How many bytes were used, `None` if the rest of the piece is of no use.
     pub(super) fn first_of_head<S: Sink>(
         &mut self,
@@ -42,7 +42,7 @@ impl Connection {
         }
         fragment.place = fragment.place.plus(empty);
         let place = fragment.place;
-        let sure = !std::mem::take(&mut fragment.guessed);
+        let sure = !std::mem::take(&mut self.guessed);
         match self.parse(fragment.direction, bytes) {
             Parse::Parsed { value, used } => {
                 cx.keep(|kept| {
@@ -51,8 +51,8 @@ impl Connection {
                 self.head_ended(value, used, fragment.begin, fragment, cx);
                 Some(empty + used)
             }
-            Parse::NotThis(reason) if bytes != b"\r" => {
-                self.not_a_head(reason, bytes, fragment, cx);
+            Parse::NotThis(_) if bytes != b"\r" => {
+                self.not_a_head(bytes, fragment, cx);
                 None
             }
             Parse::NeedMore | Parse::NotThis(_) => {
@@ -68,7 +68,7 @@ impl Connection {
                     let mask = half.mask.insert(Box::new(HeadMask::new()));
                     kept.head_bytes(place, bytes, certain, mask);
                 });
-                if hole_follows && fragment.ended_message {
+                if hole_follows && self.ended_message {
                     // The hole may hide any number of further messages.
                     self.pipeline_cut(fragment, cx);
                 }
@@ -120,9 +120,9 @@ impl Connection {
                     keep(cx, used + empty - before);
                     return Some(used + empty - before);
                 }
-                Parse::NotThis(reason) => {
+                Parse::NotThis(_) => {
                     cx.keep(|kept| kept.junk(place, bytes));
-                    self.not_a_head(reason, &head, fragment, cx);
+                    self.not_a_head(&head, fragment, cx);
                     cx.recycle(head);
                     return None;
                 }
@@ -163,10 +163,10 @@ impl Connection {
 
     /// Which kind of message a head in `direction` that begins with `bytes` would be.
     pub(super) fn side(&self, direction: Direction, bytes: &[u8]) -> Option<Side> {
-        match self.mode {
-            Mode::Http { requests } if requests == direction => Some(Side::Request),
-            Mode::Http { .. } => Some(Side::Response),
-            Mode::Unknown { .. } | Mode::Other => http1::side(bytes),
+        match self.requests {
+            Some(requests) if requests == direction => Some(Side::Request),
+            Some(_) => Some(Side::Response),
+            None => http1::side(bytes),
         }
     }
 
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// A head is longer than what was captured of it, or than what is put together.
-    pub(super) fn head_cut<S: Sink>(&mut self, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
+    pub(super) fn head_cut<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
         let half = half_mut(&mut self.halves, fragment.direction);
         let begin = half.begin;
         let head = std::mem::take(&mut half.head);
@@ -209,28 +209,27 @@ impl Connection {
     }
 
     /// The bytes that begin a message were not captured.
-    pub(super) fn hole_for_head<S: Sink>(&mut self, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        if fragment.ended_message {
+    pub(super) fn hole_for_head<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        if self.ended_message {
             return self.pipeline_cut(fragment, cx);
         }
         let half = half_mut(&mut self.halves, fragment.direction);
-        match self.mode {
-            Mode::Unknown { .. } => {
-                half.enter(State::Skip { until_other_beyond: None });
-                self.reject_turn(&[], fragment, cx);
+        match self.requests {
+            None => {
+                half.enter(State::SKIP);
+                self.rejected = Some(Vec::new());
             }
-            Mode::Http { requests } if requests == fragment.direction => {
+            Some(requests) if requests == fragment.direction => {
                 half.enter(State::Skip { until_other_beyond: Some(fragment.other_pos) });
                 self.missed_request(Lost::HeadCut, cx);
             }
-            Mode::Http { .. } => self.unreadable_response(Lost::HeadCut, cx),
-            Mode::Other => {}
+            Some(_) => self.unreadable_response(Lost::HeadCut, cx),
         }
     }
 
     /// Messages follow one another within a fragment, and a hole hides where.
     pub(super) fn pipeline_cut<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
+        let Some(requests) = self.requests else { return };
         self.ask_for_all(cx);
         self.pipelines = true;
         let half = half_mut(&mut self.halves, fragment.direction);
@@ -242,7 +241,7 @@ impl Connection {
         } else {
             half.enter(State::Blind);
             let was_open = !self.open.is_empty();
-            self.lose_open(Lost::PipelineCut, cx);
+            self.open.lose_all(Lost::PipelineCut, cx);
             if was_open {
                 self.raise_barrier(Lost::PipelineCut);
             }
@@ -251,59 +250,33 @@ impl Connection {
 
     pub(super) fn not_a_head<S: Sink>(
         &mut self,
-        _reason: NotHttp,
         bytes: &[u8],
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) {
         let half = half_mut(&mut self.halves, fragment.direction);
-        match self.mode {
-            Mode::Unknown { .. } => {
-                half.enter(State::Skip { until_other_beyond: None });
-                self.reject_turn(bytes, fragment, cx);
+        match self.requests {
+            None => {
+                half.enter(State::SKIP);
+                self.rejected = Some(bytes.to_vec());
             }
-            Mode::Http { .. } if half.tentative => {
+            Some(_) if half.tentative => {
                 half.enter(State::Blind);
                 self.content(fragment, bytes.len() as u64);
             }
-            Mode::Http { requests } if requests == fragment.direction => {
+            Some(requests) if requests == fragment.direction => {
                 half.enter(State::Skip { until_other_beyond: Some(fragment.other_pos) });
                 half.owner = 0;
                 self.missed_request(Lost::Malformed, cx);
             }
-            Mode::Http { .. } => self.unreadable_response(Lost::Malformed, cx),
-            Mode::Other => {}
-        }
-    }
-
-    /// Bytes of a connection whose protocol is not known are not the beginning of a head.
-    pub(super) fn reject_turn<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        let Mode::Unknown { mut rejected, mut turns } = self.mode else { return };
-        if is_tls(bytes) {
-            cx.keep(|kept| kept.literal(fragment.place, &bytes[..TLS_HEADER_LEN]));
-            return self.become_other(capture::CIPHERTEXT, cx);
-        }
-        let half = half_of(&self.halves, fragment.direction);
-        let at = index(fragment.direction);
-        if !rejected[at] || fragment.other_pos > half.other_pos {
-            turns += 1;
-        }
-        rejected[at] = true;
-        self.mode = Mode::Unknown { rejected, turns };
-        if turns >= MAX_REJECTED_TURNS || (rejected == [true; 2] && !self.info.joined) {
-            self.become_other(capture::COUNT, cx);
+            Some(_) => self.unreadable_response(Lost::Malformed, cx),
         }
     }
 
     /// A request exists of which nothing can be told; its response must not become another's.
     pub(super) fn missed_request<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
         cx.lost(0, reason);
-        self.uncounted += 1;
+        self.open.uncounted += 1;
         if !self.open.is_empty() || self.pipelines {
             self.raise_barrier(reason);
         }
@@ -311,13 +284,13 @@ impl Connection {
 
     /// Something that cannot be read came where a response had to begin.
     pub(super) fn unreadable_response<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
+        let Some(requests) = self.requests else { return };
         let half = half_mut(&mut self.halves, requests.flip());
         half.enter(State::Blind);
         half.owner = 0;
         if self.pipelines && !self.open.is_empty() {
             // Whether this stands for the next response or belongs to the last one cannot be told.
-            self.lose_open(reason, cx);
+            self.open.lose_all(reason, cx);
             return self.raise_barrier(reason);
         }
         let Some(front) = self.open.front_mut() else { return };
@@ -327,12 +300,4 @@ impl Connection {
         front.answered = true;
         half.owner = front.serial;
     }
-}
-
-/// How many bytes of a record header [`is_tls`] looks at.
-const TLS_HEADER_LEN: usize = 3;
-
-/// A TLS record header (RFC 8446 section 5.1): content type 20 to 23, legacy version 3.x.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
 }

@@ -2,12 +2,13 @@
 //! in order (RFC 9112 section 9.3.2); a request whose record comes after its response's is found by
 //! time.
 
-use remora_common::capture;
-
-use super::{Begin, Connection, Fragment, Mode, Pending, find, half_mut, half_of};
+use super::{Fragment, Http1, InHttp, describe, half::State, half_mut, half_of, headers};
 use crate::{
     accounting::Lost,
-    assemble::{Cx, half::State, headers, http, pending::Stage},
+    assemble::{
+        Cx,
+        pending::{Begin, Pending, Stage},
+    },
     exchange::{Failure, Sink},
     protocol::{
         chunked::Chunked,
@@ -15,18 +16,18 @@ use crate::{
     },
 };
 
-impl Connection {
+impl Http1 {
     pub(super) fn request<S: Sink>(
         &mut self,
         request: &Request<'_>,
         len: usize,
         cut: bool,
         begin: Begin,
-        fragment: &mut Fragment,
+        fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) {
         let requests = fragment.direction;
-        self.mode = Mode::Http { requests };
+        self.requests = Some(requests);
         self.end_blind_response(cx);
         let owner = self.admit(request, len, cut, begin, fragment, cx);
         let half = half_mut(&mut self.halves, requests);
@@ -50,21 +51,12 @@ impl Connection {
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) -> u64 {
-        if self.barrier.is_none() && self.open.len() >= cx.shared.limits.max_open_per_connection {
-            self.barrier = Some(Lost::TooManyOpen);
-        }
-        if let Some(reason) = self.barrier {
-            cx.lost(0, reason);
-            self.uncounted += 1;
+        if !self.open.admits(begin, cx) {
             return 0;
         }
-        if begin.mono_ns <= self.unrequested_ns {
-            cx.lost(0, Lost::Gap); // its response was given up before
-            return 0;
-        }
-        let mut pending =
-            Pending::request(0, begin, http::describe(request, len, &cx.shared.headers.request));
-        pending.trace = http::trace_context(&request.fields);
+        let http = describe::describe(request, len, &cx.shared.headers.request);
+        let mut pending = Pending::request(0, begin, InHttp::new(http));
+        pending.trace = describe::trace_context(&request.fields);
         pending.marks.request_head_cut = cut;
         pending.request_end_ns = fragment.mono_ns;
         let requests = fragment.direction;
@@ -73,7 +65,7 @@ impl Connection {
                 let done = front.stage == Stage::UnrequestedDone;
                 front.adopt(pending);
                 let serial = front.serial;
-                cx.started(&front.announcement(&self.info, requests));
+                cx.started(&front.announcement(&cx.wire.info, requests));
                 if done {
                     self.finish_front(None, cx);
                 } else if front_kind_has_no_content(front) {
@@ -86,10 +78,10 @@ impl Connection {
             self.give_up_unrequested(cx);
         }
         if self.open.is_empty() {
-            self.uncounted = 0;
+            self.open.uncounted = 0;
             let responses = half_mut(&mut self.halves, requests.flip());
             let settled = matches!(responses.state, State::Start | State::Head | State::Ended);
-            if !settled && responses.other_pos > begin.pos {
+            if !settled && cx.wire.flow(requests.flip()).other_pos > begin.pos {
                 // Bytes that nobody asked for came in the middle of this request: its response?
                 cx.lost(0, Lost::Gap);
                 return 0;
@@ -105,11 +97,7 @@ impl Connection {
             }
             self.ask_for_all(cx);
         }
-        pending.serial = cx.next_serial();
-        let serial = pending.serial;
-        cx.started(&pending.announcement(&self.info, requests));
-        self.open.push_back(pending);
-        serial
+        self.open.push(pending, requests, cx)
     }
 
     pub(super) fn response<S: Sink>(
@@ -118,11 +106,11 @@ impl Connection {
         len: usize,
         cut: bool,
         begin: Begin,
-        fragment: &mut Fragment,
+        fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) {
         let responses = fragment.direction;
-        self.mode = Mode::Http { requests: responses.flip() };
+        self.requests = Some(responses.flip());
         if response.is_interim() && !cut {
             half_mut(&mut self.halves, responses).enter(State::Start);
             return;
@@ -131,32 +119,30 @@ impl Connection {
             self.give_up_unrequested(cx);
         }
         if self.open.is_empty() {
-            if self.uncounted > 0 {
-                self.uncounted -= 1;
-            } else if let Some(reason) = self.barrier {
+            if self.open.uncounted > 0 {
+                self.open.uncounted -= 1;
+            } else if let Some(reason) = self.open.barrier {
                 cx.lost(0, reason);
             } else {
-                let serial = cx.next_serial();
-                self.open.push_back(Pending::unrequested(serial));
+                self.open.push_unrequested(cx);
             }
         }
         let mut kind = RequestKind::Other;
         let mut owner = 0;
         if let Some(front) = self.open.front_mut() {
-            (kind, owner) = (front.kind, front.serial);
+            (kind, owner) = (front.detail.kind, front.serial);
             front.answered = true;
             front.first_byte_ns = begin.mono_ns;
             front.end_ns = fragment.mono_ns;
             front.response_tid = fragment.begin.tid;
             front.marks.response_head_cut = cut;
-            front.http.status = response.status;
-            front.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
-            front.http.response_headers =
+            front.detail.http.status = response.status;
+            front.detail.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
+            front.detail.http.response_headers =
                 headers::kept(&cx.shared.headers.response, &response.fields);
         }
         let half = half_mut(&mut self.halves, responses);
         half.owner = owner;
-        half.last_ns = fragment.mono_ns;
         match response.framing(kind) {
             _ if cut => half.enter(State::Blind),
             Framing::None => self.message_ended(fragment, cx),
@@ -166,24 +152,24 @@ impl Connection {
             Framing::Unknown => half.enter(State::Blind),
             Framing::Tunnel => {
                 if let Some(front) = self.open.front_mut() {
-                    front.http.upgraded = true;
+                    front.detail.http.upgraded = true;
                 }
                 self.message_ended(fragment, cx);
-                self.lose_open(Lost::Malformed, cx);
-                self.become_other(capture::COUNT, cx);
+                self.open.lose_all(Lost::Malformed, cx);
+                self.is_over = true;
             }
         }
     }
 
     /// The message in the fragment's direction is complete.
-    pub(super) fn message_ended<S: Sink>(&mut self, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        fragment.ended_message = true;
+    pub(super) fn message_ended<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        self.ended_message = true;
         let is_request = self.carries_requests(fragment.direction);
         let half = half_mut(&mut self.halves, fragment.direction);
         let owner = std::mem::take(&mut half.owner);
         half.enter(State::Start);
         if is_request {
-            if let Some(pending) = find(&mut self.open, owner) {
+            if let Some(pending) = self.open.find(owner) {
                 pending.request_end_ns = fragment.mono_ns;
             }
             return;
@@ -196,7 +182,7 @@ impl Connection {
         front.response_tid = fragment.begin.tid;
         if front.stage == Stage::Unrequested {
             front.stage = Stage::UnrequestedDone;
-            self.make_due(fragment.mono_ns, cx);
+            cx.wire.make_due(fragment.mono_ns, cx.shared);
         } else {
             self.finish_front(None, cx);
         }
@@ -211,7 +197,7 @@ impl Connection {
 
     /// A request begins: a response whose end nothing shows is over, if the connection takes turns.
     pub(super) fn end_blind_response<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
+        let Some(requests) = self.requests else { return };
         let tail_ends = half_of(&self.halves, requests.flip()).tail_ends;
         if tail_ends || (self.open.len() == 1 && !self.pipelines) {
             self.end_front_if_blind(cx);
@@ -220,7 +206,7 @@ impl Connection {
 
     /// Ends the front exchange at its last byte, if its response is content without a visible end.
     pub(super) fn end_front_if_blind<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
+        let Some(requests) = self.requests else { return };
         let half = half_mut(&mut self.halves, requests.flip());
         let Some(front) = self.open.front_mut() else { return };
         if half.state != State::Blind || half.owner != front.serial {
@@ -229,66 +215,34 @@ impl Connection {
         front.marks.end_inferred |= !half.tail_ends;
         half.owner = 0;
         half.tail_ends = false;
-        let pos = half.pos;
+        let pos = cx.wire.flow(requests.flip()).pos;
         if front.stage == Stage::Unrequested {
             front.stage = Stage::UnrequestedDone;
             let end_ns = front.end_ns;
-            self.make_due(end_ns, cx);
+            cx.wire.make_due(end_ns, cx.shared);
         } else {
             self.finish_front(None, cx);
         }
         self.note_settled(pos);
     }
 
-    /// Takes the front exchange off the queue and settles it, if it is not.
     pub(super) fn finish_front<S: Sink>(&mut self, failure: Option<Failure>, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
-        let Some(front) = self.open.pop_front() else { return };
-        match front.stage {
-            Stage::Open => {
-                let end_ns = front.end_ns;
-                cx.finished(front.into_exchange(&self.info, requests, failure, end_ns));
-            }
-            Stage::Settled => {}
-            Stage::Unrequested | Stage::UnrequestedDone => {
-                self.unrequested_ns = self.unrequested_ns.max(front.first_byte_ns);
-                cx.lost(0, Lost::NoRequest);
-            }
+        if let Some(requests) = self.requests {
+            self.open.finish_front(requests, failure, cx);
         }
     }
 
     pub(super) fn give_up_unrequested<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let Mode::Http { requests } = self.mode else { return };
+        let Some(requests) = self.requests else { return };
         if self.open.front().is_some_and(|front| front.stage == Stage::Unrequested) {
             // Its content goes on, for nobody.
             half_mut(&mut self.halves, requests.flip()).owner = 0;
         }
         self.finish_front(None, cx);
     }
-
-    pub(super) fn lose_open<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        self.lose_first(self.open.len(), reason, cx);
-    }
-
-    /// As [`Self::lose_open`], of the first `count`.
-    pub(super) fn lose_first<S: Sink>(&mut self, count: usize, reason: Lost, cx: &mut Cx<'_, S>) {
-        for pending in self.open.drain(..count) {
-            match pending.stage {
-                Stage::Open => {
-                    self.uncounted += 1;
-                    cx.lost(pending.serial, reason);
-                }
-                Stage::Settled => self.uncounted += 1,
-                Stage::Unrequested | Stage::UnrequestedDone => {
-                    self.unrequested_ns = self.unrequested_ns.max(pending.first_byte_ns);
-                    cx.lost(0, Lost::NoRequest);
-                }
-            }
-        }
-    }
 }
 
 /// A response to this request has no content, whatever it was taken for when it came first.
-fn front_kind_has_no_content(pending: &Pending) -> bool {
-    pending.kind == RequestKind::Head && pending.answered
+fn front_kind_has_no_content(pending: &Pending<InHttp>) -> bool {
+    pending.detail.kind == RequestKind::Head && pending.answered
 }

@@ -1,9 +1,9 @@
-//! One direction of a connection: how far its bytes are known, and where in a message they stand.
+//! One direction of a connection: where in a message its next byte stands.
 
-use super::pending::Begin;
+use super::mask::HeadMask;
 use crate::{
+    assemble::pending::Begin,
     protocol::chunked::{self, Chunked},
-    recording::mask::HeadMask,
 };
 
 /// Where the next byte of a direction falls.
@@ -28,23 +28,22 @@ pub(super) enum State {
     Ended,
 }
 
+impl State {
+    /// Of a connection that was joined in mid-stream.
+    pub(super) const SKIP: Self = Self::Skip { until_other_beyond: None };
+}
+
 /// A direction of a connection.
 #[derive(Debug)]
 pub(super) struct Half {
-    /// Position of the next byte.
-    pub(super) pos: u64,
     pub(super) state: State,
     /// The beginning of an unfinished head; empty in any other state.
     pub(super) head: Vec<u8>,
     /// How far `head` was searched for its end.
     searched: usize,
     pub(super) begin: Begin,
-    /// When the last byte was moved.
-    pub(super) last_ns: u64,
     /// Serial of the exchange that the message belongs to; 0: none that is of interest.
     pub(super) owner: u64,
-    /// The opposite direction's position when this one last moved.
-    pub(super) other_pos: u64,
     /// The last bytes, as far as they are known without a hole.
     tail: Tail,
     /// The last fragment of [`State::Blind`] content seemed to end it.
@@ -72,26 +71,18 @@ impl Tail {
 }
 
 impl Half {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(state: State) -> Self {
         Self {
-            pos: 0,
-            state: State::Start,
+            state,
             head: Vec::new(),
             searched: 0,
             begin: Begin::default(),
-            last_ns: 0,
             owner: 0,
-            other_pos: 0,
             tail: Tail::default(),
             tail_ends: false,
             mask: None,
             tentative: false,
         }
-    }
-
-    /// Whether the next byte does not belong to a message that is known to go on.
-    pub(super) fn is_between_messages(&self) -> bool {
-        matches!(self.state, State::Start | State::Skip { .. } | State::Blind)
     }
 
     pub(super) fn enter(&mut self, state: State) {
@@ -137,7 +128,7 @@ mod tests {
     #[test]
     fn finds_the_end_of_a_head_that_comes_byte_by_byte() {
         for head in [&b"GET / HTTP/1.1\r\nA: b\r\n\r\n"[..], b"GET / HTTP/1.1\nA: b\n\n"] {
-            let mut half = Half::new();
+            let mut half = Half::new(State::Start);
             for (at, &byte) in head.iter().enumerate() {
                 half.head.push(byte);
                 assert_eq!(half.head_is_complete(), at + 1 == head.len());
@@ -147,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_last_chunk_is_seen_across_fragments_and_forgotten_after_a_hole() {
-        let mut half = Half::new();
+        let mut half = Half::new(State::Start);
         half.enter(State::Blind);
         half.note_tail(Some(b"abc\r\n"));
         half.note_tail(Some(b"0\r\n\r\n"));

@@ -5,10 +5,10 @@
 
 use remora_common::record::Direction;
 
-use super::{Connection, Fragment, Mode, Pending, Place, find, half_mut, half_of};
+use super::{Fragment, Http1, InHttp, Noticed, Place, half::State, half_mut, half_of};
 use crate::{
     accounting::Lost,
-    assemble::{Cx, half::State},
+    assemble::{Cx, pending::Pending},
     exchange::Sink,
     protocol::{
         Parse,
@@ -17,21 +17,7 @@ use crate::{
     },
 };
 
-/// How a hole in positions was noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Noticed {
-    /// By the next record of the same direction.
-    Directly,
-    /// By it, too, and the kernel side knows that the missing bytes moved before the latest ones of the
-    /// opposite direction.
-    NextTurn,
-    /// By a record of the opposite direction, which comes after the hole and may follow one itself.
-    FromOpposite { behind_hole: bool },
-    /// By the end of the connection.
-    AtClose,
-}
-
-impl Connection {
+impl Http1 {
     /// Decides at the start of a fragment whether it begins a message, where that is not certain.
     pub(super) fn recognise<S: Sink>(
         &mut self,
@@ -42,7 +28,7 @@ impl Connection {
         let half = half_of(&self.halves, fragment.direction);
         let (empty, bytes) = bytes.split_at(http1::empty_lines(bytes));
         fragment.place = Place::Head(empty.len());
-        fragment.guessed = matches!(half.state, State::Skip { .. } | State::Blind);
+        self.guessed = matches!(half.state, State::Skip { .. } | State::Blind);
         let place = fragment.place;
         let looks_like_head = match self.side(fragment.direction, bytes) {
             Some(Side::Request) => http1::cut_request(bytes).is_some(),
@@ -63,18 +49,18 @@ impl Connection {
                         });
                         self.out_of_turn(fragment, cx);
                     }
-                    (false, true) if self.may_begin_head(fragment, bytes) => {
+                    (false, true) if self.may_begin_head(fragment, bytes, cx) => {
                         half_mut(&mut self.halves, fragment.direction).enter(State::Start);
                     }
                     (false, true) => {
                         cx.keep(|kept| kept.literal(Place::Head(0), empty));
-                        self.reject_turn(bytes, fragment, cx);
+                        self.rejected = Some(bytes.to_vec());
                     }
                     (false, false) => {}
                 }
             }
             State::Blind => {
-                if !self.blind_may_end(fragment) {
+                if !self.blind_may_end(fragment, cx) {
                     return;
                 }
                 // Where a head is due, its first piece may be too short to look like one.
@@ -97,10 +83,10 @@ impl Connection {
     }
 
     /// Whether the first bytes of a turn, too few to look like a head, may be the beginning of one.
-    fn may_begin_head(&self, fragment: &Fragment, bytes: &[u8]) -> bool {
-        let half = half_of(&self.halves, fragment.direction);
+    fn may_begin_head<S: Sink>(&self, fragment: &Fragment, bytes: &[u8], cx: &Cx<'_, S>) -> bool {
         let first = fragment.pos == 0 && fragment.other_pos == 0;
-        let begins_turn = fragment.other_pos > half.other_pos || first;
+        let before = cx.wire.flow(fragment.direction).other_pos;
+        let begins_turn = fragment.other_pos > before || first;
         // `GET / HTTP/1.0` is whole; text that is no head seldom begins with three capitals.
         let short = bytes.len() < 16 && bytes.iter().take(3).all(u8::is_ascii_uppercase);
         begins_turn && short && matches!(self.parse(fragment.direction, bytes), Parse::NeedMore)
@@ -110,34 +96,33 @@ impl Connection {
     pub(super) fn out_of_turn<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
         if self.carries_requests(fragment.direction) {
             cx.lost(0, Lost::Gap);
-            self.uncounted += 1;
+            self.open.uncounted += 1;
             if self.pipelines {
                 self.raise_barrier(Lost::Gap);
             }
-        } else if self.uncounted > 0 {
-            self.uncounted -= 1;
+        } else if self.open.uncounted > 0 {
+            self.open.uncounted -= 1;
         } else {
-            cx.lost(0, self.barrier.unwrap_or(Lost::Gap));
+            cx.lost(0, self.open.barrier.unwrap_or(Lost::Gap));
         }
     }
 
     /// Whether content without a visible end may have ended before this fragment, which looks like
     /// a head. If not, it is content that looks like one.
-    pub(super) fn blind_may_end(&self, fragment: &Fragment) -> bool {
+    pub(super) fn blind_may_end<S: Sink>(&self, fragment: &Fragment, cx: &Cx<'_, S>) -> bool {
         let half = half_of(&self.halves, fragment.direction);
         let owner = self.open.iter().find(|pending| pending.serial == half.owner);
+        let turned = fragment.other_pos > cx.wire.flow(fragment.direction).other_pos;
         match owner {
-            None => half.tail_ends || self.pipelines || fragment.other_pos > half.other_pos,
+            None => half.tail_ends || self.pipelines || turned,
             Some(_) if half.tail_ends => true,
-            Some(owner) if self.carries_requests(fragment.direction) => {
-                owner.answered && fragment.other_pos > half.other_pos
-            }
+            Some(owner) if self.carries_requests(fragment.direction) => owner.answered && turned,
             Some(_) => self.open.len() > 1,
         }
     }
 
     /// The bytes of `direction` up to `to` were moved and not told of.
-    pub(super) fn gap<S: Sink>(
+    pub(in crate::assemble) fn gap<S: Sink>(
         &mut self,
         direction: Direction,
         to: u64,
@@ -148,12 +133,10 @@ impl Connection {
         let is_request = self.carries_requests(direction);
         let answer_begins = noticed == (Noticed::FromOpposite { behind_hole: false })
             && half_of(&self.halves, fragment.direction).state == State::Start;
+        let len = cx.wire.jump(direction, to, cx.shared);
+        let other_pos = cx.wire.flow(direction).other_pos;
+        let same_turn = noticed == Noticed::Directly && fragment.other_pos == other_pos;
         let half = half_mut(&mut self.halves, direction);
-        let len = to - half.pos;
-        half.pos = to;
-        cx.shared.stats.gaps += 1;
-        cx.shared.stats.gap_bytes += len;
-        let same_turn = noticed == Noticed::Directly && fragment.other_pos == half.other_pos;
         match half.state {
             State::Length(left) if len < left => {
                 half.state = State::Length(left - len);
@@ -184,24 +167,23 @@ impl Connection {
             _ => {}
         }
         let opposite = direction.flip();
-        if noticed == Noticed::Directly && fragment.other_pos > half_of(&self.halves, opposite).pos
-        {
+        if noticed == Noticed::Directly && fragment.other_pos > cx.wire.flow(opposite).pos {
             let noticed = Noticed::FromOpposite { behind_hole: true };
             self.gap(opposite, fragment.other_pos, fragment, noticed, cx);
         }
-        match self.mode {
-            Mode::Http { requests } if requests == direction => {
+        match self.requests {
+            Some(requests) if requests == direction => {
                 self.lose_requests(direction, fragment, noticed, cx);
             }
-            Mode::Http { .. } => self.lose_responses(direction, fragment, noticed, cx),
-            Mode::Unknown { .. } | Mode::Other => {
+            Some(_) => self.lose_responses(direction, fragment, noticed, cx),
+            None => {
                 let half = half_mut(&mut self.halves, direction);
                 cx.recycle(std::mem::take(&mut half.head));
                 let turned = matches!(noticed, Noticed::Directly | Noticed::NextTurn)
-                    && fragment.other_pos > half.other_pos;
+                    && fragment.other_pos > other_pos;
                 let beyond = match noticed {
                     Noticed::FromOpposite { .. } => fragment.pos,
-                    _ if turned => half.other_pos,
+                    _ if turned => other_pos,
                     _ => fragment.other_pos,
                 };
                 half.enter(State::Skip { until_other_beyond: Some(beyond) });
@@ -213,9 +195,9 @@ impl Connection {
     pub(super) fn gap_in_content(&mut self, direction: Direction, len: u64) {
         let is_request = self.carries_requests(direction);
         let owner = half_of(&self.halves, direction).owner;
-        let Some(pending) = find(&mut self.open, owner) else { return };
+        let Some(pending) = self.open.find(owner) else { return };
         pending.marks.gap = true;
-        let http = &mut pending.http;
+        let http = &mut pending.detail.http;
         let content_len = match is_request {
             true => &mut http.request_content_len,
             false => &mut http.response_content_len,
@@ -249,12 +231,12 @@ impl Connection {
         let response_counts = noticed == Noticed::NextTurn && !self.open.is_empty();
         if had_head && !response_counts {
             cx.lost(0, Lost::Gap);
-            self.uncounted += 1;
+            self.open.uncounted += 1;
         }
         if noticed == Noticed::NextTurn && !self.pipelines {
             // On a connection that takes turns, the response to what is missing is known or missing, too.
-            self.lose_open(Lost::Gap, cx);
-            self.uncounted = 0;
+            self.open.lose_all(Lost::Gap, cx);
+            self.open.uncounted = 0;
         } else if self.pipelines
             || (!quiet && noticed != (Noticed::FromOpposite { behind_hole: true }))
         {
@@ -262,8 +244,8 @@ impl Connection {
             self.raise_barrier(Lost::Gap);
         } else if !quiet {
             // On a connection that takes turns, what was open was answered in the response's hole.
-            self.lose_open(Lost::Gap, cx);
-            self.uncounted = 0;
+            self.open.lose_all(Lost::Gap, cx);
+            self.open.uncounted = 0;
         }
     }
 
@@ -280,7 +262,7 @@ impl Connection {
         }
         let newest_stays = noticed == Noticed::NextTurn && self.lose_answered_in_gap(cx);
         if !newest_stays {
-            self.lose_open(Lost::Gap, cx);
+            self.open.lose_all(Lost::Gap, cx);
         }
         let until_other_beyond = match noticed {
             _ if newest_stays => None,
@@ -291,7 +273,7 @@ impl Connection {
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
         half.enter(State::Skip { until_other_beyond });
-        self.settled_pos = half.pos;
+        self.settled_pos = cx.wire.flow(direction).pos;
         if self.pipelines {
             self.raise_barrier(Lost::Gap);
         }
@@ -301,40 +283,41 @@ impl Connection {
     /// belongs to the newest request. If they alone make the connection one that pipelines, they answered the
     /// one before it. Whether that is so.
     fn lose_answered_in_gap<S: Sink>(&mut self, cx: &mut Cx<'_, S>) -> bool {
-        let unanswered = |pending: &&Pending| !pending.answered && !pending.is_unrequested();
+        let unanswered =
+            |pending: &&Pending<InHttp>| !pending.answered && !pending.is_unrequested();
         let Some(newest) = self.open.back().filter(unanswered) else { return false };
         if self.pipelines && (self.open.len() > 2 || self.pipelined_pos != newest.begin.pos) {
             return false;
         }
-        let uncounted = self.uncounted;
-        self.lose_first(self.open.len() - 1, Lost::Gap, cx);
-        self.uncounted = uncounted;
+        let uncounted = self.open.uncounted;
+        self.open.lose_first(self.open.len() - 1, Lost::Gap, cx);
+        self.open.uncounted = uncounted;
         self.pipelines = false;
         true
     }
 
     pub(super) fn raise_barrier(&mut self, reason: Lost) {
         self.pipelines = true;
-        self.barrier.get_or_insert(reason);
+        self.open.barrier.get_or_insert(reason);
     }
 
     /// After a long silence nothing is outstanding any more.
     pub(super) fn leave_barrier<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
-        let silence_ns = fragment.mono_ns.saturating_sub(self.last_ns);
-        if self.barrier.is_none()
+        let silence_ns = fragment.mono_ns.saturating_sub(cx.wire.last_ns);
+        if self.open.barrier.is_none()
             || silence_ns < cx.shared.limits.resync_idle_ns
             || !self.carries_requests(fragment.direction)
         {
             return;
         }
-        self.lose_open(Lost::Gap, cx);
-        self.barrier = None;
+        self.open.lose_all(Lost::Gap, cx);
+        self.open.barrier = None;
         self.pipelines = false;
-        self.uncounted = 0;
+        self.open.uncounted = 0;
         let [rx, tx] = &mut self.halves;
         for half in [rx, tx] {
             if half.state != State::Ended {
-                half.enter(State::Skip { until_other_beyond: None });
+                half.enter(State::SKIP);
                 half.owner = 0;
                 cx.recycle(std::mem::take(&mut half.head));
             }

@@ -1,0 +1,32 @@
+//! What is copied of a connection's bytes. The kernel side starts every connection with [`UNDECIDED`]; the agent
+//! may replace its policy at any time, also by an earlier one (`VERDICTS`, see [`crate::control`]), and the kernel
+//! side reads that advice on every fragment. Bytes that are not copied are counted, so that positions stay exact.
+
+/// Nobody has recognised the connection yet. A turn that begins as an HTTP/1 message does makes it [`HEADS`] at once,
+/// one that begins as a TLS record does [`CIPHERTEXT`]. Everything else is copied as by [`EDGES`] up to
+/// [`UNDECIDED_LIMIT`], and counted from then on.
+pub const UNDECIDED: u8 = 0;
+/// HTTP/1: heads are copied whole; of content only the last 8 bytes of each fragment.
+pub const HEADS: u8 = 1;
+/// The first [`EDGE_FIRST`] and the last [`EDGE_LAST`] bytes of every fragment; all of it if it is no longer than both.
+pub const EDGES: u8 = 2;
+/// Every byte, up to the limit of a turn.
+pub const ALL: u8 = 3;
+/// Nothing is copied and no record is sent.
+pub const COUNT: u8 = 4;
+/// The same, for bytes are ciphertext: a TLS source yields the plaintext.
+pub const CIPHERTEXT: u8 = 5;
+/// `FRAMES + row`: the frames of that row are walked.
+pub const FRAMES: u8 = 16;
+
+/// Bytes at the beginning of a fragment that [`EDGES`] copies.
+pub const EDGE_FIRST: u32 = 1024;
+/// Bytes at the end of a fragment that [`EDGES`] copies.
+pub const EDGE_LAST: u32 = 64;
+
+/// How much may be copied of a connection before anybody recognises it, in bytes, both directions together. Each
+/// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 1,000 small records: the agent looks every
+/// 10 ms, when a client and a server in a hurry have exchanged about 400 requests.
+pub const UNDECIDED_LIMIT: u32 = 256 << 10;
+/// Small records take the room of larger ones in the ring.
+pub const UNDECIDED_RECORD: u32 = 256;
