@@ -81,10 +81,9 @@ impl Frames {
         self.place.begin.filter(|_| self.is_open())
     }
 
-    /// The next byte begins a message; `untyped`: one of a client that begins anew.
-    pub(super) fn restart(&mut self, untyped: bool) {
-        *self = Self { held: std::mem::take(&mut self.held), ..Self::new(untyped) };
-        self.held.clear();
+    /// The next byte begins a message.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new(false);
     }
 
     /// The message that has ended.

@@ -145,7 +145,7 @@ impl Replies {
 
     /// The next byte begins a message.
     pub fn restart(&mut self) {
-        self.frames.restart(false);
+        self.frames.restart();
         self.answers = false;
     }
 

@@ -185,9 +185,9 @@ impl Requests {
         }
     }
 
-    /// The next byte begins a message, a startup if `begins`.
-    pub fn restart(&mut self, begins: bool) {
-        self.frames.restart(begins);
+    /// The next byte begins a message that is no startup.
+    pub fn restart(&mut self) {
+        self.frames.restart();
     }
 
     /// Whether a message has begun that has not ended.

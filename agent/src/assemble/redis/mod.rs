@@ -4,24 +4,27 @@
 //! Commands that one call of the client sends are a pipeline, `MULTI` and what follows up to `EXEC` are a transaction:
 //! each is one exchange. Messages of subscriptions are none, for nobody asked for them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
     connection::Fragment,
-    dialogue::{Dialogue, Reader, Talk, Then},
-    kept::Keeping,
-    pending::{Begin, InProgress, Pending, Queue, Stage},
+    dialogue::{Dialogue, Talk, Then, reader},
+    pending::{Begin, Pending, Queue, Stage},
 };
 use crate::{
-    exchange::{DbExchange, Detail, Sink},
+    exchange::Sink,
     protocol::{
-        Next, Parse, Place,
+        Parse,
         redis::{Command, Commands, Kind, Replies, Reply, ReplyKind, Word, looks_like_commands},
     },
 };
+
+mod batch;
+
+use batch::InRedis;
 
 /// A Redis connection.
 pub(super) type Redis = Dialogue<RedisTalk>;
@@ -34,77 +37,8 @@ impl Redis {
     }
 }
 
-impl Reader for Commands {
-    type Message<'a> = Command<'a>;
-
-    fn next<'a>(
-        &'a mut self,
-        bytes: &[u8],
-        used: &mut usize,
-        keep: &mut Keeping<'_>,
-    ) -> Next<(Command<'a>, Place)> {
-        placed(self.next(bytes, used, keep), |command| command.place)
-    }
-
-    fn skip(&mut self, len: u64) -> Next<(Command<'_>, Place)> {
-        placed(self.skip(len), |command| command.place)
-    }
-
-    fn restart(&mut self) {
-        self.restart();
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_open()
-    }
-
-    fn began(&self) -> Option<usize> {
-        self.began()
-    }
-}
-
-impl Reader for Replies {
-    type Message<'a> = Reply<'a>;
-
-    fn next<'a>(
-        &'a mut self,
-        bytes: &[u8],
-        used: &mut usize,
-        keep: &mut Keeping<'_>,
-    ) -> Next<(Reply<'a>, Place)> {
-        placed(self.next(bytes, used, keep), |reply| reply.place)
-    }
-
-    fn skip(&mut self, len: u64) -> Next<(Reply<'_>, Place)> {
-        placed(self.skip(len), |reply| reply.place)
-    }
-
-    fn restart(&mut self) {
-        self.restart();
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_open()
-    }
-
-    fn began(&self) -> Option<usize> {
-        self.began()
-    }
-}
-
-fn placed<M>(next: Next<M>, place: impl FnOnce(&M) -> Place) -> Next<(M, Place)> {
-    match next {
-        Next::Message(message) => {
-            let place = place(&message);
-            Next::Message((message, place))
-        }
-        Next::More => Next::More,
-        Next::Lost(why) => Next::Lost(why),
-    }
-}
-
-/// Bytes of the text of a batch, of which more is not told.
-const MAX_BATCH_TEXT: usize = 1024;
+reader!(Commands, Command<'a>, |command: &Command<'_>| command.place);
+reader!(Replies, Reply<'a>, |reply: &Reply<'_>| reply.place);
 
 /// What is said on a connection.
 #[derive(Debug)]
@@ -141,61 +75,6 @@ enum Silenced {
     /// For the next command.
     Once,
     Yes,
-}
-
-/// A command or a batch that is not over.
-#[derive(Debug, Default)]
-pub(super) struct InRedis {
-    db: Box<DbExchange>,
-    /// `db.query_text` so far.
-    text: String,
-    /// Commands without those that only begin and end a transaction.
-    commands: u32,
-    /// Replies that are due, and those that have come.
-    expected: u32,
-    replied: u32,
-    /// Not all commands have one name.
-    mixed: bool,
-    transaction: bool,
-    /// More commands will come.
-    unfinished: bool,
-    subscribes: bool,
-    monitors: bool,
-    /// The database before a `SELECT` that may fail.
-    selected_from: Option<Option<Arc<str>>>,
-}
-
-impl InProgress for InRedis {
-    fn settled(&self) -> Self {
-        Self { expected: self.expected, replied: self.replied, ..Self::default() }
-    }
-
-    fn join(&mut self, request: Self) {
-        let (code, failed) = (self.db.status_code.take(), self.db.failed);
-        let replied = self.replied;
-        *self = request;
-        self.replied = replied;
-        (self.db.status_code, self.db.failed) = (code, failed);
-    }
-
-    fn into_detail(mut self) -> Detail {
-        let kind = match self.transaction {
-            true => Some("MULTI"),
-            false if self.commands > 1 => Some("PIPELINE"),
-            false => None,
-        };
-        if let Some(kind) = kind {
-            self.db.batch_size = self.commands;
-            self.db.operation = match self.mixed || self.commands == 0 {
-                true => Cow::Borrowed(kind),
-                false => Cow::Owned(format!("{kind} {}", self.db.operation)),
-            };
-        }
-        if !self.text.is_empty() {
-            self.db.query_text = Some(self.text.into());
-        }
-        Detail::Redis(self.db)
-    }
 }
 
 impl RedisTalk {
@@ -468,55 +347,6 @@ impl Talk for RedisTalk {
         self.batch = None;
         self.transaction = None;
         self.multiplexes &= !turn;
-    }
-}
-
-impl InRedis {
-    fn add(&mut self, command: &Command<'_>, kind: Kind, replies: u32) {
-        self.expected += replies;
-        self.subscribes |= kind == Kind::Subscription;
-        self.monitors |= kind == Kind::Monitor;
-        match kind {
-            Kind::Multi => {
-                self.transaction |= self.commands == 0;
-                self.unfinished = true;
-                return;
-            }
-            Kind::Exec | Kind::Discard => {
-                self.unfinished = false;
-                if self.transaction {
-                    return;
-                }
-            }
-            _ => {}
-        }
-        let operation = match command.spec() {
-            Some(spec) => Cow::Borrowed(spec.name),
-            None => Cow::Owned(command.name().to_owned()),
-        };
-        self.commands += 1;
-        match self.commands {
-            1 => {
-                self.db.operation = operation;
-                self.db.stored_procedure = command.script().map(Into::into);
-            }
-            _ => {
-                self.mixed |= self.db.operation != operation;
-                self.db.stored_procedure = None;
-            }
-        }
-        self.add_text(command);
-    }
-
-    fn add_text(&mut self, command: &Command<'_>) {
-        if self.text.len() >= MAX_BATCH_TEXT {
-            self.db.text_cut = true;
-            return;
-        }
-        if !self.text.is_empty() {
-            self.text.push_str("; ");
-        }
-        command.query_text(&mut self.text);
     }
 }
 

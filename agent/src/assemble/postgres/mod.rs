@@ -13,15 +13,14 @@ use remora_common::{policy, record::Direction};
 use super::{
     Cx,
     connection::Fragment,
-    dialogue::{Dialogue, Reader, Talk, Then},
-    kept::Keeping,
-    pending::{Begin, InProgress, Pending, Queue},
+    dialogue::{Dialogue, Talk, Then, reader},
+    pending::{Begin, Pending, Queue},
     statement::{Statement, Statements},
 };
 use crate::{
-    exchange::{DbExchange, Detail, Sink},
+    exchange::Sink,
     protocol::{
-        Next, Place,
+        Place,
         postgres::{self, Replies, Reply, Request, Requests, Severity, Text},
     },
 };
@@ -30,8 +29,9 @@ use crate::{
 const MAX_STATEMENTS: usize = 512;
 /// Portals that are open at once; most sessions have one.
 const MAX_PORTALS: usize = 64;
-/// Bytes of the text of a batch, of which more is not told.
-const MAX_BATCH_TEXT: usize = 1024;
+mod executions;
+
+use executions::InPostgres;
 
 /// A PostgreSQL connection.
 pub(super) type Postgres = Dialogue<PostgresTalk>;
@@ -44,63 +44,8 @@ impl Postgres {
     }
 }
 
-impl Reader for Requests {
-    type Message<'a> = Request<'a>;
-
-    fn next<'a>(
-        &'a mut self,
-        bytes: &[u8],
-        used: &mut usize,
-        keep: &mut Keeping<'_>,
-    ) -> Next<(Request<'a>, Place)> {
-        self.next(bytes, used, keep)
-    }
-
-    fn skip(&mut self, len: u64) -> Next<(Request<'_>, Place)> {
-        self.skip(len)
-    }
-
-    fn restart(&mut self) {
-        self.restart(false);
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_open()
-    }
-
-    fn began(&self) -> Option<usize> {
-        self.began()
-    }
-}
-
-impl Reader for Replies {
-    type Message<'a> = Reply<'a>;
-
-    fn next<'a>(
-        &'a mut self,
-        bytes: &[u8],
-        used: &mut usize,
-        keep: &mut Keeping<'_>,
-    ) -> Next<(Reply<'a>, Place)> {
-        self.next(bytes, used, keep)
-    }
-
-    fn skip(&mut self, len: u64) -> Next<(Reply<'_>, Place)> {
-        self.skip(len)
-    }
-
-    fn restart(&mut self) {
-        self.restart();
-    }
-
-    fn is_open(&self) -> bool {
-        self.is_open()
-    }
-
-    fn began(&self) -> Option<usize> {
-        self.began()
-    }
-}
+reader!(Requests, (Request<'a>, Place), |message: &(Request<'_>, Place)| message.1);
+reader!(Replies, (Reply<'a>, Place), |message: &(Reply<'_>, Place)| message.1);
 
 /// What is said in a session.
 #[derive(Debug)]
@@ -119,69 +64,6 @@ pub(super) struct PostgresTalk {
     multiplexes: bool,
     /// The server takes the rows of a `COPY`.
     copies: bool,
-}
-
-/// What is not answered whole.
-#[derive(Debug, Default)]
-pub(super) struct InPostgres {
-    db: Box<DbExchange>,
-    /// What was executed, or only prepared.
-    statement: Option<Arc<Statement>>,
-    executed: u32,
-    /// Not all executions are of one statement, or of one operation.
-    texts: Option<String>,
-    mixed: bool,
-    unknown: bool,
-    completed: u32,
-    /// Operation by the first tag that completed something.
-    tag: Option<Box<str>>,
-    rows: Option<u64>,
-}
-
-impl InProgress for InPostgres {
-    fn settled(&self) -> Self {
-        Self::default()
-    }
-
-    fn join(&mut self, request: Self) {
-        *self = request;
-    }
-
-    fn into_detail(mut self) -> Detail {
-        let db = &mut *self.db;
-        db.returned_rows = self.rows;
-        db.text_unknown = self.unknown;
-        if let Some(statement) = &self.statement {
-            statement.describe(db);
-        }
-        if self.unknown && db.operation.is_empty() {
-            db.operation = Cow::Owned(self.tag.take().unwrap_or_default().into());
-        }
-        if self.executed == 0 && !db.operation.is_empty() && !self.unknown {
-            // Parsed, and nothing more.
-            db.operation = Cow::Borrowed("PREPARE");
-            db.summary = None;
-        }
-        let batch = self.executed.max(self.completed);
-        if self.executed > 1 {
-            db.batch_size = batch;
-            db.operation = match self.mixed || db.operation.is_empty() {
-                true => Cow::Borrowed("BATCH"),
-                false => Cow::Owned(format!("BATCH {}", db.operation)),
-            };
-            if self.mixed {
-                db.summary = None;
-            }
-            if let Some(texts) = self.texts.take() {
-                db.text_cut |= texts.len() >= MAX_BATCH_TEXT;
-                db.query_text = Some(texts.into());
-                db.summary = None;
-            }
-        } else if self.completed > 1 {
-            db.batch_size = batch;
-        }
-        Detail::Postgres(self.db)
-    }
 }
 
 impl PostgresTalk {
@@ -282,56 +164,6 @@ impl PostgresTalk {
     }
 }
 
-impl InPostgres {
-    fn execute(&mut self, statement: Option<Arc<Statement>>) {
-        self.executed += 1;
-        let Some(statement) = statement else {
-            self.unknown = true;
-            self.mixed |= self.executed > 1 && self.statement.is_some();
-            return;
-        };
-        if self.executed == 1 || self.statement.is_none() {
-            self.mixed |= self.unknown;
-            self.statement = Some(statement);
-            return;
-        }
-        let Some(first) = &self.statement else { return };
-        if Arc::ptr_eq(first, &statement) && self.texts.is_none() {
-            return;
-        }
-        self.mixed |= first.operation() != statement.operation();
-        let before = self.executed - 1;
-        let texts =
-            self.texts.get_or_insert_with(|| vec![first.text(); before as usize].join("; "));
-        if texts.len() < MAX_BATCH_TEXT {
-            texts.push_str("; ");
-            texts.push_str(statement.text());
-        }
-    }
-
-    /// `SELECT 3`, `INSERT 0 1`, `CREATE TABLE`.
-    fn complete(&mut self, tag: &[u8]) {
-        self.completed += 1;
-        let tag = std::str::from_utf8(tag).unwrap_or_default();
-        let name = tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
-        if self.tag.is_none() {
-            self.tag = Some(name.into());
-        }
-        if matches!(name, "SELECT" | "FETCH")
-            && let Ok(rows) = tag[name.len()..].trim().parse::<u64>()
-        {
-            self.rows = Some(self.rows.unwrap_or(0).saturating_add(rows));
-        }
-    }
-
-    fn fail(&mut self, sqlstate: &str) {
-        if !self.db.failed {
-            self.db.failed = true;
-            self.db.status_code = (!sqlstate.is_empty()).then(|| sqlstate.into());
-        }
-    }
-}
-
 impl Talk for PostgresTalk {
     type Requests = Requests;
     type Replies = Replies;
@@ -343,7 +175,7 @@ impl Talk for PostgresTalk {
 
     fn request<S: Sink>(
         &mut self,
-        request: Request<'_>,
+        (request, _): (Request<'_>, Place),
         replies: &mut Replies,
         begin: Begin,
         fragment: &Fragment,
@@ -418,7 +250,7 @@ impl Talk for PostgresTalk {
 
     fn reply<S: Sink>(
         &mut self,
-        reply: Reply<'_>,
+        (reply, _): (Reply<'_>, Place),
         begin: Begin,
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
