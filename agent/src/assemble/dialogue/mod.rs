@@ -111,6 +111,7 @@ impl<T: Talk> Dialogue<T> {
     pub(in crate::assemble) fn bytes<S: Sink>(
         &mut self,
         bytes: &[u8],
+        _hole_follows: bool,
         fragment: &mut Fragment,
         cx: &mut Cx<'_, S>,
     ) {
