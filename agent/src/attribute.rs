@@ -10,6 +10,11 @@ pub trait AttributeSink {
     fn bool(&mut self, key: &str, value: bool);
     fn double(&mut self, key: &str, value: f64);
     fn strs(&mut self, key: &str, values: &[&str]);
+
+    /// A count, where attributes have signed numbers.
+    fn count(&mut self, key: &str, value: u64) {
+        self.int(key, i64::try_from(value).unwrap_or(i64::MAX));
+    }
 }
 
 /// An owned attribute value.

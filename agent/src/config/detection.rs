@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    describe::section,
+    section::section,
     value::{Url, keywords},
 };
 use crate::discover::cloud::{Ask, Provider, Settings};

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 
 use super::{
     Config, Origin, Problem, Sampler,
-    describe::{Leaf, Shape, Variable, leaves},
-    load::Notes,
+    describe::{Leaf, leaves},
+    notes::Notes,
     otlp::{Exporter, is_overridden},
+    shape::{Shape, Variable},
     value::read_one,
 };
 

@@ -3,9 +3,10 @@
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Samples, Shape, Value},
-    file::Reader,
+    describe::{Samples, Value},
     node::Node,
+    reader::Reader,
+    shape::Shape,
     value::{Setting, read_one},
 };
 use crate::{discover::resource_attributes, semantics::redact::REDACTED};

@@ -5,9 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section, section_value},
-    file::Reader,
+    describe::{Key, Samples, Section, Value},
     node::Node,
+    reader::Reader,
+    section::{keys, section, section_value},
+    shape::{Scalar, Shape},
     value::{Setting, keywords},
 };
 use crate::{

@@ -14,11 +14,15 @@ mod held;
 mod kubernetes;
 mod load;
 mod node;
+mod notes;
 mod otlp;
 mod problem;
+mod reader;
 mod reference;
 mod schema;
+mod section;
 mod selection;
+mod shape;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -28,8 +32,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{discover::Criteria, log::LogFilter, semantics::route};
 
-use describe::section;
 pub use detection::{CloudDetection, Detection};
+pub use flags::{Flags, SelectionFlags, Settings};
 pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
 pub use otlp::{
@@ -40,6 +44,7 @@ use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
 pub use reference::reference;
 pub use schema::schema;
+use section::section;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;

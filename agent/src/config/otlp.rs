@@ -6,9 +6,11 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Flag, Key, Samples, Section, Shape, Value, keys, section_value},
-    file::Reader,
+    describe::{Key, Samples, Section, Value},
     node::{Content, Node},
+    reader::Reader,
+    section::{keys, section_value},
+    shape::{Flag, Shape},
     value::{Setting, Url, keywords},
 };
 use crate::{discover::resource_attributes, semantics::redact::REDACTED};

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::{
     Config,
-    describe::{About, Scalar, Section, Shape, Variable, join, sentence, shape},
+    describe::{Section, shape},
+    shape::{About, Scalar, Shape, Variable, join, sentence},
     show::text,
 };
 

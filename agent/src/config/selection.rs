@@ -4,9 +4,11 @@ use serde_json::Value as Json;
 
 use super::{
     RouteMode, Sampler,
-    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section, section_value},
-    file::Reader,
+    describe::{Key, Samples, Section, Value},
     node::{Entry, Node},
+    reader::Reader,
+    section::{keys, section, section_value},
+    shape::{Scalar, Shape},
     value::{FieldName, Setting},
 };
 use crate::{

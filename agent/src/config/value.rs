@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use super::{describe::Scalar, problem::nearest};
+use super::{problem::nearest, shape::Scalar};
 use crate::{discover::Pattern, log::LogFilter, semantics::route};
 
 mod address;
@@ -277,8 +277,8 @@ macro_rules! keywords {
                 self.as_str().into()
             }
 
-            fn looks() -> $crate::config::describe::Scalar {
-                $crate::config::describe::Scalar {
+            fn looks() -> $crate::config::shape::Scalar {
+                $crate::config::shape::Scalar {
                     expected: format!("one of {}", [$($word),*].join(", ")),
                     types: &["string"],
                     words: &[$($word),*],

@@ -47,15 +47,11 @@ use self::{
     reload::{Of, Reloader},
     report::Report,
 };
-pub use self::{
-    gate::{GATE, pass as pass_gate},
-    replay::replay,
-};
+pub use self::{gate::pass as pass_gate, replay::replay};
 use crate::{
     attach::TlsSources,
     bpf::{self, LoadError, Programs},
-    cli::Flags,
-    config::Loaded,
+    config::{Flags, Loaded},
     discover::{NothingSelected, Selectors, cloud},
     doctor::{self, Check, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},

@@ -9,9 +9,8 @@ use std::borrow::Cow;
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::{
-    AttributeOptions, Outcome, Tone, failure_name,
-    network::{self, Address},
-    unsigned,
+    network::{self, Address, AttributeOptions},
+    outcome::{Outcome, Tone, failure_name},
 };
 use crate::{
     attribute::AttributeSink,
@@ -183,7 +182,7 @@ pub(super) fn visit(
         sink.int(key::DB_OPERATION_BATCH_SIZE, i64::from(db.batch_size));
     }
     if let Some(rows) = db.returned_rows {
-        unsigned(sink, key::DB_RESPONSE_RETURNED_ROWS, rows);
+        sink.count(key::DB_RESPONSE_RETURNED_ROWS, rows);
     }
     network::server(sink, server(exchange));
     network::ends(sink, &exchange.connection, options);

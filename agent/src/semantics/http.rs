@@ -11,12 +11,11 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use self::addressed::Addressed;
 use super::{
-    AttributeOptions, Outcome, Tone,
     authority::forwarded_node,
-    failure_name, network,
+    network::{self, AttributeOptions},
+    outcome::{Outcome, Tone, failure_name},
     redact::{redact_path, redact_query},
     target::Form,
-    unsigned,
 };
 use crate::{
     attribute::AttributeSink,
@@ -200,10 +199,10 @@ pub(super) fn visit(
         let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
         sink.strs(&header.key, &values);
     }
-    unsigned(sink, key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));
-        unsigned(sink, key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
     }
     if let Some(error) = ErrorType::of(exchange.role, http.status, exchange.failure) {
         sink.str(key::ERROR_TYPE, &error.as_str());

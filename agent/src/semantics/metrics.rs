@@ -2,68 +2,20 @@
 //! how a table of requests calls a series. Each family of conventions says it for its exchanges; whoever
 //! aggregates and shows only asks here.
 
-use std::{
-    hash::{Hash, Hasher},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::hash::{Hash, Hasher};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::{Convention, db::metrics as db, http::metrics as http, network::Address};
+use super::{convention::Convention, db::metrics as db, http::metrics as http};
+pub use super::{
+    instrument::{Instrument, Measure},
+    series::AttributeList,
+};
 use crate::{
     attribute::Value,
     exchange::Role,
-    kubernetes::Peer,
     span::{Span, SpanKind},
 };
-
-/// The attributes of a series.
-pub type AttributeList = Vec<(&'static str, Value)>;
-
-pub(super) fn text(value: &str) -> Value {
-    Value::Str(value.into())
-}
-
-/// A histogram of exchanges.
-#[derive(Debug)]
-pub struct Instrument {
-    pub name: &'static str,
-    /// UCUM.
-    pub unit: &'static str,
-    pub description: &'static str,
-    /// Upper bounds of explicit buckets, ascending.
-    pub bounds: &'static [f64],
-    pub measure: Measure,
-}
-
-/// What can be measured of an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// Seconds.
-    Duration,
-    /// Bytes.
-    RequestContent,
-    /// Bytes; only of a response that there was.
-    ResponseContent,
-}
-
-impl Measure {
-    /// The value; `None` if this exchange has no such one.
-    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53: 104 days, 8 PiB")]
-    #[inline]
-    #[must_use]
-    pub fn of(self, span: &Span) -> Option<f64> {
-        match self {
-            Self::Duration => Some(span.duration_ns() as f64 / 1e9),
-            Self::RequestContent => Some(span.exchange.detail.http()?.request_content_len as f64),
-            Self::ResponseContent => {
-                let http = span.exchange.detail.http()?;
-                (http.status != 0).then_some(http.response_content_len as f64)
-            }
-        }
-    }
-}
 
 /// Conventions that share instruments: one table of series for each, so that a name has all of its
 /// points in one place whatever the protocol.
@@ -159,7 +111,7 @@ impl<'a> Key<'a> {
     #[inline]
     #[must_use]
     pub fn of(span: &'a Span) -> Self {
-        match span.convention() {
+        match Convention::of(span) {
             Convention::Http(http) => Self::Http(http::Key::of(span, http)),
             Convention::Db(system, db) => Self::Db(db::Key::of(system, span, db)),
         }
@@ -216,79 +168,5 @@ impl OwnedKey {
             Self::Http(key) => Key::Http(key.borrow()),
             Self::Db(key) => Key::Db(key.borrow()),
         }
-    }
-}
-
-/// Who served an exchange, where a series says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Server<'a> {
-    pub(super) address: Option<Address<'a>>,
-    pub(super) port: Option<u16>,
-    /// Not those that are called like one pod.
-    peer: Option<&'a Arc<Peer>>,
-}
-
-impl<'a> Server<'a> {
-    #[inline]
-    pub(super) fn of((address, port): (Option<Address<'a>>, Option<u16>), span: &'a Span) -> Self {
-        Self { address, port, peer: span.peer.as_ref().filter(|peer| !peer.is_pod) }
-    }
-
-    /// All but the port, for which keys have a place among what is short.
-    pub(super) fn hash_names<H: Hasher>(&self, state: &mut H) {
-        match self.address {
-            Some(Address::Name(name)) => state.write(name.as_bytes()),
-            Some(Address::Ip(ip)) => ip.hash(state),
-            None => {}
-        }
-        state.write(self.peer.map_or(&[], |peer| peer.name.as_bytes()));
-    }
-
-    pub(super) fn add_to(&self, list: &mut AttributeList) {
-        match self.address {
-            Some(Address::Name(name)) => list.push((key::SERVER_ADDRESS, text(name))),
-            Some(Address::Ip(ip)) => list.push((key::SERVER_ADDRESS, text(&ip.to_string()))),
-            None => {}
-        }
-        if let Some(port) = self.port {
-            list.push((key::SERVER_PORT, Value::Int(i64::from(port))));
-        }
-        if let Some(peer) = self.peer {
-            list.push((key::SERVICE_PEER_NAME, text(&peer.name)));
-            list.push((key::SERVICE_PEER_NAMESPACE, text(&peer.namespace)));
-        }
-    }
-}
-
-/// A [`Server`] that stays.
-#[derive(Debug)]
-pub(super) struct OwnedServer {
-    address: Option<OwnedAddress>,
-    port: Option<u16>,
-    peer: Option<Arc<Peer>>,
-}
-
-#[derive(Debug)]
-enum OwnedAddress {
-    Name(Box<str>),
-    Ip(IpAddr),
-}
-
-impl OwnedServer {
-    pub(super) fn of(server: &Server<'_>) -> Self {
-        let address = server.address.map(|address| match address {
-            Address::Name(name) => OwnedAddress::Name(name.into()),
-            Address::Ip(ip) => OwnedAddress::Ip(ip),
-        });
-        Self { address, port: server.port, peer: server.peer.map(Arc::clone) }
-    }
-
-    #[inline]
-    pub(super) fn borrow(&self) -> Server<'_> {
-        let address = self.address.as_ref().map(|address| match address {
-            OwnedAddress::Name(name) => Address::Name(name),
-            OwnedAddress::Ip(ip) => Address::Ip(*ip),
-        });
-        Server { address, port: self.port, peer: self.peer.as_ref() }
     }
 }

@@ -3,14 +3,18 @@
 //! `docs/semantics.md` is the page for users.
 
 mod authority;
+mod convention;
 pub mod db;
 pub mod http;
+mod instrument;
 pub mod metrics;
 mod network;
+mod outcome;
 mod postgres;
 pub mod redact;
 mod redis;
 pub mod route;
+mod series;
 pub mod sql;
 mod target;
 #[cfg(test)]
@@ -22,11 +26,16 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{DbExchange, Detail, Exchange, Failure, HttpExchange, Role},
+    exchange::{Exchange, HttpExchange, Role},
     span::{Span, SpanKind, Status},
 };
 
-pub use self::target::{Form, Target};
+use self::convention::Convention;
+pub use self::{
+    network::AttributeOptions,
+    outcome::{Outcome, Tone},
+    target::{Form, Target},
+};
 
 /// For `fuzzing`: everything that reads an address.
 #[cfg(any(test, fuzzing))]
@@ -35,44 +44,6 @@ pub(crate) fn fuzz_addresses(text: &str) {
         assert!(!authority.host.is_empty());
     }
     authority::forwarded_node(text);
-}
-
-/// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct AttributeOptions {
-    /// `network.local.address` and `network.local.port`.
-    pub network_local: bool,
-}
-
-/// The conventions that describe an exchange: several protocols may share them.
-enum Convention<'a> {
-    Http(&'a HttpExchange),
-    Db(&'static db::System, &'a DbExchange),
-}
-
-impl<'a> From<&'a Detail> for Convention<'a> {
-    fn from(detail: &'a Detail) -> Self {
-        match detail {
-            Detail::Http(http) => Self::Http(http),
-            Detail::Redis(db) => Self::Db(&redis::SYSTEM, db),
-            Detail::Postgres(db) => Self::Db(&postgres::SYSTEM, db),
-        }
-    }
-}
-
-/// How a request ended, in a word: `200`, `ok`, `err`, `-` without a response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub text: Cow<'static, str>,
-    pub tone: Tone,
-}
-
-/// How good that is, where it is no error of the span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
-    Good,
-    Refused,
-    Neutral,
 }
 
 /// Path and status that a SERVER span's route is made of, where the protocol has paths.
@@ -87,15 +58,11 @@ pub fn path_to_route(exchange: &Exchange) -> Option<(&str, u16)> {
 }
 
 impl Span {
-    fn convention(&self) -> Convention<'_> {
-        Convention::from(&self.exchange.detail)
-    }
-
     /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP, the summary of a query or
     /// `{operation} {target}` for databases.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
-        match self.convention() {
+        match Convention::of(self) {
             Convention::Http(http) => http::span_name(http, self.route.as_deref()),
             Convention::Db(system, db) => db::span_name(system, &self.exchange, db),
         }
@@ -112,7 +79,7 @@ impl Span {
     /// Error if and only if there is an [`Self::error_type`].
     #[must_use]
     pub fn status(&self) -> Status {
-        let error = match self.convention() {
+        let error = match Convention::of(self) {
             Convention::Http(http) => self.http_error(http).is_some(),
             Convention::Db(_, db) => db.error_type(self.exchange.failure).is_some(),
         };
@@ -122,7 +89,7 @@ impl Span {
     /// `error.type`, if the exchange is an error by the conventions of its protocol.
     #[must_use]
     pub fn error_type(&self) -> Option<Cow<'_, str>> {
-        match self.convention() {
+        match Convention::of(self) {
             Convention::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
             Convention::Db(_, db) => db.error_type(self.exchange.failure).map(Cow::Borrowed),
         }
@@ -132,7 +99,7 @@ impl Span {
     /// in attributes is hidden here.
     #[must_use]
     pub fn summary(&self) -> String {
-        match self.convention() {
+        match Convention::of(self) {
             Convention::Http(http) => http::summary(self, http),
             Convention::Db(system, db) => db::summary(system, db),
         }
@@ -141,7 +108,7 @@ impl Span {
     /// What a person reads of the response.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        match self.convention() {
+        match Convention::of(self) {
             Convention::Http(http) => http::outcome(http),
             Convention::Db(_, db) => db::outcome(db, self.exchange.failure),
         }
@@ -158,7 +125,7 @@ impl Span {
 
     /// Hands every attribute to `sink`, each key once.
     pub fn visit_attributes_with(&self, options: AttributeOptions, sink: &mut impl AttributeSink) {
-        match self.convention() {
+        match Convention::of(self) {
             Convention::Http(http) => http::visit(self, http, options, sink),
             Convention::Db(system, db) => db::visit(system, &self.exchange, db, options, sink),
         }
@@ -186,31 +153,5 @@ impl Span {
                 sink.bool(key, true);
             }
         }
-    }
-}
-
-fn unsigned(sink: &mut impl AttributeSink, key: &str, value: u64) {
-    sink.int(key, i64::try_from(value).unwrap_or(i64::MAX));
-}
-
-/// `error.type` of a transport failure: a closed set.
-#[must_use]
-pub const fn failure_name(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Closed => "connection_closed",
-        Failure::Reset => "connection_reset",
-        Failure::TimedOut => "timeout",
-        Failure::NoResponse => "no_response",
-        Failure::Errno(errno) => match errno {
-            libc::EHOSTUNREACH => "host_unreachable",
-            libc::ENETUNREACH => "network_unreachable",
-            libc::ENETDOWN => "network_down",
-            libc::ECONNREFUSED => "connection_refused",
-            libc::ECONNABORTED => "connection_aborted",
-            libc::ENOTCONN => "not_connected",
-            libc::ENOBUFS | libc::ENOMEM => "no_memory",
-            libc::EPROTO => "protocol_error",
-            _ => "_OTHER",
-        },
     }
 }

@@ -3,7 +3,6 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
-use crate::cli::{Flags, SelectionArgs};
 
 mod described;
 mod precedence;
@@ -170,11 +169,11 @@ metrics: {interval: 10s}
 #[test]
 fn selection_flags_replace_the_files_selectors_and_exclusions_add_up() {
     let file = "selectors: [{exe: a}]\nexclude: [{exe: b}]\n";
-    let selection = SelectionArgs {
+    let selection = SelectionFlags {
         port: vec!["80".into()],
         pid: vec!["1, 2".into()],
         exclude: vec!["c".into()],
-        ..SelectionArgs::default()
+        ..SelectionFlags::default()
     };
     let flags = Flags { selection, ..flags(&[("--service-name", "edge")]) };
     let found = load_with(file, &[], &flags).unwrap().config;

@@ -3,7 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::config::describe::{About, Shape, leaves};
+use crate::config::{
+    describe::leaves,
+    shape::{About, Shape},
+};
 
 /// A text, and the value that it is.
 type Sample = (String, Json);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::Value as Json;
 
 use super::{Setting, text};
-use crate::config::describe::Scalar;
+use crate::config::shape::Scalar;
 
 /// Whatever `remora status` is given.
 ///

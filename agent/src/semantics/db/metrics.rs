@@ -9,7 +9,10 @@ use opentelemetry_semantic_conventions::{attribute as key, metric};
 use super::{System, error_type, server, title};
 use crate::{
     exchange::{DbExchange, Failure},
-    semantics::metrics::{AttributeList, Instrument, Measure, OwnedServer, Server, text},
+    semantics::{
+        instrument::{Instrument, Measure},
+        series::{AttributeList, OwnedServer, Server, text},
+    },
     span::Span,
 };
 

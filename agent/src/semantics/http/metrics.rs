@@ -9,7 +9,10 @@ use super::{Addressed, ErrorType, addressed::server_scheme, known_method, protoc
 use crate::{
     attribute::Value,
     exchange::{HttpExchange, Role},
-    semantics::metrics::{AttributeList, Instrument, Measure, OwnedServer, Server, text},
+    semantics::{
+        instrument::{Instrument, Measure},
+        series::{AttributeList, OwnedServer, Server, text},
+    },
     span::Span,
 };
 
