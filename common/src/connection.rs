@@ -38,7 +38,7 @@ pub struct Connection {
     pub object: u64,
     /// Plaintext may have moved before that object was seen.
     pub missed: u32,
-    /// This side ended it.
+    /// [`closing`].
     pub closing: u8,
     /// [`joined`].
     pub joined: u8,
@@ -51,6 +51,14 @@ pub mod joined {
     pub const YES: u8 = 1;
     /// Unless what was met first begins as a message does.
     pub const UNLESS_MESSAGE: u8 = 2;
+}
+
+/// Bits of [`Connection::closing`].
+pub mod closing {
+    /// This side ended it.
+    pub const FIN: u8 = 1 << 0;
+    /// It has ended within a call that moves bytes on it. What that call moved is told of before the end is.
+    pub const IN_CALL: u8 = 1 << 1;
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

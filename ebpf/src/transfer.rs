@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use remora_common::{
-    connection::{Connection, NOT_COUNTED},
+    connection::{Connection, NOT_COUNTED, closing},
     record::{Direction, data_flag},
 };
 
@@ -29,9 +29,7 @@ pub fn moved(moved: &Moved) {
     let connection = unsafe { &mut *connection };
     let mut piece = MaybeUninit::uninit();
     let next = capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0);
-    if next == Next::Encrypted {
-        calls::carried(moved, connection, socket.sk);
-    }
+    told(moved, connection, socket.sk, next);
 }
 
 /// The same for a socket that is at hand. `work` is the program's own while it runs.
@@ -42,8 +40,20 @@ pub fn moved_on(work: &mut Work, sk: u64, inode: u64, inet: u64) {
     // SAFETY: a map value; see `moved`.
     let connection = unsafe { &mut *connection };
     let flags = pass_over(connection, moved, sk);
-    if capture::account::<SOCKET, IN_MAP>(moved, piece, connection, sk, flags) == Next::Encrypted {
+    let next = capture::account::<SOCKET, IN_MAP>(moved, piece, connection, sk, flags);
+    told(moved, connection, sk, next);
+}
+
+/// The bytes of `moved` were accounted for.
+#[inline(always)]
+fn told(moved: &Moved, connection: &Connection, sk: u64, next: Next) {
+    let encrypted = next == Next::Encrypted;
+    if encrypted {
         calls::carried(moved, connection, sk);
+    }
+    // Within a call of a TLS library the plaintext is still to come.
+    if connection.closing & closing::IN_CALL != 0 && !(encrypted && calls::is_in_call(moved.tid)) {
+        connection::settle(sk);
     }
 }
 
