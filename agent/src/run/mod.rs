@@ -21,6 +21,7 @@ mod reload;
 mod replay;
 mod report;
 mod service;
+mod snapshot;
 mod telemetry;
 mod terminal;
 mod tls;

@@ -7,11 +7,7 @@ use crate::{
     discover,
     kubernetes::Peers,
     metrics_data::MetricBatch,
-    run::{
-        health::{self, Snapshot},
-        telemetry::Observed,
-        tls::TlsThread,
-    },
+    run::{snapshot::Snapshot, telemetry::Observed, tls::TlsThread},
     status,
 };
 
@@ -64,7 +60,7 @@ impl Worker {
             libraries: kinds.into_iter().map(str::to_owned).collect(),
         };
         Snapshot {
-            accounting: health::accounting(&self.books, &lanes, self.assembler.connections()),
+            accounting: self.books.accounting(&lanes, self.assembler.connections()),
             targets: status::Targets {
                 count: targets.len(),
                 processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
