@@ -37,6 +37,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("chunked", chunked),
     ("redis_commands", redis::fuzz::commands),
     ("redis_replies", redis::fuzz::replies),
+    ("sql", semantics::sql::fuzz::sql),
     ("record", record),
     ("assembler", assembler),
     ("trace_context", trace_context),

@@ -33,16 +33,32 @@ pub struct Connection {
     pub opened: u8,
     /// What was spent of [`crate::policy::UNDECIDED_LIMIT`].
     pub undecided: u32,
-    /// The `SSL` object that encrypts it, 0 if none is known. Then all of the above is about the
+    /// The object of a TLS library that encrypts it, 0 if none is known. Then all of the above is about the
     /// plaintext, and the socket's own bytes are neither counted nor copied.
-    pub ssl: u64,
+    pub object: u64,
     /// Plaintext may have moved before that object was seen.
     pub missed: u32,
-    /// This side ended it.
+    /// [`closing`].
     pub closing: u8,
-    /// Whether bytes had moved on it before it was met (`joined` of the kernel side).
+    /// [`joined`].
     pub joined: u8,
     pub reserved2: [u8; 2],
+}
+
+/// Whether bytes had moved on a connection before it was met.
+pub mod joined {
+    pub const NO: u8 = 0;
+    pub const YES: u8 = 1;
+    /// Unless what was met first begins as a message does.
+    pub const UNLESS_MESSAGE: u8 = 2;
+}
+
+/// Bits of [`Connection::closing`].
+pub mod closing {
+    /// This side ended it.
+    pub const FIN: u8 = 1 << 0;
+    /// It has ended within a call that moves bytes on it. What that call moved is told of before the end is.
+    pub const IN_CALL: u8 = 1 << 1;
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

@@ -15,167 +15,46 @@
 use core::mem::MaybeUninit;
 
 use remora_common::{
-    connection::NOT_COUNTED,
+    connection::{Connection, joined},
     control::{verdict_for, verdict_slot},
     policy::{self, EDGE_FIRST, EDGE_LAST, UNDECIDED_LIMIT, UNDECIDED_RECORD},
-    record::{CLASS_HUGE, Direction, Source, data_flag},
+    record::{CLASS_HUGE, data_flag},
 };
 
 use crate::{
-    connection::{self, Connection, joined},
-    copy::{Action, Piece, bare, copy_first, copy_last, copy_more},
-    emit, kernel,
+    connection,
+    copy::{bare, copy_first, copy_last, copy_more},
+    emit,
     maps::VERDICTS,
-    openssl,
+    moved::{Action, Layout, Moved, Next, ON_STACK, Piece, SOCKET},
     scan::{self, WINDOW},
     user::{first_bytes, launder},
 };
 
 /// A head longer than this is given up.
 const HEAD_LIMIT: u32 = 64 << 10;
-const RX: usize = Direction::Rx as usize;
-/// [`Source`] as a parameter: the kernel programs of each are verified apart.
-const SOCKET: u8 = Source::Socket as u8;
-const OPENSSL: u8 = Source::OpenSsl as u8;
 
-/// Where a [`Piece`] is.
-const ON_STACK: bool = false;
-/// As part of a [`Work`].
-const IN_MAP: bool = true;
-
-/// Where the bytes of a call are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Layout {
-    /// One buffer at `base`.
-    Flat = 0,
-    /// `count` of `struct iovec` at `base`.
-    Pieces = 1,
-    /// Nowhere: moved inside the kernel, or thrown away.
-    Nowhere = 2,
-}
-
-/// A finished call that moved `len > 0` bytes on `fd`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Moved {
-    pub fd: u32,
-    pub direction: u32,
-    pub layout: Layout,
-    pub count: u32,
-    pub base: u64,
-    pub len: u64,
-    /// Bytes that the call moved behind those, which are only counted.
-    pub rest: u64,
-    /// What TCP has counted in this direction behind these bytes, and above these 32 bits in the other one; or
-    /// [`NOT_COUNTED`].
-    pub seq: u64,
-    /// When the call began, 0 if unknown. Not next to `rest`: two zeros side by side became a call that fills byte by
-    /// byte.
-    pub begin_ns: u64,
-    pub tgid: u32,
-    pub tid: u32,
-}
-
-/// Where the bytes are; known beforehand if a TLS library moved them.
+/// Accounts for the bytes of `moved` on `connection`, whose socket is `sk`, and copies what is wanted of them.
 #[inline(always)]
-pub fn layout<const SOURCE: u8>(moved: &Moved) -> Layout {
-    if SOURCE == SOCKET { moved.layout } else { Layout::Flat }
-}
-
-/// Accounts for the bytes of `moved`, copies what is wanted of them.
-///
-/// VERIFIER: a function of its own with a laundered argument and a laundered plan, so that what
-/// comes after them is verified once and not once for every way that leads there.
-#[inline(never)]
-pub fn moved(moved: &Moved) {
-    let Some(socket) = kernel::socket_of(moved.fd) else { return };
-    let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return };
-    account::<ON_STACK>(moved, &mut MaybeUninit::uninit(), connection, socket.sk, 0);
-}
-
-/// What a program works on, in a map instead of on its stack: the verifier knows nothing of what is read there, so
-/// that nothing has to be laundered.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Work {
-    pub moved: Moved,
-    pub piece: MaybeUninit<Piece>,
-}
-
-/// The same for a socket that is at hand. `work` is the program's own while it runs.
-#[inline(never)]
-pub fn moved_on(work: &mut Work, sk: u64, inode: u64, inet: u64) {
-    let Work { moved, piece } = work;
-    let Some(connection) = connection::met(moved, sk, inode, inet) else { return };
-    // SAFETY: a map value; see `account`.
-    let flags = pass_over(unsafe { &mut *connection }, moved, sk);
-    account::<IN_MAP>(moved, piece, connection, sk, flags);
-}
-
-/// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was
-/// not run for them (a kernel that preempts itself keeps it from being entered twice), or `splice` moved them.
-/// [`data_flag`]s of what stands behind the hole.
-///
-/// VERIFIER: a function of its own, so that what comes after it is verified once.
-#[inline(never)]
-fn pass_over(connection: &mut Connection, moved: &Moved, sk: u64) -> u32 {
-    let side = (moved.direction & 1) as usize;
-    let before = connection.seq[side];
-    if moved.seq == NOT_COUNTED {
-        connection.seq[side] = NOT_COUNTED;
-        return 0;
-    }
-    let seq = moved.seq as u32;
-    connection.seq[side] = seq.into();
-    if before == NOT_COUNTED {
-        return 0;
-    }
-    connection.seq_at_turn[side ^ 1] = (moved.seq >> 32) as u32;
-    let hole = seq.wrapping_sub(before as u32).wrapping_sub(moved.len as u32);
-    // Less than nothing: another thread has moved bytes there since, and said so first.
-    if hole as i32 > 0 && !(hole == 1 && side == RX && connection::was_read_to_its_end(sk)) {
-        connection.pos[side] += u64::from(hole);
-        let at_turn = connection.seq_at_turn[side].wrapping_sub(before as u32);
-        if at_turn as i32 >= hole as i32 {
-            return data_flag::MISSING_BEFORE_TURN;
-        }
-    }
-    0
-}
-
-#[inline(always)]
-fn account<const PLACE: bool>(
+pub fn account<const SOURCE: u8, const PLACE: bool>(
     moved: &Moved,
     piece: &mut MaybeUninit<Piece>,
-    connection: *mut Connection,
+    connection: &mut Connection,
     sk: u64,
     flags: u32,
-) {
-    // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
-    // fragment and user space sees a gap or an overlap.
-    let connection = unsafe { &mut *connection };
-    let side = (moved.direction & 1) as usize;
-    let Some(piece) = plan::<SOCKET>(moved, piece, connection, side, sk, flags) else {
-        return openssl::carried(moved, connection, sk);
+) -> Next {
+    let side = moved.side();
+    let Some(piece) = plan::<SOURCE>(moved, piece, connection, side, sk, flags) else {
+        return Next::Encrypted;
     };
-    send::<SOCKET, PLACE>(moved, piece, connection, side);
-    if moved.rest > 0 {
+    send::<SOURCE, PLACE>(moved, piece, connection, side);
+    if SOURCE == SOCKET && moved.rest > 0 {
         piece.pos += u64::from(piece.total_len);
         piece.total_len = moved.rest.min(i32::MAX as u64) as u32;
         piece.flags = data_flag::IN_KERNEL;
-        bare::<SOCKET>(moved, piece);
+        bare::<SOURCE>(moved, piece);
     }
-}
-
-/// The same for plaintext of a connection that a TLS library encrypts; it is in one buffer.
-#[inline(always)]
-pub fn plaintext(moved: &Moved, connection: &mut Connection, sk: u64) {
-    let side = (moved.direction & 1) as usize;
-    let mut piece = MaybeUninit::uninit();
-    if let Some(piece) = plan::<OPENSSL>(moved, &mut piece, connection, side, sk, 0) {
-        send::<OPENSSL, ON_STACK>(moved, piece, connection, side);
-    }
+    Next::Nothing
 }
 
 #[inline(always)]
@@ -203,7 +82,7 @@ fn plan<'a, const SOURCE: u8>(
     sk: u64,
     flags: u32,
 ) -> Option<&'a mut Piece> {
-    if SOURCE == SOCKET && connection.ssl != 0 {
+    if SOURCE == SOCKET && connection.object != 0 {
         return None;
     }
     let pos = connection.pos[side];
@@ -240,7 +119,7 @@ fn plan<'a, const SOURCE: u8>(
     if connection.opened == 0 {
         connection::open(connection, sk);
     }
-    let nowhere = layout::<SOURCE>(moved) == Layout::Nowhere;
+    let nowhere = moved.layout::<SOURCE>() == Layout::Nowhere;
     let action = if nowhere {
         Action::Count
     } else if connection.policy == policy::HEADS {

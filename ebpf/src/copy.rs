@@ -9,8 +9,9 @@ use remora_common::{
 };
 
 use crate::{
-    capture::{Layout, Moved, layout},
-    emit, maps, scan,
+    emit, maps,
+    moved::{Action, Layout, Moved, Piece},
+    scan,
     user::{flat, forget, gather, last_bytes, read_user},
 };
 
@@ -23,49 +24,11 @@ struct Sample<const N: usize> {
     slack: u64,
 }
 
-/// One record to be made of a [`Moved`].
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Piece {
-    pub conn_id: u64,
-    pub pos: u64,
-    /// Position of the opposite direction.
-    pub other_pos: u64,
-    pub now: u64,
-    pub flags: u32,
-    /// Bytes of the call before this piece.
-    pub skip: u32,
-    /// Bytes of the call, at most `i32::MAX`.
-    pub fragment: u32,
-    pub total_len: u32,
-    /// Bytes to copy, at most the sample's room.
-    pub want: u32,
-    pub action: Action,
-    /// Non-zero once the head in progress was seen to end.
-    pub ended: u32,
-    /// Makes the size a multiple of eight.
-    pub reserved: u32,
-}
-
-/// What is done with the bytes of a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Action {
-    /// A record without content.
-    Count = 0,
-    /// As far as the head in progress goes.
-    CopyHead = 1,
-    /// Its first and its last bytes.
-    CopyEdges = 2,
-    /// All of it.
-    CopyAll = 3,
-}
-
 /// Copies at most [`WINDOW`](scan::WINDOW) bytes; sets whether the head that is in progress, if that is what is copied,
 /// ended in them and what follows is not another message.
 #[inline(never)]
 pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
-    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+    if moved.layout::<SOURCE>() == Layout::Pieces && moved.count != 1 {
         // Twice the room: the verifier bounds the place and the length of a piece apart.
         if piece.want <= CLASS_SMALL as u32 {
             copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, true);
@@ -81,7 +44,7 @@ pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
 
 #[inline(never)]
 pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
-    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+    if moved.layout::<SOURCE>() == Layout::Pieces && moved.count != 1 {
         copy::<SOURCE, { CLASS_HUGE * 2 }, CLASS_HUGE>(moved, piece, false);
     } else if piece.want <= CLASS_LARGE as u32 {
         copy::<SOURCE, CLASS_LARGE, CLASS_LARGE>(moved, piece, false);
@@ -93,7 +56,7 @@ pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
 /// Copies at most [`CLASS_SMALL`] bytes of the end of the call's.
 #[inline(never)]
 pub fn copy_last<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
-    if layout::<SOURCE>(moved) == Layout::Pieces && moved.count != 1 {
+    if moved.layout::<SOURCE>() == Layout::Pieces && moved.count != 1 {
         copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, false);
     } else {
         copy::<SOURCE, CLASS_SMALL, CLASS_SMALL>(moved, piece, false);
@@ -121,7 +84,7 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
     unsafe { header::<SOURCE>(data, moved, piece, piece.flags) };
     let Some(want) = at_most::<MOST>(&raw const piece.want) else { return entry.discard(0) };
     let copied = if ROOM == MOST {
-        let base = if layout::<SOURCE>(moved) == Layout::Pieces {
+        let base = if moved.layout::<SOURCE>() == Layout::Pieces {
             read_user::<[u64; 2]>(moved.base).map_or(0, |[base, _]| base)
         } else {
             moved.base
@@ -182,8 +145,11 @@ fn at_most<const MOST: usize>(word: *const u32) -> Option<u32> {
 pub fn bare<const SOURCE: u8>(moved: &Moved, piece: &Piece) {
     let Some(mut entry): Option<RingBufEntry<Data>> = emit::reserve() else { return };
     let data = entry.as_mut_ptr();
-    let tail =
-        if layout::<SOURCE>(moved) == Layout::Nowhere { None } else { last_bytes::<SOURCE>(moved) };
+    let tail = if moved.layout::<SOURCE>() == Layout::Nowhere {
+        None
+    } else {
+        last_bytes::<SOURCE>(moved)
+    };
     let flags = piece.flags | if tail.is_some() { data_flag::TAIL } else { 0 };
     // SAFETY: `data` is the reserved record.
     unsafe {

@@ -1,19 +1,19 @@
 //! Processes and TCP states: children inherit the selection of their parent before they run, new
 //! program images and listeners are told to the agent, ended processes and connections are forgotten.
 
-use aya_ebpf::{
-    helpers::generated::bpf_get_current_comm, macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use remora_common::{
-    record::{CloseCause, Kind, Listen, Process, ProcessChange},
+    connection::closing,
+    record::{CloseCause, Kind, Listen, ProcessChange},
     target,
 };
 
 use crate::{
     connection, doors, emit, kernel,
     maps::{self, CONNECTIONS, CONTROL},
-    offset, openssl,
+    offset,
+    process::{report, said_of_image},
+    tls::calls,
 };
 
 /// `sched_process_fork(parent, child)`: in the parent, before the child runs.
@@ -53,29 +53,6 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// What was said of the old program image is to be said again of the new one.
-fn said_of_image(tgid: u32, selection: u8) {
-    if selection & target::SPEAKS_TLS != 0
-        && let Some(byte) = maps::target(tgid)
-    {
-        // SAFETY: a byte of the table.
-        unsafe { byte.write_volatile(selection & !target::SPEAKS_TLS) };
-    }
-}
-
-/// Says, once for each program image, that a selected process moves ciphertext outside of the calls
-/// that are probed: its library was mapped lately, or is not one that is read.
-pub fn speaks_tls(tgid: u32) {
-    let selection = maps::selection(tgid);
-    if selection & target::SPEAKS_TLS == 0
-        && let Some(byte) = maps::target(tgid)
-    {
-        // SAFETY: a byte of the table.
-        unsafe { byte.write_volatile(selection | target::SPEAKS_TLS) };
-        report(ProcessChange::SpeaksTls, tgid, 0, selection);
-    }
-}
-
 /// `sched_process_exit(task)`: for each thread, in that thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
@@ -85,7 +62,7 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     doors::tracepoint::forget(tid);
-    openssl::forget(tid);
+    calls::forget(tid);
     // Threads still alive in the group; this one is no longer counted (do_exit).
     let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
         .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));
@@ -96,26 +73,6 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
         report(ProcessChange::Exit, tgid, 0, selection);
     }
     0
-}
-
-fn report(change: ProcessChange, tgid: u32, parent_tgid: u32, selection: u8) {
-    let Some(mut entry) = emit::reserve::<Process>() else { return };
-    let process = entry.as_mut_ptr();
-    // SAFETY: `process` points to reserved ring memory of the record's size; all of it is written, in
-    // place: a whole record would not fit on the stack beside what the callers have there.
-    unsafe {
-        (*process).kind = Kind::Process as u8;
-        (*process).change = change as u8;
-        (*process).selection = selection;
-        (*process).reserved = 0;
-        (*process).tgid = tgid;
-        (*process).parent_tgid = parent_tgid;
-        (*process).reserved2 = 0;
-        (*process).mono_ns = emit::now();
-        let comm = &raw mut (*process).comm;
-        bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
-    }
-    emit::submit_urgent(entry);
 }
 
 /// What the agent wants to be told of unselected processes: exec, listen.
@@ -149,18 +106,11 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
                 // SAFETY: a map value; preallocated, so never unmapped.
                 let connection = unsafe { &mut *connection };
                 connection::catch_up(connection, sk, state == state::LAST_ACK);
-                connection.closing = 1;
+                connection.closing |= closing::FIN;
                 connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
-        state::CLOSE => {
-            if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
-                // SAFETY: as above.
-                connection::catch_up(unsafe { &mut *connection }, sk, true);
-                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-                connection::forget(sk, CloseCause::Gone, errno);
-            }
-        }
+        state::CLOSE => connection::ended(sk),
         state::LISTEN => listening(sk),
         _ => {}
     }

@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! doors/        how a finished system call is seen      -> syscall.rs  which bytes it moved
-//! capture.rs    what of them is copied                  -> emit.rs     into the ring
-//! connection.rs which connection they belong to         -> kernel.rs   read from kernel memory
-//! openssl.rs    the same for bytes that a TLS library encrypts
-//! lifecycle.rs  fork, exec, exit, listen, connection states
+//! transfer.rs   on which connection, and who is told    -> connection/ state of each connection
+//! capture.rs    what of them is copied                  -> copy.rs, emit.rs  into the ring
+//! tls/          the same for bytes that a TLS library encrypts
+//! lifecycle.rs  fork, exec, exit, listen, connection states  -> process.rs  what is kept of processes
+//! moved.rs      what these hand on      maps.rs, kernel.rs, user.rs  memory: shared, the kernel's, the process's
 //! ```
 #![no_std]
 #![no_main]
@@ -19,9 +20,12 @@ mod emit;
 mod kernel;
 mod lifecycle;
 mod maps;
-mod openssl;
+mod moved;
+mod process;
 mod scan;
 mod syscall;
+mod tls;
+mod transfer;
 mod user;
 
 #[cfg(not(test))]

@@ -7,12 +7,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use remora_common::{
+    connection::Connection,
     control::{Control, TARGETS_PER_CHUNK, VERDICT_SLOTS},
     counter::Counter,
     layout::{KernelLayout, PidNamespace},
 };
 
-use crate::{capture::Work, connection::Connection};
+use crate::moved::Work;
 
 /// Where the running kernel keeps things; written by the agent before load, constant to the verifier.
 #[unsafe(no_mangle)]

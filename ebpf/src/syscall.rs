@@ -8,8 +8,9 @@ use remora_common::{
 };
 
 use crate::{
-    capture::{self, Layout, Moved},
     connection, kernel, maps,
+    moved::{Layout, Moved},
+    transfer,
     user::{self, read_user},
 };
 
@@ -176,7 +177,7 @@ pub fn finished(call: &Call) {
         tid: call.tid,
     };
     user::launder(&mut moved);
-    capture::moved(&moved);
+    transfer::moved(&moved);
 }
 
 #[inline(always)]

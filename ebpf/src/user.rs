@@ -7,8 +7,8 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use remora_common::counter::Counter;
 
 use crate::{
-    capture::{Layout, Moved, layout},
     maps,
+    moved::{Layout, Moved},
 };
 
 /// Pieces of a scatter-gather list that are walked.
@@ -106,7 +106,7 @@ pub unsafe fn forget(slack: *mut u64, value: u64) -> u64 {
 /// The first eight bytes of the call's buffer in memory order, zeros where there are fewer.
 #[inline(always)]
 pub fn first_bytes<const SOURCE: u8>(moved: &Moved) -> u64 {
-    let (base, len) = match layout::<SOURCE>(moved) {
+    let (base, len) = match moved.layout::<SOURCE>() {
         Layout::Flat => (moved.base, moved.len),
         Layout::Pieces => match read_user::<[u64; 2]>(moved.base) {
             Some([base, len]) => (base, len.min(moved.len)),
@@ -121,7 +121,7 @@ pub fn first_bytes<const SOURCE: u8>(moved: &Moved) -> u64 {
 /// at most the bytes of the last piece that was used.
 #[inline(always)]
 pub fn last_bytes<const SOURCE: u8>(moved: &Moved) -> Option<u64> {
-    let (base, len) = if layout::<SOURCE>(moved) == Layout::Pieces {
+    let (base, len) = if moved.layout::<SOURCE>() == Layout::Pieces {
         let mut left = moved.len;
         let mut found = (0, 0);
         let mut at = 0;

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    backends, bench, fuzz,
+    backends, bench, databases, fuzz,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
@@ -204,6 +204,9 @@ pub(crate) fn as_root(cargo: &mut Command, root: Root) {
     // Root may have another home.
     if let Ok(folder) = backends::folder() {
         cargo.env(backends::FOLDER, folder);
+    }
+    if let Ok(folder) = databases::folder() {
+        cargo.env(databases::FOLDER, folder);
     }
     if root == Root::Sudo {
         let runner = line(&root.command("")).trim_end().to_owned();

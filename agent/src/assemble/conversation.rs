@@ -1,14 +1,15 @@
 //! What is spoken on a connection: one protocol with its verbs. The transport ([`super::connection`]) calls them in
 //! the order in which things happened; everything that a protocol knows of its connection is in here.
 
-use remora_common::{policy, record::Direction};
+use remora_common::record::Direction;
 
 use super::{
     Cx,
     connection::{Fragment, Noticed},
     http1::Http1,
+    postgres::Postgres,
     redis::Redis,
-    undecided::{Decision, Undecided, Unread},
+    undecided::{Decision, Spoken, Undecided, Unread},
 };
 use crate::exchange::Sink;
 
@@ -18,8 +19,21 @@ pub(super) enum Conversation {
     Undecided(Box<Undecided>),
     Http1(Box<Http1>),
     Redis(Box<Redis>),
+    Postgres(Box<Postgres>),
     /// A protocol that is not read: its bytes are counted by the kernel side.
     Opaque,
+}
+
+/// Asks the protocol that is known, whichever it is.
+macro_rules! known {
+    ($this:expr, $protocol:ident => $asked:expr, else $otherwise:block) => {
+        match $this {
+            Self::Http1($protocol) => $asked,
+            Self::Redis($protocol) => $asked,
+            Self::Postgres($protocol) => $asked,
+            Self::Undecided(_) | Self::Opaque => $otherwise,
+        }
+    };
 }
 
 /// How a connection, or a part of it, ended.
@@ -50,11 +64,7 @@ impl Conversation {
 
     /// A fragment comes; holes before it and its bytes follow.
     pub(super) fn begins<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Http1(http) => http.begins(fragment, cx),
-            Self::Redis(redis) => redis.begins(fragment, cx),
-            Self::Undecided(_) | Self::Opaque => {}
-        }
+        known!(self, protocol => protocol.begins(fragment, cx), else {});
     }
 
     /// The piece of `fragment` at `fragment.at`; `hole_follows` if there is more of it that was not captured.
@@ -65,40 +75,22 @@ impl Conversation {
         fragment: &mut Fragment,
         cx: &mut Cx<'_, S>,
     ) {
-        match self {
-            Self::Undecided(undecided) => {
-                let decision = undecided.bytes(bytes, hole_follows, fragment, cx);
-                self.decide(decision, bytes, fragment, cx);
-            }
-            Self::Http1(http) => {
-                http.bytes(bytes, hole_follows, fragment, cx);
-                self.leave_if_over(cx);
-            }
-            Self::Redis(redis) => {
-                redis.bytes(bytes, fragment, cx);
-                self.leave_if_over(cx);
-            }
-            Self::Opaque => {}
+        if let Self::Undecided(undecided) = self {
+            let decision = undecided.bytes(bytes, hole_follows, fragment, cx);
+            return self.decide(decision, bytes, fragment, cx);
         }
+        known!(self, protocol => protocol.bytes(bytes, hole_follows, fragment, cx), else {});
+        self.leave(cx);
     }
 
     /// `len` bytes of `fragment` from `fragment.at` on were counted and not captured.
     pub(super) fn hole<S: Sink>(&mut self, len: u64, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Undecided(undecided) => {
-                let decision = undecided.hole(len, fragment, cx);
-                self.decide(decision, &[], fragment, cx);
-            }
-            Self::Http1(http) => {
-                http.hole(len, fragment, cx);
-                self.leave_if_over(cx);
-            }
-            Self::Redis(redis) => {
-                redis.hole(len, fragment, cx);
-                self.leave_if_over(cx);
-            }
-            Self::Opaque => {}
+        if let Self::Undecided(undecided) = self {
+            let decision = undecided.hole(len, fragment, cx);
+            return self.decide(decision, &[], fragment, cx);
         }
+        known!(self, protocol => protocol.hole(len, fragment, cx), else {});
+        self.leave(cx);
     }
 
     /// The bytes of `direction` up to `to` were moved, and no record told of them. `fragment` showed it.
@@ -110,53 +102,39 @@ impl Conversation {
         noticed: Noticed,
         cx: &mut Cx<'_, S>,
     ) {
-        match self {
-            Self::Undecided(undecided) => undecided.gap(direction, to, fragment, noticed, cx),
-            Self::Http1(http) => http.gap(direction, to, fragment, noticed, cx),
-            Self::Redis(redis) => redis.gap(direction, to, fragment, noticed, cx),
-            Self::Opaque => {
-                cx.wire.jump(direction, to, cx.shared);
-            }
+        if let Self::Undecided(undecided) = self {
+            return undecided.gap(direction, to, fragment, noticed, cx);
         }
+        known!(self, protocol => protocol.gap(direction, to, fragment, noticed, cx), else {
+            cx.wire.jump(direction, to, cx.shared);
+        });
     }
 
     /// Nothing or not as much comes from now on; `mono_ns` is when that was known.
     pub(super) fn ended<S: Sink>(&mut self, how: Ended, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Undecided(undecided) => undecided.ended(how, cx),
-            Self::Http1(http) => http.ended(how, mono_ns, cx),
-            Self::Redis(redis) => redis.ended(how, mono_ns, cx),
-            Self::Opaque => {}
+        if let Self::Undecided(undecided) = self {
+            return undecided.ended(how, cx);
         }
+        known!(self, protocol => protocol.ended(how, mono_ns, cx), else {});
     }
 
     /// Time has passed since something asked for it ([`super::connection::Wire::make_due`]).
     pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Http1(http) => http.due(mono_ns, cx),
-            Self::Redis(redis) => redis.due(mono_ns, cx),
-            Self::Undecided(_) | Self::Opaque => {}
-        }
+        known!(self, protocol => protocol.due(mono_ns, cx), else {});
     }
 
     /// A second has passed.
     pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Http1(http) => http.sweep(mono_ns, cx),
-            Self::Redis(redis) => redis.sweep(mono_ns, cx),
-            Self::Undecided(_) | Self::Opaque => {}
-        }
+        known!(self, protocol => protocol.sweep(mono_ns, cx), else {});
     }
 
     /// Whether the next byte of `direction` does not belong to a message that is known to go on: then a hole in the
     /// opposite direction comes before it.
     pub(super) fn is_between_messages(&self, direction: Direction) -> bool {
-        match self {
-            Self::Undecided(undecided) => undecided.is_between_messages(direction),
-            Self::Http1(http) => http.is_between_messages(direction),
-            Self::Redis(redis) => redis.is_between_messages(direction),
-            Self::Opaque => false,
+        if let Self::Undecided(undecided) = self {
+            return undecided.is_between_messages(direction);
         }
+        known!(self, protocol => protocol.is_between_messages(direction), else { false })
     }
 
     /// `piece` is the piece of `fragment` that decided.
@@ -172,12 +150,19 @@ impl Conversation {
             Decision::Http1 => {
                 if let Self::Undecided(undecided) = std::mem::replace(self, Self::Opaque) {
                     *self = Self::Http1(Box::new(undecided.into_http1()));
-                    self.leave_if_over(cx);
+                    self.leave(cx);
                 }
             }
-            Decision::Redis { requests, held, piece: len } => {
-                let redis = Redis::new(requests, cx.wire.info.joined, cx);
-                *self = Self::Redis(Box::new(redis));
+            Decision::Speaks { spoken, requests, held, piece: len } => {
+                *self = match spoken {
+                    Spoken::Redis => {
+                        let joined = cx.wire.info.joined;
+                        Self::Redis(Box::new(Redis::begin(requests, joined, cx)))
+                    }
+                    Spoken::Postgres { begins } => {
+                        Self::Postgres(Box::new(Postgres::begin(requests, begins, cx)))
+                    }
+                };
                 self.begin_with(held, &piece[piece.len() - len..], fragment, cx);
             }
             Decision::Opaque(policy) => {
@@ -205,15 +190,10 @@ impl Conversation {
         }
     }
 
-    /// The protocol has said that what follows is none of it.
-    fn leave_if_over<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        let is_over = match self {
-            Self::Http1(http) => http.is_over(),
-            Self::Redis(redis) => redis.is_over(),
-            Self::Undecided(_) | Self::Opaque => false,
-        };
-        if is_over {
-            self.give_up(policy::COUNT, cx);
+    /// Leaves the protocol if it has said that what follows is none of it.
+    fn leave<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        if let Some(policy) = known!(self, protocol => protocol.leaves(), else { None }) {
+            self.give_up(policy, cx);
         }
     }
 

@@ -18,11 +18,14 @@ use crate::{
 
 mod connection;
 mod conversation;
+mod dialogue;
 mod endpoint;
 mod http1;
 mod kept;
 mod pending;
+mod postgres;
 mod redis;
+mod statement;
 #[cfg(test)]
 mod tests;
 mod undecided;
@@ -33,6 +36,7 @@ pub(crate) use http1::HeadMask;
 pub use http1::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
+use statement::Statements;
 
 /// How often connections are looked through for time-outs, nanoseconds.
 const SWEEP_NS: u64 = 1_000_000_000;
@@ -149,6 +153,7 @@ struct Shared {
     due: VecDeque<(u64, u64)>,
     spare: Vec<Vec<u8>>,
     headers: KeptHeaders,
+    statements: Statements,
     /// While a recording is made.
     kept: Option<Kept>,
 }
@@ -217,6 +222,7 @@ impl Assembler {
                 due: VecDeque::new(),
                 spare: Vec::new(),
                 headers: KeptHeaders::default(),
+                statements: Statements::default(),
                 kept: None,
             },
             swept_ns: 0,

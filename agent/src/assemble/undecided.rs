@@ -11,7 +11,7 @@ use remora_common::{
 
 use super::{
     Cx,
-    connection::{Fragment, Noticed},
+    connection::{Fragment, Noticed, Wire},
     conversation::Ended,
     http1::Http1,
     index,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     exchange::Sink,
-    protocol::{Parse, Sure, http1, redis},
+    protocol::{Parse, Sure, http1, postgres, redis},
 };
 
 /// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
@@ -44,15 +44,26 @@ pub(super) struct Unread {
     pub(super) bytes: Vec<u8>,
 }
 
+/// A protocol other than HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Redis,
+    /// `begins`: a startup comes first.
+    Postgres {
+        begins: bool,
+    },
+}
+
 /// What the bytes so far have told.
 #[derive(Debug)]
 pub(super) enum Decision {
     /// Nothing.
     Open,
     Http1,
-    Redis {
+    Speaks {
+        spoken: Spoken,
         requests: Direction,
-        /// What was held, and the rest of the piece that decided; the latter is the last `piece` bytes of the piece.
+        /// What was held, and how many bytes at the end of the piece that decided nobody has read.
         held: Option<Unread>,
         piece: usize,
     },
@@ -148,7 +159,7 @@ impl Undecided {
             cx.keep(|kept| kept.literal(fragment.place, &rejected[..TLS_HEADER_LEN]));
             return Decision::Opaque(policy::CIPHERTEXT);
         }
-        if let Some(decision) = self.others(piece, rejected, fragment, cx.wire.role) {
+        if let Some(decision) = self.others(piece, rejected, fragment, cx.wire) {
             return decision;
         }
         if let Some(held) = &self.held
@@ -177,65 +188,100 @@ impl Undecided {
         piece: &[u8],
         rejected: &[u8],
         fragment: &Fragment,
-        role: Role,
+        wire: &Wire,
     ) -> Option<Decision> {
         let direction = fragment.direction;
-        if let Some(held) = &mut self.held {
-            if held.fragment.direction == direction.flip() {
-                let answered = matches!(redis::looks_like_replies(rejected), Parse::Parsed { .. });
-                let held = self.held.take();
-                let piece = rejected.len().min(piece.len());
-                return answered.then(|| Decision::Redis {
-                    requests: direction.flip(),
-                    held,
-                    piece,
-                });
-            }
-            if held.fragment.end == fragment.pos && held.bytes.len() + rejected.len() <= MAX_HELD {
-                held.bytes.extend_from_slice(rejected);
-                held.fragment.end = fragment.end;
-                return match redis::looks_like_commands(&held.bytes) {
-                    Parse::Parsed { value: Sure::Yes, .. } => {
-                        let held = self.held.take();
-                        Some(Decision::Redis { requests: direction, held, piece: 0 })
-                    }
-                    Parse::Parsed { .. } | Parse::NeedMore => Some(Decision::Open),
-                    Parse::NotThis(_) => {
-                        self.held = None;
-                        None
-                    }
-                };
-            }
-        }
-        let may_request = match role {
+        let piece = rejected.len().min(piece.len());
+        let may_request = match wire.role {
             Role::Client => direction == Direction::Tx,
             Role::Server => direction == Direction::Rx,
             Role::Unknown => true,
         };
-        if !may_request {
-            return None;
-        }
-        match redis::looks_like_commands(rejected) {
-            Parse::Parsed { value: Sure::Yes, .. } => {
-                let piece = rejected.len().min(piece.len());
-                let before = &rejected[..rejected.len() - piece];
-                let held = (!before.is_empty())
-                    .then(|| Unread { fragment: *fragment, bytes: before.to_vec() });
-                Some(Decision::Redis { requests: direction, held, piece })
+        match self.held.take() {
+            Some(held) if held.fragment.direction == direction.flip() => {
+                if matches!(redis::looks_like_replies(rejected), Parse::Parsed { .. }) {
+                    let (requests, spoken) = (direction.flip(), Spoken::Redis);
+                    return Some(Decision::Speaks { spoken, requests, held: Some(held), piece });
+                }
             }
-            Parse::Parsed { .. } | Parse::NeedMore if rejected.len() <= MAX_HELD => {
-                self.held = Some(Unread { fragment: *fragment, bytes: rejected.to_vec() });
-                None
+            Some(mut held)
+                if held.fragment.end == fragment.pos
+                    && held.bytes.len() + rejected.len() <= MAX_HELD =>
+            {
+                held.bytes.extend_from_slice(rejected);
+                held.fragment.end = fragment.end;
+                match recognise(&held.bytes, wire.info.joined) {
+                    Recognised::Is(spoken) => {
+                        let held = Some(held);
+                        return Some(Decision::Speaks {
+                            spoken,
+                            requests: direction,
+                            held,
+                            piece: 0,
+                        });
+                    }
+                    Recognised::MayBe => {
+                        self.held = Some(held);
+                        return Some(Decision::Open);
+                    }
+                    Recognised::No => {}
+                }
             }
-            _ => None,
+            _ => {}
         }
+        if may_request {
+            match recognise(rejected, wire.info.joined) {
+                Recognised::Is(spoken) => {
+                    let before = &rejected[..rejected.len() - piece];
+                    let held = (!before.is_empty())
+                        .then(|| Unread { fragment: *fragment, bytes: before.to_vec() });
+                    return Some(Decision::Speaks { spoken, requests: direction, held, piece });
+                }
+                Recognised::MayBe if rejected.len() <= MAX_HELD => {
+                    self.held = Some(Unread { fragment: *fragment, bytes: rejected.to_vec() });
+                }
+                Recognised::MayBe | Recognised::No => {}
+            }
+        }
+        let may_answer = wire.role == Role::Unknown || !may_request;
+        if may_answer && wire.info.joined && postgres::looks_like_replies(rejected) {
+            let (spoken, requests) = (Spoken::Postgres { begins: false }, direction.flip());
+            return Some(Decision::Speaks { spoken, requests, held: None, piece });
+        }
+        None
     }
+}
+
+/// What the first bytes of a client's tell.
+enum Recognised {
+    Is(Spoken),
+    /// More of them, or an answer, will tell.
+    MayBe,
+    No,
+}
+
+/// What a client that sends `bytes` first, or first since the connection was `joined`, speaks.
+fn recognise(bytes: &[u8], joined: bool) -> Recognised {
+    let mut may_be = false;
+    match redis::looks_like_commands(bytes) {
+        Parse::Parsed { value: Sure::Yes, .. } => return Recognised::Is(Spoken::Redis),
+        Parse::Parsed { value: Sure::IfAnswered, .. } | Parse::NeedMore => may_be = true,
+        Parse::NotThis(_) => {}
+    }
+    match postgres::opens(bytes) {
+        Parse::Parsed { .. } => return Recognised::Is(Spoken::Postgres { begins: true }),
+        Parse::NeedMore => may_be = true,
+        Parse::NotThis(_) => {}
+    }
+    if joined && postgres::looks_like_requests(bytes) {
+        return Recognised::Is(Spoken::Postgres { begins: false });
+    }
+    if may_be { Recognised::MayBe } else { Recognised::No }
 }
 
 /// Whether a request begins here, whatever the protocol: it is counted although its connection is not followed.
 pub(super) fn begins_request(bytes: &[u8]) -> bool {
-    http1::cut_request(bytes).is_some()
-        || matches!(redis::looks_like_commands(bytes), Parse::Parsed { value: Sure::Yes, .. })
+    http1::cut_request(bytes).is_some() || matches!(recognise(bytes, true), Recognised::Is(_))
 }
 
 /// How many bytes of a record header [`is_tls`] looks at.

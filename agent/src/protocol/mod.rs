@@ -7,9 +7,11 @@
 
 pub mod chunked;
 pub mod http1;
+pub mod postgres;
 pub mod redis;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod replay;
+pub mod sql;
 
 use std::ops::Range;
 
@@ -83,6 +85,10 @@ pub trait Keep {
     fn keep(&mut self, range: Range<usize>);
     /// Of these only their number matters, or their kind: `byte` in place of each does as well.
     fn mask(&mut self, range: Range<usize>, byte: u8);
+    /// Whether anybody listens.
+    fn listens(&self) -> bool {
+        true
+    }
 }
 
 /// For whoever records nothing.
@@ -91,4 +97,8 @@ impl Keep for () {
     fn keep(&mut self, _: Range<usize>) {}
     #[inline]
     fn mask(&mut self, _: Range<usize>, _: u8) {}
+    #[inline]
+    fn listens(&self) -> bool {
+        false
+    }
 }

@@ -20,8 +20,8 @@ pub(crate) trait Reader: Default {
 
 /// A recording of one piece.
 pub(crate) struct Recorder<'a> {
-    from: &'a [u8],
-    to: &'a mut [u8],
+    pub(crate) from: &'a [u8],
+    pub(crate) to: &'a mut [u8],
 }
 
 impl Keep for Recorder<'_> {

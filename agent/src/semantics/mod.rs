@@ -15,6 +15,7 @@ pub mod redact;
 mod redis;
 pub mod route;
 mod series;
+pub mod sql;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;

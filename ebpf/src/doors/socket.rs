@@ -22,11 +22,12 @@ use remora_common::{
 
 use super::registers::Registers;
 use crate::{
-    capture::{self, Layout, Moved},
     connection, emit, kernel,
     maps::{WORK, selection},
+    moved::{Layout, Moved},
     offset,
     syscall::{self, Buffers, nr},
+    transfer,
 };
 
 const RX: u8 = Direction::Rx as u8;
@@ -121,7 +122,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         tgid,
         tid,
     };
-    capture::moved_on(work, sk as u64, inode, inet.into());
+    transfer::moved_on(work, sk as u64, inode, inet.into());
 }
 
 /// What TCP has counted, as [`Moved::seq`] has it, or [`NOT_COUNTED`] where a layer between it and the process (TLS

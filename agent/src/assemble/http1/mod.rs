@@ -128,9 +128,9 @@ impl Http1 {
         self.requests
     }
 
-    /// Whether what follows is another protocol.
-    pub(super) const fn is_over(&self) -> bool {
-        self.is_over
+    /// What follows is another protocol; captured by this policy.
+    pub(super) fn leaves(&self) -> Option<u8> {
+        self.is_over.then_some(policy::COUNT)
     }
 
     /// Bytes that had to begin a head before any was seen, and do not.

@@ -8,7 +8,10 @@ use remora_common::record::Direction;
 use super::{Fragment, Http1, InHttp, Noticed, Place, half::State, half_mut, half_of};
 use crate::{
     accounting::Lost,
-    assemble::{Cx, pending::Pending},
+    assemble::{
+        Cx,
+        pending::{Begin, Pending},
+    },
     exchange::Sink,
     protocol::{
         Parse,
@@ -157,10 +160,19 @@ impl Http1 {
                 half.note_tail(None);
                 return self.gap_in_content(direction, len);
             }
-            State::Length(left) if len == left && is_request => {
-                half.enter(State::Start);
+            // The hole is the rest of the message, and nothing else.
+            State::Length(left) if len == left => {
                 self.gap_in_content(direction, len);
-                half_mut(&mut self.halves, direction).owner = 0;
+                if !is_request {
+                    let begin = Begin::default(); // nobody knows which thread moved it
+                    let rest = Fragment { direction, begin, end: to, ..*fragment };
+                    self.message_ended(&rest, cx);
+                    self.ended_message = false;
+                    return;
+                }
+                let half = half_mut(&mut self.halves, direction);
+                half.enter(State::Start);
+                half.owner = 0;
                 return;
             }
             State::Ended => return,

@@ -1,378 +1,364 @@
-//! Redis on a connection: where commands and replies begin and end in its two directions, and what holes cost.
-//! [`talk`] says which reply answers which command.
+//! Redis on a connection: which reply answers which command, which commands are one batch, and what is remembered
+//! between them. [`super::dialogue`] knows where they begin and end.
 //!
-//! Replies come in the order of their commands. A hole within a value costs nothing, for its length stands before it.
-//! One that hides where a command or a reply ends leaves the order unknown: what is open is lost, and nothing is
-//! paired before a command that begins a turn, when all before it was answered. A connection on which commands were
-//! sent while others were not answered never shows such a turn; there, only a silence ends it.
+//! Commands that one call of the client sends are a pipeline, `MULTI` and what follows up to `EXEC` are a transaction:
+//! each is one exchange. Messages of subscriptions are none, for nobody asked for them.
+
+use std::sync::Arc;
 
 use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
-    connection::{Fragment, Noticed},
-    conversation::Ended,
-    index,
-    kept::Keeping,
-    pending::Begin,
+    connection::Fragment,
+    dialogue::{Dialogue, Talk, Then, reader},
+    pending::{Begin, Pending, Queue, Stage},
 };
 use crate::{
-    accounting::Lost,
-    exchange::{Failure, Sink},
+    exchange::Sink,
     protocol::{
-        Next, Parse, Unframed,
-        redis::{Commands, Replies, looks_like_commands},
+        Parse,
+        redis::{Command, Commands, Kind, Replies, Reply, ReplyKind, Word, looks_like_commands},
     },
 };
 
-mod talk;
+mod batch;
 
-use talk::Talk;
-
-/// Malformed messages after which a connection is taken for another protocol's.
-const MAX_MALFORMED: u8 = 4;
-/// A reply whose end is not seen is over after a silence this long.
-const BLIND_SILENCE_NS: u64 = 1_000_000_000;
+use batch::InRedis;
 
 /// A Redis connection.
-#[derive(Debug)]
-pub(super) struct Redis {
-    requests: Direction,
-    commands: Commands,
-    replies: Replies,
-    /// When the message in progress began, by direction.
-    begun: [Begin; 2],
-    /// The framing of commands is lost until the next turn.
-    commands_lost: bool,
-    /// Likewise of replies.
-    replies_lost: bool,
-    /// The end of the only reply that is awaited cannot be seen: the next command shows it.
-    blind: bool,
-    malformed: u8,
-    asked_for_all: bool,
-    is_over: bool,
-    talk: Talk,
-}
+pub(super) type Redis = Dialogue<RedisTalk>;
 
 impl Redis {
     /// Commands go in `requests`. `joined`: not from the connection's first byte on.
-    pub(super) fn new<S: Sink>(requests: Direction, joined: bool, cx: &mut Cx<'_, S>) -> Self {
-        cx.sink.capture(cx.wire.info.id, policy::EDGES);
-        Self {
-            requests,
-            commands: Commands::default(),
-            replies: Replies::default(),
-            begun: [Begin::default(); 2],
-            commands_lost: false,
-            replies_lost: false,
-            blind: false,
-            malformed: 0,
-            asked_for_all: false,
-            is_over: false,
-            talk: Talk::new(requests, joined),
-        }
-    }
-
-    /// Whether what follows is no conversation of commands and replies.
-    pub(super) const fn is_over(&self) -> bool {
-        self.is_over
-    }
-
-    pub(super) fn is_between_messages(&self, direction: Direction) -> bool {
-        match direction == self.requests {
-            true => !self.commands.is_open(),
-            false => !self.replies.is_open(),
-        }
-    }
-
-    /// After a silence nothing is outstanding.
-    pub(super) fn begins<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
-        let silence_ns = fragment.mono_ns.saturating_sub(cx.wire.last_ns);
-        if self.talk.is_unpaired()
-            && fragment.direction == self.requests
-            && silence_ns >= cx.shared.limits.resync_idle_ns
-        {
-            self.talk.lose_all(Lost::Gap, cx);
-            self.talk.take_turns();
-        }
-    }
-
-    pub(super) fn bytes<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        fragment: &mut Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        match fragment.direction == self.requests {
-            true => self.command_bytes(bytes, fragment, cx),
-            false => self.reply_bytes(bytes, fragment, cx),
-        }
-    }
-
-    fn command_bytes<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        fragment: &mut Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        if fragment.is_first {
-            self.command_may_begin(bytes, fragment, cx);
-        }
-        if self.commands_lost {
-            return;
-        }
-        fragment.used = true;
-        let at = index(self.requests);
-        let (mut used, mut ended) = (0, 0);
-        let why = loop {
-            let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, bytes);
-            match self.commands.next(bytes, &mut used, &mut keep) {
-                Next::Message(command) => {
-                    ended += 1;
-                    let begin = match command.place.begin {
-                        Some(_) => fragment.begin,
-                        None => self.begun[at],
-                    };
-                    self.talk.command(&command, begin, fragment, cx);
-                }
-                Next::More => break None,
-                Next::Lost(why) => break Some(why),
-            }
-        };
-        if self.commands.began().is_some() {
-            self.begun[at] = fragment.begin;
-        }
-        if ended > 1 {
-            self.ask_for_all(cx);
-        }
-        match why {
-            None => {}
-            Some(why) => self.lose_commands(lost(why), cx),
-        }
-    }
-
-    fn reply_bytes<S: Sink>(&mut self, bytes: &[u8], fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        if self.talk.leaves() {
-            self.talk.left(fragment, cx);
-            self.is_over = true;
-            return;
-        }
-        if self.blind {
-            fragment.used = true;
-            return self.talk.reply_goes_on(fragment);
-        }
-        if self.replies_lost {
-            return;
-        }
-        fragment.used = true;
-        let at = index(fragment.direction);
-        let mut used = 0;
-        let why = loop {
-            let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, bytes);
-            match self.replies.next(bytes, &mut used, &mut keep) {
-                Next::Message(reply) => {
-                    let begin = match reply.place.begin {
-                        Some(_) => fragment.begin,
-                        None => self.begun[at],
-                    };
-                    self.is_over |= self.talk.reply(&reply, begin, fragment, cx);
-                }
-                Next::More => break None,
-                Next::Lost(why) => break Some(why),
-            }
-        };
-        if self.replies.began().is_some() {
-            self.begun[at] = fragment.begin;
-        }
-        match why {
-            None => {}
-            Some(why) => self.lose_replies(lost(why), false, fragment, cx),
-        }
-    }
-
-    /// `len` bytes of the fragment were not captured.
-    pub(super) fn hole<S: Sink>(&mut self, len: u64, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        let is_lost = match fragment.direction == self.requests {
-            true => self.commands_lost,
-            false => self.replies_lost && !self.blind,
-        };
-        fragment.used |= !is_lost;
-        if !is_lost {
-            self.skip(len, Lost::PipelineCut, fragment.direction, fragment, cx);
-        }
-    }
-
-    /// Bytes up to `to` were lost on the way here.
-    pub(super) fn gap<S: Sink>(
-        &mut self,
-        direction: Direction,
-        to: u64,
-        fragment: &Fragment,
-        noticed: Noticed,
-        cx: &mut Cx<'_, S>,
-    ) {
-        let len = cx.wire.jump(direction, to, cx.shared);
-        if noticed == Noticed::AtClose && self.is_between_messages(direction) {
-            // Whether a message was in it does not matter to any that is known; what is open fails.
-            return;
-        }
-        self.skip(len, Lost::Gap, direction, fragment, cx);
-        self.talk.mark_gap();
-    }
-
-    fn skip<S: Sink>(
-        &mut self,
-        len: u64,
-        reason: Lost,
-        direction: Direction,
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        let begin = self.begun[index(direction)];
-        if direction == self.requests {
-            if self.commands_lost {
-                return;
-            }
-            let mut next = self.commands.skip(len);
-            if let Next::Message(command) = next {
-                self.talk.command(&command, begin, fragment, cx);
-                next = self.commands.skip(0);
-            }
-            if let Next::Lost(_) = next {
-                self.lose_commands(reason, cx);
-            }
-            return;
-        }
-        if self.blind {
-            return self.talk.reply_goes_on(fragment);
-        }
-        if self.replies_lost {
-            return;
-        }
-        // By its first byte what kind of reply it is is known.
-        let has_begun = self.replies.is_open();
-        let mut next = self.replies.skip(len);
-        if let Next::Message(reply) = next {
-            self.is_over |= self.talk.reply(&reply, begin, fragment, cx);
-            next = self.replies.skip(0);
-        }
-        if let Next::Lost(_) = next {
-            self.lose_replies(reason, has_begun, fragment, cx);
-        }
-    }
-
-    /// A call of the client begins. If it begins a turn, all commands before it have been answered.
-    fn command_may_begin<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        let turned = fragment.other_pos > cx.wire.flow(self.requests).other_pos;
-        let begins = || matches!(looks_like_commands(bytes), Parse::Parsed { .. });
-        if self.blind && !self.commands.is_open() && turned {
-            self.end_blind_reply(false, cx);
-        }
-        let is_lost = self.commands_lost || self.replies_lost || self.talk.is_unpaired();
-        if is_lost && turned && !self.talk.multiplexes() && begins() {
-            self.talk.lose_all(Lost::Gap, cx);
-            self.talk.take_turns();
-        }
-        if !self.talk.is_unpaired() && (self.commands_lost || self.replies_lost) && begins() {
-            self.commands.restart();
-            self.replies.restart();
-            (self.commands_lost, self.replies_lost) = (false, false);
-        }
-    }
-
-    fn lose_commands<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        self.commands_lost = true;
-        self.ask_for_all(cx);
-        self.talk.miss(reason, cx);
-        self.note_malformed(reason, cx);
-    }
-
-    fn lose_replies<S: Sink>(
-        &mut self,
-        reason: Lost,
-        has_begun: bool,
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) {
-        self.ask_for_all(cx);
-        // Where the only reply that is awaited ends, the next command shows.
-        if has_begun && self.talk.awaits_one() && self.talk.reply_begins(fragment) {
-            self.blind = true;
-            return;
-        }
-        self.replies_lost = true;
-        self.talk.lose_all(reason, cx);
-        self.talk.stop_pairing(reason);
-        self.note_malformed(reason, cx);
-    }
-
-    fn note_malformed<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        if reason == Lost::Malformed {
-            self.malformed += 1;
-            if self.malformed >= MAX_MALFORMED {
-                self.talk.lose_all(reason, cx);
-                self.is_over = true;
-            }
-        }
-    }
-
-    fn end_blind_reply<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
-        if self.blind {
-            self.blind = false;
-            self.replies.restart();
-            self.talk.end_reply(inferred, cx);
-        }
-    }
-
-    fn ask_for_all<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        if !self.asked_for_all {
-            self.asked_for_all = true;
-            cx.sink.capture(cx.wire.info.id, policy::ALL);
-        }
-    }
-
-    pub(super) fn ended<S: Sink>(&mut self, how: Ended, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        match how {
-            Ended::Direction(direction) if direction == self.requests => {}
-            Ended::Direction(_) | Ended::Connection => {
-                self.end_blind_reply(false, cx);
-                self.talk.fail_all(mono_ns, cx);
-            }
-            Ended::Silent => {
-                self.end_blind_reply(true, cx);
-                cx.wire.failure.get_or_insert((Failure::NoResponse, mono_ns));
-                self.talk.fail_all(mono_ns, cx);
-            }
-            Ended::Stopped => {
-                self.end_blind_reply(true, cx);
-                self.talk.lose_all(Lost::Stopped, cx);
-            }
-            Ended::Replaced => self.talk.lose_all(Lost::Malformed, cx),
-        }
-    }
-
-    /// Fails what is open some time after the transport did.
-    pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        self.talk.due(mono_ns, cx);
-    }
-
-    /// A reply whose end is not seen and that has gone on for nobody for a while is over.
-    pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        let last_ns = cx.wire.flow(self.requests.flip()).last_ns;
-        if self.blind && mono_ns.saturating_sub(last_ns) >= BLIND_SILENCE_NS {
-            self.end_blind_reply(true, cx);
-        }
+    pub(super) fn begin<S: Sink>(requests: Direction, joined: bool, cx: &mut Cx<'_, S>) -> Self {
+        let talk = RedisTalk::new(requests, joined);
+        Self::new(requests, Commands::default(), Replies::default(), talk, cx)
     }
 }
 
-const fn lost(why: Unframed) -> Lost {
-    match why {
-        Unframed::Hole => Lost::PipelineCut,
-        Unframed::Malformed => Lost::Malformed,
+reader!(Commands, Command<'a>, |command: &Command<'_>| command.place);
+reader!(Replies, Reply<'a>, |reply: &Reply<'_>| reply.place);
+
+/// What is said on a connection.
+#[derive(Debug)]
+pub(super) struct RedisTalk {
+    requests: Direction,
+    open: Queue<InRedis>,
+    /// The database; `None` where it was chosen before the connection was seen.
+    namespace: Option<Arc<str>>,
+    batch: Option<Batch>,
+    /// Serial of the transaction that has begun and not ended.
+    transaction: Option<u64>,
+    /// Commands were sent while others, of other calls, were not answered.
+    multiplexes: bool,
+    /// After the next reply the server speaks by itself.
+    leaves: bool,
+    silenced: Silenced,
+}
+
+/// The pipeline that the next command may be part of.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    serial: u64,
+    tid: u32,
+    /// Position of the replies when its first command was sent.
+    other_pos: u64,
+    /// Where the call ends that sent its last command.
+    call_end: u64,
+}
+
+/// `CLIENT REPLY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silenced {
+    No,
+    /// For the next command.
+    Once,
+    Yes,
+}
+
+impl RedisTalk {
+    fn new(requests: Direction, joined: bool) -> Self {
+        Self {
+            requests,
+            open: Queue::default(),
+            namespace: (!joined).then(|| "0".into()),
+            batch: None,
+            transaction: None,
+            multiplexes: false,
+            leaves: false,
+            silenced: Silenced::No,
+        }
     }
+
+    /// The exchange that a command in `fragment` is part of.
+    fn joins(&self, fragment: &Fragment) -> Option<u64> {
+        if self.transaction.is_some() {
+            return self.transaction;
+        }
+        let batch = self.batch?;
+        let continues = fragment.continues && fragment.pos == batch.call_end;
+        let same_call = fragment.pos < batch.call_end || continues;
+        let commands = self.open.back().map_or(0, |last| last.detail.commands);
+        // A long pipeline takes several calls, one behind the other.
+        let goes_on = commands > 1
+            && batch.tid == fragment.begin.tid
+            && batch.other_pos == fragment.other_pos
+            && fragment.pos == batch.call_end;
+        (same_call || goes_on).then_some(batch.serial)
+    }
+
+    fn note_batch(&mut self, serial: u64, fragment: &Fragment) {
+        let other_pos = match self.batch {
+            Some(batch) if batch.serial == serial => batch.other_pos,
+            _ => fragment.other_pos,
+        };
+        let (tid, call_end) = (fragment.begin.tid, fragment.end);
+        self.batch = Some(Batch { serial, tid, other_pos, call_end });
+    }
+
+    fn remember(&mut self, command: &Command<'_>, kind: Kind, serial: u64) {
+        match kind {
+            Kind::Multi => self.transaction = Some(serial),
+            Kind::Exec | Kind::Discard => self.transaction = None,
+            Kind::Select => {
+                let Some(database) = command.database() else { return };
+                let before = self.namespace.replace(database.to_string().into());
+                if let Some(pending) = self.open.find(serial) {
+                    pending.detail.selected_from = Some(before);
+                }
+            }
+            Kind::Reset => self.namespace = Some("0".into()),
+            Kind::Replication => self.leaves = true,
+            _ => {}
+        }
+    }
+
+    /// How many replies a command has.
+    fn replies_to(&mut self, command: &Command<'_>, kind: Kind) -> u32 {
+        if kind == Kind::Reply {
+            let how = command.shown(2).unwrap_or_default();
+            self.silenced = match how {
+                _ if how.eq_ignore_ascii_case("off") => Silenced::Yes,
+                _ if how.eq_ignore_ascii_case("skip") => Silenced::Once,
+                _ => Silenced::No,
+            };
+            return u32::from(self.silenced == Silenced::No);
+        }
+        match self.silenced {
+            Silenced::Yes => return 0,
+            Silenced::Once => {
+                self.silenced = Silenced::No;
+                return 0;
+            }
+            Silenced::No => {}
+        }
+        match kind {
+            Kind::Subscription => command.argument_count().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Finishes the front exchange if all its replies have come.
+    fn finish_answered<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(front) = self.open.front() else { return };
+        let detail = &front.detail;
+        if front.is_unrequested() || detail.unfinished || detail.replied < detail.expected {
+            return;
+        }
+        if self.batch.is_some_and(|batch| batch.serial == front.serial) {
+            self.batch = None;
+        }
+        self.open.finish_front(self.requests, None, cx);
+    }
+
+    /// Of a message of the server: whether it answers what is in front of the queue.
+    fn is_answer(&self, reply: &Reply<'_>) -> bool {
+        let confirms = reply.word.is_some_and(is_confirmation);
+        if confirms {
+            return self.open.front().is_some_and(|front| front.detail.subscribes);
+        }
+        reply.kind != ReplyKind::Push && !reply.word.is_some_and(Word::is_message)
+    }
+}
+
+impl Talk for RedisTalk {
+    type Requests = Commands;
+    type Replies = Replies;
+    type InProgress = InRedis;
+
+    fn begins_request(bytes: &[u8]) -> bool {
+        matches!(looks_like_commands(bytes), Parse::Parsed { .. })
+    }
+
+    fn request<S: Sink>(
+        &mut self,
+        command: Command<'_>,
+        _: &mut Replies,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Then {
+        let kind = command.kind();
+        let replies = self.replies_to(&command, kind);
+        if let Some(serial) = self.joins(fragment)
+            && let Some(pending) = self.open.find(serial)
+        {
+            pending.detail.add(&command, kind, replies);
+            pending.request_end_ns = fragment.mono_ns;
+            self.remember(&command, kind, serial);
+            self.note_batch(serial, fragment);
+            return Then::GoOn;
+        }
+        self.multiplexes |= self.open.iter().any(|pending| !pending.is_unrequested());
+        if !self.open.admits(begin, cx) {
+            return Then::GoOn;
+        }
+        let mut detail = InRedis::default();
+        detail.db.namespace.clone_from(&self.namespace);
+        detail.add(&command, kind, replies);
+        let mut pending = Pending::request(0, begin, detail);
+        pending.request_end_ns = fragment.mono_ns;
+        if replies == 0 {
+            pending.end_ns = fragment.mono_ns;
+            self.open.finish_alone(pending, self.requests, cx);
+            return Then::GoOn;
+        }
+        let serial = self.open.push_or_adopt(pending, self.requests, cx);
+        self.remember(&command, kind, serial);
+        self.note_batch(serial, fragment);
+        self.finish_answered(cx);
+        Then::GoOn
+    }
+
+    fn reply<S: Sink>(
+        &mut self,
+        reply: Reply<'_>,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Then {
+        if !self.is_answer(&reply) {
+            return Then::GoOn;
+        }
+        if self.open.is_empty() {
+            if self.open.uncounted > 0 {
+                self.open.uncounted -= 1;
+                return Then::GoOn;
+            }
+            if self.open.barrier.is_some() {
+                return Then::GoOn;
+            }
+            self.open.push_unrequested(cx);
+        }
+        let Some(front) = self.open.front_mut() else { return Then::GoOn };
+        if !front.answered {
+            front.answered = true;
+            front.first_byte_ns = begin.mono_ns;
+        }
+        front.end_ns = fragment.mono_ns;
+        front.response_tid = fragment.begin.tid;
+        let detail = &mut front.detail;
+        detail.replied += 1;
+        let failed = reply.kind == ReplyKind::Error || reply.errors > 0;
+        if failed && !detail.db.failed {
+            detail.db.failed = true;
+            detail.db.status_code = Some(reply.code.unwrap_or("ERR").into());
+        }
+        let monitors = detail.monitors && !failed;
+        if failed && let Some(before) = detail.selected_from.take() {
+            self.namespace = before;
+        }
+        if front.is_unrequested() {
+            front.stage = Stage::UnrequestedDone;
+            cx.wire.make_due(fragment.mono_ns, cx.shared);
+            return Then::GoOn;
+        }
+        self.finish_answered(cx);
+        if monitors { Then::Leave(policy::COUNT) } else { Then::GoOn }
+    }
+
+    /// What answers a replica is not a reply as others are.
+    fn other_bytes<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) -> Option<Then> {
+        if !self.leaves {
+            return None;
+        }
+        while !self.open.is_empty() {
+            self.answer_goes_on(fragment);
+            self.open.finish_front(self.requests, None, cx);
+        }
+        Some(Then::Leave(policy::COUNT))
+    }
+
+    /// A pipeline may be longer than what is copied of a call.
+    fn wants_all(&self) -> bool {
+        self.open.back().is_some_and(|last| last.detail.commands > 1)
+    }
+
+    fn awaits_one(&self) -> bool {
+        let awaits = |front: &Pending<InRedis>| {
+            let detail = &front.detail;
+            !front.is_unrequested() && !detail.unfinished && detail.expected - detail.replied == 1
+        };
+        self.open.len() == 1 && !self.multiplexes && self.open.front().is_some_and(awaits)
+    }
+
+    /// One reply is one message.
+    fn is_answering(&self) -> bool {
+        false
+    }
+
+    fn answer_goes_on(&mut self, fragment: &Fragment) -> bool {
+        let Some(front) = self.open.front_mut() else { return false };
+        if !front.answered {
+            front.answered = true;
+            front.first_byte_ns = fragment.mono_ns;
+        }
+        front.end_ns = fragment.mono_ns;
+        front.response_tid = fragment.begin.tid;
+        true
+    }
+
+    fn end_answer<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
+        if let Some(front) = self.open.front_mut() {
+            front.marks.end_inferred |= inferred;
+            front.detail.replied += 1;
+            self.finish_answered(cx);
+        }
+    }
+
+    fn multiplexes(&self) -> bool {
+        self.multiplexes
+    }
+
+    fn misses_more(&self) -> bool {
+        self.batch.is_none() || self.open.is_empty()
+    }
+
+    fn queue(&self) -> &Queue<InRedis> {
+        &self.open
+    }
+
+    fn queue_mut(&mut self) -> &mut Queue<InRedis> {
+        &mut self.open
+    }
+
+    fn emptied(&mut self, turn: bool) {
+        self.batch = None;
+        self.transaction = None;
+        self.multiplexes &= !turn;
+    }
+}
+
+/// What a server says of a subscription.
+const fn is_confirmation(word: Word) -> bool {
+    matches!(
+        word,
+        Word::Subscribe
+            | Word::Unsubscribe
+            | Word::PatternSubscribe
+            | Word::PatternUnsubscribe
+            | Word::ShardSubscribe
+            | Word::ShardUnsubscribe
+    )
 }

@@ -10,6 +10,7 @@ mod conversations;
 mod disturbed;
 mod kept;
 mod kernel;
+mod postgres;
 mod redis;
 mod wire;
 

@@ -1,0 +1,302 @@
+//! The state of each captured connection: found or made at each call, dropped at its end.
+
+mod history;
+mod open;
+
+use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use remora_common::{
+    connection::{Connection, NOT_COUNTED, closing, joined, unix_key},
+    control::CONN_ID_CPU_BITS,
+    counter::Counter,
+    policy,
+    record::{Close, CloseCause, Kind, Role, family},
+};
+
+pub use self::{
+    history::{catch_up, was_read_to_its_end},
+    open::open,
+};
+use crate::{
+    emit,
+    kernel::{self, Socket},
+    maps::{self, CONNECTIONS, ENDLESS, ENDLESS_SLOTS, UNIX_FDS},
+    moved::Moved,
+    offset,
+};
+
+/// `sk_state` of a socket that is not connected any more (include/net/tcp_states.h; Unix sockets too).
+const TCP_CLOSE: u8 = 7;
+
+fn new(inode: u64, tgid: u32, role: u8, joined: u8) -> Connection {
+    Connection {
+        id: new_id(),
+        inode,
+        pos: [0; 2],
+        seq: [NOT_COUNTED; 2],
+        seq_at_turn: [0; 2],
+        copied: [0; 2],
+        tgid,
+        policy: policy::UNDECIDED,
+        last: 2,
+        head_done: [0; 2],
+        advised: policy::UNDECIDED,
+        reserved: 0,
+        role,
+        opened: 0,
+        undecided: 0,
+        object: 0,
+        missed: 0,
+        closing: 0,
+        joined,
+        reserved2: [0; 2],
+    }
+}
+
+fn new_id() -> u64 {
+    // SAFETY: the helpers have no preconditions.
+    let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id()) };
+    now << CONN_ID_CPU_BITS | u64::from(cpu) & ((1 << CONN_ID_CPU_BITS) - 1)
+}
+
+/// Remembers a connection whose beginning was seen.
+#[inline(never)]
+pub fn begin(fd: u32, tgid: u32, role: Role) {
+    if let Some(socket) = kernel::socket_of(fd) {
+        forget(socket.sk, CloseCause::Gone, 0);
+        insert(&socket, fd, tgid, role);
+    }
+}
+
+/// The state of the connection of `socket`; made now if it was open before it was watched.
+#[inline(always)]
+pub fn of(socket: &Socket, fd: u32, tgid: u32) -> Option<*mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(socket.sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        if unsafe { (*connection).inode } == socket.inode {
+            return Some(connection);
+        }
+        forget(socket.sk, CloseCause::Gone, 0);
+    }
+    // The other end may reset the connection between a call's work and its end: it is forgotten by then.
+    if kernel::read::<u8>(socket.sk, offset!(sock_state)) == Some(TCP_CLOSE) {
+        return None;
+    }
+    insert(socket, fd, tgid, Role::Unknown);
+    CONNECTIONS.get_ptr_mut(socket.sk)
+}
+
+/// The state of the connection of the socket `sk` on which `moved` was moved; made now if this is its
+/// first time. `inet`: its end will be seen.
+#[inline(always)]
+pub fn met(moved: &Moved, sk: u64, inode: u64, inet: u64) -> Option<*mut Connection> {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        if unsafe { (*connection).inode } == inode {
+            return Some(connection);
+        }
+        forget(sk, CloseCause::Gone, 0);
+    }
+    meet(moved, sk, inode, inet);
+    CONNECTIONS.get_ptr_mut(sk)
+}
+
+#[inline(never)]
+fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
+    let (role, joined) = if inet == 0 {
+        (history::role_of_unix(sk) as u8, joined::UNLESS_MESSAGE)
+    } else {
+        // The other end may reset the connection between the work and this: it is forgotten by then.
+        if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
+            return;
+        }
+        history::of_tcp(sk, moved)
+    };
+    let mut connection = new(inode, moved.tgid, role, joined);
+    if moved.seq != NOT_COUNTED {
+        let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
+        connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
+        connection.seq_at_turn = connection.seq.map(|seq| seq as u32);
+        let before = (moved.seq as u32).wrapping_sub(moved.len as u32);
+        connection.seq[moved.side()] = before.into();
+    }
+    if CONNECTIONS.insert(sk, connection, 0).is_err() {
+        maps::count(Counter::ConnectionsFull);
+        return;
+    }
+    maps::count(Counter::ConnectionsAdded);
+    if inet == 0 {
+        make_room(sk);
+    }
+}
+
+/// Remembers a connection whose end nothing tells of in the next slot of [`ENDLESS`]. Of those that stand
+/// in the way the first that has ended gives its place; if none has, the last loses it.
+#[inline(never)]
+fn make_room(sk: u64) {
+    const TRIES: u32 = 4;
+    let Some(next) = ENDLESS.get_ptr_mut(0) else { return };
+    for tried in 1..=TRIES {
+        // SAFETY: a map value. Two at once may take one slot; then one of them is not remembered.
+        let at = unsafe {
+            *next += 1;
+            *next as u32 % (ENDLESS_SLOTS - 1) + 1
+        };
+        let Some(slot) = ENDLESS.get_ptr_mut(at) else { return };
+        // SAFETY: a map value.
+        let old = unsafe { *slot };
+        if old == 0 || old == sk || tried == TRIES || has_ended(old) {
+            if old != 0 && old != sk {
+                forget(old, CloseCause::Gone, 0);
+            }
+            // SAFETY: a map value.
+            unsafe { *slot = sk };
+            return;
+        }
+    }
+}
+
+/// Whether the socket that was at `sk` when its connection was met is no longer there.
+#[inline(always)]
+fn has_ended(sk: u64) -> bool {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return true };
+    let inode = || {
+        let socket = kernel::read::<u64>(sk, offset!(sock_socket))?;
+        let file = kernel::read::<u64>(socket, offset!(socket_file))?;
+        let inode = kernel::read::<u64>(file, offset!(file_inode))?;
+        kernel::read::<u64>(inode, offset!(inode_ino))
+    };
+    // SAFETY: a map value.
+    inode() != Some(unsafe { (*connection).inode })
+}
+
+/// Says of a connection, if it is known, that something ended.
+#[inline(never)]
+pub fn say(sk: u64, cause: CloseCause, errno: u32) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; it is only read.
+        let connection = unsafe { &*connection };
+        close(connection, cause, errno);
+        if connection.closing & closing::IN_CALL != 0 {
+            settle(sk);
+        }
+    }
+}
+
+/// TCP has closed the connection: forgets it now, or behind the call that is in progress on it. The other end may reset
+/// a connection while a call sends on it; what the call has moved by then is told of when it returns.
+#[inline(never)]
+pub fn ended(sk: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return };
+    // SAFETY: a map value; preallocated, so never unmapped.
+    let connection = unsafe { &mut *connection };
+    let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+    if is_in_call(sk) {
+        connection.closing |= closing::IN_CALL;
+        if errno != 0 {
+            close(connection, CloseCause::Error, errno);
+        }
+        // If no call comes back to it, it gives its place to another one.
+        make_room(sk);
+        return;
+    }
+    history::catch_up(connection, sk, true);
+    forget(sk, CloseCause::Gone, errno);
+}
+
+/// Whether a process is at work on the socket. It holds the socket while it sends or receives, and what arrived
+/// meanwhile is dealt with before it lets go (`release_sock`); `close` has taken the socket from its file by then.
+#[inline(always)]
+fn is_in_call(sk: u64) -> bool {
+    let owned = kernel::read::<u32>(sk, offset!(sock_lock_owned)).unwrap_or(0);
+    let socket = kernel::read::<u64>(sk, offset!(sock_socket)).unwrap_or(0);
+    owned != 0 && socket != 0 && kernel::read::<u64>(socket, offset!(socket_sk)) == Some(sk)
+}
+
+/// The call in which the connection ended has been told of.
+#[inline(never)]
+pub fn settle(sk: u64) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        history::catch_up(unsafe { &mut *connection }, sk, true);
+        forget(sk, CloseCause::Gone, 0);
+    }
+}
+
+#[inline(never)]
+fn insert(socket: &Socket, fd: u32, tgid: u32, role: Role) {
+    let joined = if role as u8 == Role::Unknown as u8 { joined::YES } else { joined::NO };
+    let connection = new(socket.inode, tgid, role as u8, joined);
+    if CONNECTIONS.insert(socket.sk, connection, 0).is_err() {
+        maps::count(Counter::ConnectionsFull);
+        return;
+    }
+    maps::count(Counter::ConnectionsAdded);
+    if kernel::read::<u16>(socket.sk, offset!(sock_family)) == Some(family::UNIX) {
+        // A full table only means that the agent sees this socket's end later, by idleness.
+        let _ = UNIX_FDS.insert(unix_key(tgid, fd), socket.sk, 0);
+    }
+}
+
+/// `close(fd)` succeeded. Only Unix sockets end here; TCP ends in its own state machine.
+#[inline(always)]
+pub fn closed_fd(fd: u32, tgid: u32) {
+    let key = unix_key(tgid, fd);
+    // SAFETY: the value is copied at once.
+    if let Some(&sk) = unsafe { UNIX_FDS.get(key) } {
+        let _ = UNIX_FDS.remove(key);
+        forget(sk, CloseCause::Gone, 0);
+    }
+}
+
+/// Drops the state of the connection of `sk` and says so, if there is any.
+#[inline(never)]
+pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value, still in the map.
+        unsafe { close(&*connection, cause, errno) };
+        // Since Linux 6.15 the wait for a map's lock may time out, where a processor that has it stands still.
+        if CONNECTIONS.remove(sk).is_ok() || CONNECTIONS.remove(sk).is_ok() {
+            maps::count(Counter::ConnectionsRemoved);
+        }
+    }
+}
+
+/// Sends a `Close` record, if the connection's `Open` was sent.
+#[inline(always)]
+pub fn close(connection: &Connection, cause: CloseCause, errno: u32) {
+    if connection.opened == 0 {
+        return;
+    }
+    emit::record(&Close {
+        kind: Kind::Close as u8,
+        cause: cause as u8,
+        reserved: [0; 2],
+        errno,
+        mono_ns: emit::now(),
+        conn_id: connection.id,
+        pos_rx: connection.pos[0],
+        pos_tx: connection.pos[1],
+        tgid: connection.tgid,
+        tid: connection.tgid,
+    });
+}
+
+/// The connection turned out to carry what `object` encrypts; `complete`: from its first byte on. If
+/// records of it were sent already, they ended another connection as far as the agent can tell.
+#[inline(always)]
+pub fn becomes_plaintext(connection: &mut Connection, object: u64, complete: bool) {
+    if connection.opened != 0 {
+        close(connection, CloseCause::Gone, 0);
+        connection.id = new_id();
+        connection.opened = 0;
+    }
+    connection.pos = [0; 2];
+    connection.copied = [0; 2];
+    connection.policy = policy::UNDECIDED;
+    connection.advised = policy::UNDECIDED;
+    connection.undecided = 0;
+    connection.last = 2;
+    connection.head_done = [0; 2];
+    connection.object = object;
+    connection.missed = u32::from(!complete);
+}

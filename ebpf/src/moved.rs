@@ -1,0 +1,119 @@
+//! What the stages of a capture hand on: bytes that a call moved, one record to be made of them, and both of these while
+//! a program works on them.
+
+use core::mem::MaybeUninit;
+
+use remora_common::{connection::NOT_COUNTED, record::Source};
+
+/// [`Source`] as a parameter: the kernel programs of each are verified apart.
+pub const SOCKET: u8 = Source::Socket as u8;
+pub const OPENSSL: u8 = Source::OpenSsl as u8;
+
+/// Where a [`Piece`] is.
+pub const ON_STACK: bool = false;
+/// As part of a [`Work`].
+pub const IN_MAP: bool = true;
+
+/// Where the bytes of a call are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Layout {
+    /// One buffer at `base`.
+    Flat = 0,
+    /// `count` of `struct iovec` at `base`.
+    Pieces = 1,
+    /// Nowhere: moved inside the kernel, or thrown away.
+    Nowhere = 2,
+}
+
+/// A finished call that moved `len > 0` bytes on `fd`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Moved {
+    pub fd: u32,
+    pub direction: u32,
+    pub layout: Layout,
+    pub count: u32,
+    pub base: u64,
+    pub len: u64,
+    /// Bytes that the call moved behind those, which are only counted.
+    pub rest: u64,
+    /// What TCP has counted in this direction behind these bytes, and above these 32 bits in the other one; or
+    /// [`NOT_COUNTED`].
+    pub seq: u64,
+    /// When the call began, 0 if unknown. Not next to `rest`: two zeros side by side became a call that fills byte by
+    /// byte.
+    pub begin_ns: u64,
+    pub tgid: u32,
+    pub tid: u32,
+}
+
+impl Moved {
+    /// Its place in what a connection has for each direction.
+    #[inline(always)]
+    pub const fn side(&self) -> usize {
+        (self.direction & 1) as usize
+    }
+
+    /// Where the bytes are; known beforehand if a TLS library moved them.
+    #[inline(always)]
+    pub fn layout<const SOURCE: u8>(&self) -> Layout {
+        if SOURCE == SOCKET { self.layout } else { Layout::Flat }
+    }
+}
+
+/// One record to be made of a [`Moved`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Piece {
+    pub conn_id: u64,
+    pub pos: u64,
+    /// Position of the opposite direction.
+    pub other_pos: u64,
+    pub now: u64,
+    pub flags: u32,
+    /// Bytes of the call before this piece.
+    pub skip: u32,
+    /// Bytes of the call, at most `i32::MAX`.
+    pub fragment: u32,
+    pub total_len: u32,
+    /// Bytes to copy, at most the sample's room.
+    pub want: u32,
+    pub action: Action,
+    /// Non-zero once the head in progress was seen to end.
+    pub ended: u32,
+    /// Makes the size a multiple of eight.
+    pub reserved: u32,
+}
+
+/// What is done with the bytes of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Action {
+    /// A record without content.
+    Count = 0,
+    /// As far as the head in progress goes.
+    CopyHead = 1,
+    /// Its first and its last bytes.
+    CopyEdges = 2,
+    /// All of it.
+    CopyAll = 3,
+}
+
+/// What a program works on, in a map instead of on its stack: the verifier knows nothing of what is read there, so
+/// that nothing has to be laundered.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Work {
+    pub moved: Moved,
+    pub piece: MaybeUninit<Piece>,
+}
+
+/// What is left to the caller of [`crate::capture::account`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Next {
+    Nothing = 0,
+    /// The bytes are not copied: they may be what a TLS library works on.
+    Encrypted = 1,
+}

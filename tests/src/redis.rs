@@ -1,0 +1,223 @@
+//! redis-server with a folder of its own, and what it counts itself.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    database_clients::SECRET,
+    process::{Running, free_port, output, patience, until},
+    spans::Span,
+};
+
+/// How often each command was carried out.
+pub type Calls = BTreeMap<String, u64>;
+
+/// What a server counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Commands that were carried out, those inside of scripts among them, of `CONFIG GET` and the like the
+    /// first word. What the server does not know it does not count.
+    pub calls: Calls,
+    /// Errors that were answered, by their first word.
+    pub errors: Calls,
+}
+
+pub struct Redis {
+    process: Running,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// Returns when it listens, on a port and on a Unix socket; its password is [`SECRET`].
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let port = free_port();
+        let root = folder.path().display();
+        let config = format!(
+            "bind 127.0.0.1\nport {port}\nunixsocket {root}/socket\ndir {root}\nsave \"\"\n\
+             appendonly no\ndaemonize no\nrequirepass {SECRET}\nlogfile {root}/log\n"
+        );
+        // A password on the command line would be an attribute of the process.
+        let file = folder.path().join("redis.conf");
+        fs::write(&file, config).expect("a file");
+        let mut command = Command::new("redis-server");
+        let process = Running::start(command.arg(file).stdin(Stdio::null()));
+        let server = Self { process, port, folder };
+        until("redis-server", || UnixStream::connect(server.socket()).is_ok());
+        server
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// redis-cli over the port.
+    #[must_use]
+    pub fn cli(&self) -> Command {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &self.port.to_string()]).env("REDISCLI_AUTH", SECRET);
+        cli
+    }
+
+    /// Asks it something on a connection of its own over the Unix socket.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn ask(&self, words: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        cli.arg("-s").arg(self.socket()).args(words).env("REDISCLI_AUTH", SECRET);
+        output(&mut cli)
+    }
+
+    /// From here on it counts anew: while no agent watches, so that nothing but what follows is in either count.
+    pub fn forget(&self) {
+        assert_eq!(self.ask(&["CONFIG", "RESETSTAT"]).trim(), "OK");
+    }
+
+    /// What it counted since [`Self::forget`].
+    ///
+    /// # Panics
+    /// If it does not say.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        let mut counted = Counted::default();
+        let text = self.ask(&["INFO", "commandstats", "errorstats"]);
+        for (name, value) in text.lines().filter_map(|line| line.trim_end().split_once(':')) {
+            if let Some(name) = name.strip_prefix("errorstat_") {
+                counted.errors.insert(name.to_owned(), field(value, "count"));
+            } else if let Some(name) = name.strip_prefix("cmdstat_") {
+                // Whoever asks has to say the password, and forgetting is counted afterwards.
+                let own = u64::from(matches!(name, "auth" | "config|resetstat"));
+                let count = field(value, "calls") - own;
+                if count > 0 {
+                    let name = name.split('|').next().expect("a word").to_ascii_uppercase();
+                    *counted.calls.entry(name).or_default() += count;
+                }
+            }
+        }
+        counted
+    }
+
+    /// A connection of this process, over the port, for bytes that no library sends.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(patience())).expect("a time-out");
+        let mut wire = Wire(stream);
+        assert_eq!(wire.ask(&["AUTH", SECRET]), "+OK\r\n");
+        wire
+    }
+
+    /// Ends it in order; afterwards all of its system calls have returned.
+    pub fn quit(mut self) {
+        self.process.signal(libc::SIGTERM);
+        self.process.wait();
+    }
+}
+
+fn field(value: &str, name: &str) -> u64 {
+    let fields = value.split(',').filter_map(|field| field.split_once('='));
+    let mut found = fields.filter(|(known, _)| *known == name).map(|(_, number)| number);
+    found.next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Bytes to a server, and what it answers.
+pub struct Wire(TcpStream);
+
+impl Wire {
+    /// # Panics
+    /// If the server has gone.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).expect("it reads");
+    }
+
+    /// Reads until `done` holds of everything that was read since the call.
+    ///
+    /// # Panics
+    /// If the server goes, or says nothing more.
+    pub fn read_until(&mut self, mut done: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+        while !done(&all) {
+            let read = self.0.read(&mut buffer).expect("an answer");
+            assert!(read > 0, "it went: {:?}", String::from_utf8_lossy(&all));
+            all.extend_from_slice(&buffer[..read]);
+        }
+        all
+    }
+
+    /// Sends a command and reads its answer, of one line.
+    pub fn ask(&mut self, words: &[&str]) -> String {
+        self.send(&command(words));
+        let line = self.read_until(|all| all.ends_with(b"\r\n"));
+        String::from_utf8(line).expect("text")
+    }
+
+    /// Ends the connection; afterwards the server has, too.
+    ///
+    /// # Errors
+    /// The server ended it first.
+    pub fn close(mut self) -> io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)?;
+        self.0.read_to_end(&mut Vec::new()).map(drop)
+    }
+}
+
+/// A command as libraries send it.
+#[must_use]
+pub fn command(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+    }
+    bytes
+}
+
+/// How often spans of `kind` say that each command was carried out: a batch counts for what is in it.
+#[must_use]
+pub fn calls(spans: &[Span], kind: u64) -> Calls {
+    let mut calls = Calls::new();
+    for span in spans.iter().filter(|span| span.kind == kind) {
+        let operation = span.text("db.operation.name");
+        let (batch, name) = match operation.split_once(' ') {
+            Some((batch @ ("PIPELINE" | "MULTI"), name)) => (batch, name),
+            _ => ("", operation),
+        };
+        let size = span.int("db.operation.batch.size").unwrap_or(1) as u64;
+        let name = name.split(' ').next().expect("a word").to_owned();
+        *calls.entry(name).or_default() += size;
+        if batch == "MULTI" {
+            *calls.entry("MULTI".to_owned()).or_default() += 1;
+            *calls.entry("EXEC".to_owned()).or_default() += 1;
+        }
+    }
+    calls
+}
