@@ -33,18 +33,20 @@ use crate::{
     attach::TlsSources,
     bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts},
     clock::{Clock, mono_ns},
-    correlate::{pipeline::Resources, random_seed},
+    correlate::pipeline::Resources,
     discover::Scanner,
     export::{
         Exporter,
         print::{Aside, SpanPrinter, Style},
     },
-    kubernetes::{Peer, Peers},
+    ids::random_seed,
+    kubernetes::Peers,
     recording::{
         format::{self, End, Facts, Layout},
         write::Recorder,
     },
     resource::{Resource, Whose},
+    span::Peer,
 };
 
 mod processes;
