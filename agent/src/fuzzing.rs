@@ -353,7 +353,7 @@ fn elf(bytes: &[u8]) {
     let _ = openssl::plan(bytes);
     let Ok(mut file) = tempfile() else { return };
     if file.write_all(bytes).is_ok() {
-        let _ = discover::tls::fuzz_tls_in(&file);
+        let _ = crate::attach::stacks::fuzz_tls_in(&file);
     }
 }
 
