@@ -202,8 +202,10 @@ fn copied<const SOURCE: u8, const PLACE: bool>(
     unknown::<PLACE>(piece);
     connection.copied[side] += piece.want;
     // VERIFIER: asked anew, so that the two ways are one in between.
+    if piece.action != Action::CopyHead {
+        connection.undecided = connection.undecided.wrapping_add(piece.want + UNDECIDED_RECORD);
+    }
     if piece.action == Action::CopyEdges {
-        connection.undecided += piece.want + UNDECIDED_RECORD;
         if next(piece) {
             piece.want = piece.total_len.min(EDGE_LAST);
             piece.total_len = piece.want;
@@ -226,6 +228,7 @@ fn copied<const SOURCE: u8, const PLACE: bool>(
         copy_more::<SOURCE>(moved, piece);
         unknown::<PLACE>(piece);
         connection.copied[side] += piece.want;
+        connection.undecided = connection.undecided.wrapping_add(piece.want);
         pieces += 1;
     }
     if pieces == 4 {
