@@ -270,3 +270,24 @@ fn a_statement_that_is_cancelled_is_an_error_of_as_long_as_it_ran() {
         );
     }
 }
+
+#[test]
+fn plaintext_of_tls_is_seen_behind_the_request_for_it() {
+    if missing() || skip::without(&["openssl"]) {
+        return;
+    }
+    let server = Postgres::with_tls();
+    let mut psql = server.psql_by_port("shop", "clerk");
+    let psql = waiting(psql.env("PGSSLMODE", "require"));
+    let log = server.forget();
+    let agent = Agent::on(&[server.pid(), psql.pid()], &[]);
+    let script = format!(
+        "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid();\n\
+         SELECT name FROM items WHERE id < 5 AND name <> '{SECRET}';\nSELECT 1/0;\n"
+    );
+    let said = go(psql, &script);
+    assert!(said.starts_with("t\n") && said.matches("item ").count() == 4, "{said}");
+    let done = agent.stop();
+    both_ends_agree(&done, &server, log);
+    all_is_told(&done);
+}

@@ -181,6 +181,35 @@ fn what_follows_an_error_in_a_pipeline_is_not_carried_out() {
 }
 
 #[test]
+fn a_portal_that_is_read_in_parts_has_all_of_its_rows() {
+    if missing() {
+        return;
+    }
+    let done = seen(
+        false,
+        |_| {},
+        |frontend| {
+            frontend.send(&query("BEGIN"));
+            frontend.ready(1);
+            let sql = "SELECT id FROM items WHERE id <= 10";
+            frontend.send(
+                &[parse("", sql), bind("cursor", "", None), execute("cursor", 4), sync()].concat(),
+            );
+            assert_eq!(frontend.ready(1), "12DDDDsZ");
+            for kinds in ["DDDDsZ", "DDCZ"] {
+                frontend.send(&[execute("cursor", 4), sync()].concat());
+                assert_eq!(frontend.ready(1), kinds);
+            }
+            frontend.send(&query("COMMIT"));
+            frontend.ready(1);
+        },
+    );
+    let rows: i64 =
+        done.spans.iter().filter_map(|span| span.int("db.response.returned_rows")).sum();
+    assert_eq!(rows, 10, "{:?}\n{}", done.spans, done.log);
+}
+
+#[test]
 fn notifications_are_no_answers_and_bytes_come_one_by_one() {
     if missing() {
         return;

@@ -136,6 +136,29 @@ fn ioredis_agrees_with_commandstats() {
 }
 
 #[test]
+fn the_redis_crate_agrees_with_commandstats() {
+    library_agrees(Language::Rust);
+}
+
+/// Many users of one connection write into it without waiting for each other.
+#[test]
+fn a_connection_that_many_share_has_a_span_for_each_command() {
+    if missing() || Language::Node.missing() {
+        return;
+    }
+    let server = Redis::start();
+    let client = waiting(&Language::Node.client("shared", server.port(), "64", 20));
+    server.forget();
+    let agent = Agent::on(&[server.pid(), client.pid()], &[]);
+    go(client, "");
+    let done = agent.stop();
+    let counted = server.counted();
+    assert_eq!((counted.calls["SET"], counted.calls["GET"]), (64 * 20, 64 * 20));
+    both_ends_agree(&done, &counted, &[]);
+    all_is_told(&done);
+}
+
+#[test]
 fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     if missing() {
         return;
@@ -143,7 +166,7 @@ fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     let server = Redis::open_to_all();
     let bench = |clients: &str, pipeline: &str, requests: &str| {
         let mut bench = Command::new("redis-benchmark");
-        bench.args(["-p", &server.port().to_string(), "-t", "set,get,incr,lpush", "-q"]);
+        bench.args(["-p", &server.port().to_string(), "-t", "set,get,incr,lpush,mset", "-q"]);
         bench.args(["-c", clients, "-P", pipeline, "-n", requests]);
         waiting(&bench)
     };
@@ -162,7 +185,7 @@ fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     }
     let done = agent.stop();
     let counted = server.counted();
-    for name in ["SET", "GET", "INCR", "LPUSH"] {
+    for name in ["SET", "GET", "INCR", "LPUSH", "MSET"] {
         assert!(counted.calls[name] >= 47_200, "{counted:?}");
     }
     both_ends_agree(&done, &counted, &[]);

@@ -78,6 +78,27 @@ fn ten_megabytes_are_timed_and_counted() {
 }
 
 #[test]
+fn a_pipeline_of_ten_thousand_is_counted_whole() {
+    if missing() {
+        return;
+    }
+    let (server, done) = seen(|server| {
+        let mut wire = server.wire();
+        let all: Vec<u8> =
+            (0..10_000).flat_map(|n| command(&["SET", &format!("key:{n}"), SECRET])).collect();
+        let reader = std::thread::spawn(move || {
+            wire.send(&all);
+            wire.read_until(|all| all.len() == 10_000 * 5);
+            wire.close().unwrap();
+        });
+        reader.join().unwrap();
+    });
+    let counted = server.counted().calls;
+    assert_eq!(counted["SET"], 10_000);
+    assert_eq!(calls(&done.spans, SERVER), counted, "{}", done.log);
+}
+
+#[test]
 fn pushes_of_a_subscription_make_no_spans() {
     if missing() {
         return;
