@@ -18,7 +18,7 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1, redis,
+        http1, postgres, redis,
     },
     recording::read::{Reader, Section},
     semantics::{
@@ -37,6 +37,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("chunked", chunked),
     ("redis_commands", redis::fuzz::commands),
     ("redis_replies", redis::fuzz::replies),
+    ("postgres_frontend", postgres::fuzz::requests),
+    ("postgres_backend", postgres::fuzz::replies),
     ("sql", semantics::sql::fuzz::sql),
     ("record", record),
     ("assembler", assembler),
@@ -351,7 +353,7 @@ fn elf(bytes: &[u8]) {
     let _ = openssl::plan(bytes);
     let Ok(mut file) = tempfile() else { return };
     if file.write_all(bytes).is_ok() {
-        let _ = discover::tls::fuzz_tls_in(&file);
+        let _ = crate::attach::stacks::fuzz_tls_in(&file);
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::{
     exchange::Exchange,
-    kubernetes::Peer,
     resource::Resource,
     trace_context::{SpanId, TraceFlags, TraceId},
 };
@@ -49,6 +48,17 @@ pub enum SpanKind {
 pub enum Status {
     Unset,
     Error,
+}
+
+/// What the address is called that a CLIENT span talked to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// `service.peer.name`.
+    pub name: Box<str>,
+    /// `service.peer.namespace`.
+    pub namespace: Box<str>,
+    /// The name is that of one pod, which nobody has made: too many of them for metrics.
+    pub is_pod: bool,
 }
 
 /// A finished exchange in its trace.

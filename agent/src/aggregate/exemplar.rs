@@ -1,7 +1,7 @@
 //! Which measurements are kept as examples of a distribution, with the span that they belong to.
 
 use crate::{
-    correlate::IdGenerator,
+    ids::IdGenerator,
     metrics_data::{Exemplar, Number},
     trace_context::{SpanId, TraceId},
 };

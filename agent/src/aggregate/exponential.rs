@@ -7,7 +7,7 @@ use super::{
     explicit::add,
 };
 use crate::{
-    correlate::IdGenerator,
+    ids::IdGenerator,
     metrics_data::{Buckets, Summary},
 };
 

@@ -24,7 +24,7 @@ use self::{
     series::{Series, Table},
 };
 use crate::{
-    correlate::{IdGenerator, random_seed},
+    ids::{IdGenerator, random_seed},
     metrics_data::{
         Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
     },

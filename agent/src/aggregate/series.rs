@@ -9,8 +9,8 @@ use super::{
     Config, HistogramKind, exemplar::Measured, explicit::Explicit, exponential::Exponential,
 };
 use crate::{
-    correlate::IdGenerator,
     exchange::Role,
+    ids::IdGenerator,
     metrics_data::{Attributes, Exemplar, Summary, Temporality},
     semantics::metrics::{Family, Instrument, Key, OwnedKey, overflow},
 };

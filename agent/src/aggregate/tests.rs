@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     exchange::{DbExchange, Detail, Exchange, Failure, Role},
-    kubernetes::Peer,
     metrics_data::{Attributes, Summary},
     semantics::tests::{Collected, exchange, http, span},
+    span::Peer,
     trace_context::TraceFlags,
 };
 

@@ -10,7 +10,6 @@
 //!
 //! `docs/semantics.md` tells the same to users, with the reasons.
 
-mod ids;
 pub mod pipeline;
 pub mod policy;
 pub mod sampler;
@@ -20,7 +19,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-pub(crate) use self::ids::{IdGenerator, random_seed};
 use self::{
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
@@ -28,6 +26,7 @@ use self::{
 use crate::{
     clock::ClockOffset,
     exchange::{Exchange, Role, Started},
+    ids::{IdGenerator, random_seed},
     resource::Resource,
     span::{ParentFrom, Span},
     trace_context::{SpanId, TraceFlags, TraceId, TraceParent},

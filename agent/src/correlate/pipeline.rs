@@ -9,10 +9,9 @@ use crate::{
     aggregate::Aggregator,
     clock::Clock,
     exchange::{Endpoint, Exchange, Role, Sink, Started},
-    kubernetes::Peer,
     resource::Whose,
     semantics,
-    span::Span,
+    span::{Peer, Span},
 };
 
 /// Knows whose exchange it is.

@@ -5,9 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{otlp::Signal, transport::tls::Tls};
+use super::otlp::Signal;
 use crate::config::{Batch, Config, OtlpSignal, TlsFiles};
 pub use crate::config::{Compression, Protocol};
+use crate::trust::Tls;
 
 /// Requests are kept below this many bytes, uncompressed: gRPC servers refuse messages of 4 MiB and
 /// more by default. The margin is for their own framing.

@@ -5,7 +5,7 @@ use std::{future::Future, sync::mpsc, thread::JoinHandle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{books::Books, health::Snapshot, live::Reload};
+use super::{books::Books, live::Reload, snapshot::Snapshot};
 use crate::{bpf::Waker, export::prometheus, kubernetes::News, metrics_data::MetricBatch};
 
 /// What the worker is asked to do.

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{attach::TlsSources, discover::tls::TlsScanner};
+use crate::attach::{TlsSources, stacks::TlsScanner};
 
 /// What the worker has seen of a process.
 pub(super) enum News {

@@ -12,7 +12,6 @@ use remora_common::{
 use super::tls::{News, TlsThread};
 use crate::{
     bpf::Targets,
-    correlate::Correlator,
     decode::Record,
     discover::{Change, Scanner},
     recording::write::Recorder,
@@ -29,23 +28,15 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Keeps the table of processes in step with what the kernel side tells of them.
-    pub(super) fn record(
-        &mut self,
-        record: &Record<'_>,
-        scanner: &mut Scanner,
-        correlator: &mut Correlator,
-    ) {
+    pub(super) fn record(&mut self, record: &Record<'_>, scanner: &mut Scanner) {
         let change = match record {
             Record::Process { change: ProcessChange::Exec, process } => {
-                let change = scanner.on_exec(process.tgid);
-                correlator.process_gone(process.tgid);
-                change
+                scanner.on_exec(process.tgid)
             }
             Record::Process { change: ProcessChange::Fork, process } => {
                 scanner.on_fork(process.parent_tgid, process.tgid)
             }
             Record::Process { change: ProcessChange::Exit, process } => {
-                correlator.process_gone(process.tgid);
                 self.ended.insert(process.tgid);
                 scanner.on_exit(process.tgid)
             }

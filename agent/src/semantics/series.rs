@@ -9,7 +9,10 @@ use std::{
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::network::Address;
-use crate::{attribute::Value, kubernetes::Peer, span::Span};
+use crate::{
+    attribute::Value,
+    span::{Peer, Span},
+};
 
 /// The attributes of a series.
 pub type AttributeList = Vec<(&'static str, Value)>;

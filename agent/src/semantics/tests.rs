@@ -7,10 +7,9 @@ use remora_common::record::Source;
 use crate::{
     attribute::{AttributeSink, Value},
     exchange::{Connection, Detail, Endpoint, Exchange, Failure, HttpExchange, Marks, Role},
-    kubernetes::Peer,
     resource::Resource,
     semantics::AttributeOptions,
-    span::{ParentFrom, Span, SpanKind, Status},
+    span::{ParentFrom, Peer, Span, SpanKind, Status},
     trace_context::{SpanId, TraceContext, TraceFlags, TraceId},
 };
 

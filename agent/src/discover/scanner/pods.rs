@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Change, Scanner, Target, memberships};
 use crate::{
     clock::mono_ns,
-    discover::Container,
+    container::Container,
     kubernetes::{News, Pod, store::key_of},
     resource::Whose,
 };
@@ -188,7 +188,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        discover::{Criteria, Host, PodCriteria, PodMember, Selector, Selectors},
+        container::PodMember,
+        discover::{Criteria, Host, PodCriteria, Selector, Selectors},
         kubernetes::{
             Pods, Settings,
             pod::{

@@ -12,7 +12,6 @@
 pub(crate) mod compress;
 pub(crate) mod grpc;
 pub(crate) mod http;
-pub mod tls;
 
 use std::{error::Error, time::Duration};
 

@@ -14,16 +14,16 @@ const ORPHANS_NS: u64 = 100_000_000;
 impl Worker {
     /// Looks at every process, as the kernel side has them now.
     pub(super) fn look_at_processes(&mut self) {
-        let Self { watch, pipeline, .. } = self;
+        let Self { watch, stages, .. } = self;
         let inherited = |tgid| watch.targets.get(tgid) != 0;
-        for change in pipeline.resources.scanner.scan(inherited) {
+        for change in stages.pipeline.resources.scanner.scan(inherited) {
             watch.apply(change, News::Selected);
         }
     }
 
     pub(super) fn scan(&mut self) {
         self.look_at_processes();
-        let selected = self.pipeline.resources.scanner.targets().len();
+        let selected = self.stages.pipeline.resources.scanner.targets().len();
         if selected == 0 {
             tracing::info!("no running process is selected; waiting for one that starts");
         } else {
@@ -33,7 +33,7 @@ impl Worker {
 
     /// Pods were told of that processes are in which were not selected.
     pub(super) fn scan_for_pods(&mut self, now: u64) {
-        let scanner = &mut self.pipeline.resources.scanner;
+        let scanner = &mut self.stages.pipeline.resources.scanner;
         if now.saturating_sub(self.last_pods_ns) >= PODS_NS && scanner.take_scan() {
             self.last_pods_ns = now;
             self.look_at_processes();
@@ -43,12 +43,14 @@ impl Worker {
     /// Something that may have told of processes was lost.
     pub(super) fn rescan(&mut self, now: u64) {
         let (records, lost) = self.looked_at;
-        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
+        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS
+            || records == self.stages.books.records
+        {
             return;
         }
         self.last_rescan_ns = now;
         let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::notices_lost) else { return };
-        self.looked_at = (self.books.records, lost_now);
+        self.looked_at = (self.stages.books.records, lost_now);
         if lost_now != lost {
             self.look_at_processes();
         }
@@ -64,9 +66,9 @@ impl Worker {
         match programs.forget_orphans(&self.watch.take_ended(), now) {
             Ok(closed) => {
                 for close in closed {
-                    self.assembler.gone(&close, &mut self.pipeline);
+                    self.stages.assembler.gone(&close, &mut self.stages.pipeline);
                     if let Some(recorder) = &mut self.watch.recorder {
-                        recorder.offset(self.pipeline.clock.offset());
+                        recorder.offset(self.stages.pipeline.clock.offset());
                         recorder.orphan(&close);
                     }
                 }

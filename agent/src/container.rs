@@ -165,7 +165,7 @@ const fn is_hex(byte: u8) -> bool {
 /// binds a file of its own below `pods/<uid>/containers/<name>/` over `/dev/termination-log` (or
 /// wherever the pod wants it) in every container it starts.
 #[must_use]
-pub(super) fn container_name<'a>(mountinfo: &'a str, pod_uid: &str) -> Option<&'a str> {
+pub(crate) fn container_name<'a>(mountinfo: &'a str, pod_uid: &str) -> Option<&'a str> {
     mountinfo.lines().find_map(|line| {
         let root = line.split(' ').nth(3)?;
         let (_, below) = root.split_once("pods/")?;

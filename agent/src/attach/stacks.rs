@@ -20,8 +20,8 @@ use procfs::{
     process::{MMapPath, Process},
 };
 
-use super::sockets::pid;
-use crate::attach::openssl;
+use super::openssl;
+use crate::discover::pid;
 
 /// For `fuzzing`: what an executable of any bytes has.
 ///
