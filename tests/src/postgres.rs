@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     database_clients::SECRET,
-    process::{Running, free_port, output, until},
+    process::{Running, children, free_port, output, until},
     programs::certificate,
 };
 
@@ -21,6 +21,7 @@ use crate::{
 const SCHEMA: &str = "
     CREATE EXTENSION pg_stat_statements;
     CREATE ROLE clerk LOGIN PASSWORD '@SECRET@';
+    CREATE ROLE teller LOGIN PASSWORD '@SECRET@';
     CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL, stock int NOT NULL);
     CREATE TABLE orders (id serial PRIMARY KEY, worker int NOT NULL, note text NOT NULL);
     CREATE TABLE notes (worker int NOT NULL, note text NOT NULL);
@@ -54,6 +55,17 @@ pub struct Line {
     pub statement: String,
 }
 
+impl Line {
+    /// Whether the server says that it executes this statement: `statement: BEGIN`, `execute S_1: BEGIN`.
+    fn executes(&self, text: &str) -> bool {
+        let said = self.message.strip_prefix("statement: ").or_else(|| {
+            let (_, said) = self.message.strip_prefix("execute ")?.split_once(": ")?;
+            Some(said)
+        });
+        said.is_some_and(|said| normal(said) == text)
+    }
+}
+
 /// Where the server's programs are, newest first: Debian keeps them out of `PATH`.
 fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
@@ -80,8 +92,8 @@ fn account() -> Option<(u32, u32)> {
 }
 
 impl Postgres {
-    /// Returns when it listens, on a port and on a Unix socket; it has the database `shop` and the user
-    /// `clerk`, whose password over the port is [`SECRET`].
+    /// Returns when it listens, on a port and on a Unix socket; it has the database `shop` and the users `clerk`
+    /// and `teller`, whose passwords over the port are [`SECRET`], of the latter in plain text.
     ///
     /// # Panics
     /// If it does not start.
@@ -125,6 +137,11 @@ impl Postgres {
              logging_collector = on\nlog_destination = jsonlog\nlog_directory = '{root}'\n\
              log_filename = log\nlog_statement = all\n{settings}"
         );
+        // The password of one user is sent as it is.
+        let access = data.join("pg_hba.conf");
+        let given = fs::read_to_string(&access).expect("initdb wrote it");
+        let first = "host all teller 127.0.0.1/32 password\n".to_owned();
+        fs::write(access, first + &given).expect("a file");
         let file = data.join("postgresql.conf");
         let given = fs::read_to_string(&file).expect("initdb wrote it");
         fs::write(file, given + &own).expect("a file");
@@ -147,6 +164,17 @@ impl Postgres {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// All of its processes, those of connections that are open among them.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = children(self.pid()).expect("it runs");
+        pids.push(self.pid());
+        pids
     }
 
     #[must_use]
@@ -208,12 +236,14 @@ impl Postgres {
         self.log(0).len()
     }
 
-    /// Statements of the database `shop` that succeeded since [`Self::forget`], in the form of [`normal`].
+    /// Statements of the database `shop` that succeeded since [`Self::forget`], which returned `log`, in the form
+    /// of [`normal`]. How often `BEGIN` and the like were executed the log says: the extension counts a prepared
+    /// one once.
     ///
     /// # Panics
     /// If it does not say.
     #[must_use]
-    pub fn statements(&self) -> BTreeMap<String, Count> {
+    pub fn statements(&self, log: usize) -> BTreeMap<String, Count> {
         let sql = "SELECT json_agg(json_build_object('query', query, 'calls', calls, 'rows', rows)) \
                    FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%' AND dbid = \
                    (SELECT oid FROM pg_database WHERE datname = 'shop')";
@@ -225,6 +255,13 @@ impl Postgres {
             let count: &mut Count = statements.entry(text).or_default();
             count.calls += number("calls");
             count.rows += number("rows");
+        }
+        let log = self.log(log);
+        for (text, count) in &mut statements {
+            let ends = ["begin", "start transaction", "commit", "end", "rollback"];
+            if ends.contains(&&*text.to_ascii_lowercase()) {
+                count.calls = log.iter().filter(|line| line.executes(text)).count() as u64;
+            }
         }
         statements
     }

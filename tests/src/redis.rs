@@ -34,6 +34,7 @@ pub struct Counted {
 pub struct Redis {
     process: Running,
     port: u16,
+    has_password: bool,
     folder: TempDir,
 }
 
@@ -44,19 +45,33 @@ impl Redis {
     /// If it does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::with(true)
+    }
+
+    /// One without a password, for programs that can only be told it on their command line.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn open_to_all() -> Self {
+        Self::with(false)
+    }
+
+    fn with(has_password: bool) -> Self {
         let folder = TempDir::new().expect("a folder");
         let port = free_port();
         let root = folder.path().display();
         let config = format!(
             "bind 127.0.0.1\nport {port}\nunixsocket {root}/socket\ndir {root}\nsave \"\"\n\
-             appendonly no\ndaemonize no\nrequirepass {SECRET}\nlogfile {root}/log\n"
+             appendonly no\ndaemonize no\nrequirepass \"{}\"\nlogfile {root}/log\n",
+            if has_password { SECRET } else { "" }
         );
         // A password on the command line would be an attribute of the process.
         let file = folder.path().join("redis.conf");
         fs::write(&file, config).expect("a file");
         let mut command = Command::new("redis-server");
         let process = Running::start(command.arg(file).stdin(Stdio::null()));
-        let server = Self { process, port, folder };
+        let server = Self { process, port, has_password, folder };
         until("redis-server", || UnixStream::connect(server.socket()).is_ok());
         server
     }
@@ -80,7 +95,8 @@ impl Redis {
     #[must_use]
     pub fn cli(&self) -> Command {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &self.port.to_string()]).env("REDISCLI_AUTH", SECRET);
+        cli.args(["-p", &self.port.to_string()]);
+        cli.envs(self.has_password.then_some(("REDISCLI_AUTH", SECRET)));
         cli
     }
 
@@ -90,7 +106,8 @@ impl Redis {
     /// If it does not answer.
     pub fn ask(&self, words: &[&str]) -> String {
         let mut cli = Command::new("redis-cli");
-        cli.arg("-s").arg(self.socket()).args(words).env("REDISCLI_AUTH", SECRET);
+        cli.arg("-s").arg(self.socket()).args(words);
+        cli.envs(self.has_password.then_some(("REDISCLI_AUTH", SECRET)));
         output(&mut cli)
     }
 
@@ -112,7 +129,11 @@ impl Redis {
                 counted.errors.insert(name.to_owned(), field(value, "count"));
             } else if let Some(name) = name.strip_prefix("cmdstat_") {
                 // Whoever asks has to say the password, and forgetting is counted afterwards.
-                let own = u64::from(matches!(name, "auth" | "config|resetstat"));
+                let own = match name {
+                    "auth" => self.has_password,
+                    name => name == "config|resetstat",
+                };
+                let own = u64::from(own);
                 let count = field(value, "calls") - own;
                 if count > 0 {
                     let name = name.split('|').next().expect("a word").to_ascii_uppercase();
@@ -201,22 +222,44 @@ pub fn command(words: &[&str]) -> Vec<u8> {
     bytes
 }
 
+/// Commands of long batches whose names are not told.
+pub const UNTOLD: &str = "(UNTOLD)";
+
 /// How often spans of `kind` say that each command was carried out: a batch counts for what is in it.
+///
+/// # Panics
+/// If a batch has not as many commands as it says.
 #[must_use]
 pub fn calls(spans: &[Span], kind: u64) -> Calls {
     let mut calls = Calls::new();
+    let mut add = |name: &str, count: i64| {
+        let first = name.split(' ').next().expect("a word").to_ascii_uppercase();
+        if count > 0 {
+            *calls.entry(first).or_default() += count as u64;
+        }
+    };
     for span in spans.iter().filter(|span| span.kind == kind) {
         let operation = span.text("db.operation.name");
-        let (batch, name) = match operation.split_once(' ') {
-            Some((batch @ ("PIPELINE" | "MULTI"), name)) => (batch, name),
-            _ => ("", operation),
+        let size = span.int("db.operation.batch.size").unwrap_or(1);
+        let (batch, common) = match operation.split_once(' ') {
+            Some((batch @ ("PIPELINE" | "MULTI"), common)) => (batch, Some(common)),
+            _ if matches!(operation, "PIPELINE" | "MULTI") => (operation, None),
+            _ => ("", Some(operation)),
         };
-        let size = span.int("db.operation.batch.size").unwrap_or(1) as u64;
-        let name = name.split(' ').next().expect("a word").to_owned();
-        *calls.entry(name).or_default() += size;
+        match common {
+            Some(name) => add(name, size),
+            None => {
+                let all: Vec<&str> = span.text("db.query.text").split("; ").collect();
+                all.iter().for_each(|command| add(command, 1));
+                let untold = size - all.len() as i64;
+                let cut = span.attributes.contains_key("remora.db.query.text.cut");
+                assert!(untold == 0 || untold > 0 && cut, "{span:?}");
+                add(UNTOLD, untold);
+            }
+        }
         if batch == "MULTI" {
-            *calls.entry("MULTI".to_owned()).or_default() += 1;
-            *calls.entry("EXEC".to_owned()).or_default() += 1;
+            add("MULTI", 1);
+            add("EXEC", 1);
         }
     }
     calls
