@@ -1,5 +1,8 @@
 //! `[userinfo@]host[:port]` (RFC 3986 section 3.2) taken apart without allocating.
 
+/// Longest host; names have 253 bytes at most (RFC 1035). Longer text may be userinfo that was cut.
+const MAX_HOST_LEN: usize = 255;
+
 /// An authority without its userinfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
@@ -35,6 +38,7 @@ impl<'a> Authority<'a> {
             }
         };
         if host.is_empty()
+            || host.len() > MAX_HOST_LEN
             || !host.bytes().all(may_be_in_host)
             || (!host.is_ascii() && host.contains(is_c1_control))
         {

@@ -362,6 +362,15 @@ fn full_url_is_put_together_and_hides_credentials() {
         ("GET", "a b", Some("h"), None, false, "http://h/a b"),
         ("GET", "/a", None, Some(Endpoint::Unknown), false, "/a"),
         ("GET", "/a;jsessionid=1", Some("h"), None, false, "http://h/a;jsessionid=REDACTED"),
+        ("GET", "/a#access_token=S", Some("h"), None, false, "http://h/a"),
+        (
+            "GET",
+            "http://u:S@h/a;sid=S?b=1#S",
+            None,
+            None,
+            false,
+            "http://REDACTED:REDACTED@h/a;sid=REDACTED?b=1",
+        ),
     ] {
         let found = made(Role::Client, |exchange| {
             on(exchange, |connection| {
