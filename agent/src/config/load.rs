@@ -27,8 +27,8 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Merges the sources. `env` looks a variable up; `file` is the configuration file's path and
-    /// text, if there is one.
+    /// Merges the sources. `env` looks a variable up, both those that are settings and those that the
+    /// file refers to; `file` is the configuration file's path and text, if there is one.
     ///
     /// # Errors
     /// Every mistake of file and flags, and every value out of its range, in one [`ConfigError`].
@@ -37,11 +37,20 @@ impl Config {
         env: impl Fn(&str) -> Option<String>,
         file: Option<(&Path, &str)>,
     ) -> Result<Loaded, ConfigError> {
+        Self::merge(flags, &env, &env, file)
+    }
+
+    fn merge(
+        flags: &Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+        variables: &dyn Fn(&str) -> Option<String>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Loaded, ConfigError> {
         let (mut config, mut notes) = (Self::default(), Notes::default());
         if let Some((path, text)) = file {
-            file::apply(&mut config, &mut notes, &path.to_string_lossy(), text);
+            file::apply(&mut config, &mut notes, variables, &path.to_string_lossy(), text);
         }
-        env::apply(&mut config, &mut notes, &env);
+        env::apply(&mut config, &mut notes, env);
         flags::apply(&mut config, &mut notes, flags);
         if flags.replays
             && config.output.record.take().is_some()
@@ -70,12 +79,14 @@ impl Config {
         }
     }
 
-    /// Everything that is wrong with a file by itself.
+    /// Everything that is wrong with a file by itself, and with what it refers to in the environment.
     ///
     /// # Errors
     /// As [`Self::load_here`].
     pub fn check(path: &Path) -> Result<(), ConfigError> {
-        Self::load(&Flags::default(), |_| None, Some((path, &read(path)?))).map(drop)
+        let variables = |name: &str| std::env::var(name).ok();
+        let file = Some((path, &*read(path)?));
+        Self::merge(&Flags::default(), &|_| None, &variables, file).map(drop)
     }
 }
 

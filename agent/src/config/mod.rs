@@ -24,6 +24,7 @@ mod section;
 mod selection;
 mod shape;
 mod show;
+mod substitution;
 #[cfg(test)]
 mod tests;
 mod value;
