@@ -75,7 +75,10 @@ pub(super) fn apply(
 fn take(leaf: &mut dyn Leaf, variable: &Variable, text: &str) -> (bool, Vec<String>) {
     let mut wrong = Vec::new();
     let mut readable = text.to_owned();
-    if matches!(leaf.about().shape, Shape::List(_)) {
+    // Of header fields that are wrong, the others stay; attributes of a resource count together or not
+    // at all (specification, "Resource SDK").
+    let is_headers = variable.name.ends_with("_HEADERS");
+    if is_headers || matches!(leaf.about().shape, Shape::List(_)) {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let words = words.filter(|word| match leaf.take_text(word) {
             Ok(()) => true,

@@ -49,7 +49,7 @@ use section::section;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;
-pub use value::{FieldName, Size, Url, address};
+pub use value::{FieldName, Size, Url, address, without_credentials};
 
 section! {
     /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs

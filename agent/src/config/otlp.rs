@@ -10,7 +10,7 @@ use super::{
     node::{Content, Node},
     reader::Reader,
     section::{keys, section_value},
-    shape::{Flag, Shape},
+    shape::{Flag, Shape, join},
     value::{Setting, Url, keywords},
 };
 use crate::{discover::resource_attributes, semantics::redact::REDACTED};
@@ -48,7 +48,7 @@ pub struct OtlpSignal {
     pub protocol: Protocol,
     /// Sent with each request, decoded.
     pub headers: Vec<(String, String)>,
-    /// Longest time for one request.
+    /// Longest time for one request; zero is no limit.
     pub timeout: Duration,
     pub compression: Compression,
     pub tls: TlsFiles,
@@ -85,6 +85,20 @@ impl Value for Option<Headers> {
             reader.problem(node.place, setting, message.into());
             return false;
         }
+        let Some(entries) = reader.entries(node, setting) else { return false };
+        for entry in entries {
+            if let Err(expected) = check_header(&entry.key, "") {
+                let message = format!("found `{}`, expected {expected}", entry.key);
+                reader.problem(entry.place, setting, message);
+            }
+            if let Content::Scalar(value) = &entry.value.content
+                && let Err(expected) = check_header("x", value)
+            {
+                let setting = join(setting, &entry.key);
+                let message = format!("found what cannot be sent, expected {expected}");
+                reader.problem(entry.value.place, &setting, message);
+            }
+        }
         reader.pairs(node, setting).map(|pairs| *self = Some(Headers(pairs))).is_some()
     }
 
@@ -92,7 +106,13 @@ impl Value for Option<Headers> {
         let pairs = resource_attributes::parse(text).ok().filter(|pairs| !pairs.is_empty());
         let message = "found what cannot be read, expected key=value pairs, percent-encoded, \
                        separated by commas";
-        *self = Some(Headers(pairs.ok_or(message)?));
+        let pairs = pairs.ok_or(message)?;
+        for (name, value) in &pairs {
+            // The name is not repeated: `authorization: Bearer s3cret=` is one, to the first `=`.
+            check_header(name, value)
+                .map_err(|expected| format!("found what cannot be sent, expected {expected}"))?;
+        }
+        *self = Some(Headers(pairs));
         Ok(())
     }
 
@@ -105,6 +125,15 @@ impl Value for Option<Headers> {
     fn shape(&self) -> Shape {
         Shape::Pairs
     }
+}
+
+/// Whether these can be a header field.
+fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+    if name.parse::<http::HeaderName>().is_err() {
+        return Err("the name of a header field such as authorization");
+    }
+    let value = http::HeaderValue::from_bytes(value.as_bytes());
+    value.map(drop).map_err(|_| "a value without control characters")
 }
 
 impl Samples for Option<Headers> {
@@ -155,7 +184,8 @@ macro_rules! signal_keys {
             /// Sent with every export; as a variable or flag `key=value,key=value`, percent-encoded. Values
             /// are not shown anywhere.
             headers, variable(concat!($prefix, "HEADERS"));
-            /// Longest time for one request, 10s if nothing is said. As a variable in milliseconds.
+            /// Longest time for one request, 10s if nothing is said; 0s is no limit. As a variable in
+            /// milliseconds.
             timeout, spelled(concat!($prefix, "TIMEOUT"), millis, MILLIS);
             /// Of requests; none if nothing is said.
             compression, variable(concat!($prefix, "COMPRESSION"));
@@ -315,8 +345,7 @@ mod tests {
     }
 
     fn urls(otlp: &Otlp) -> (Option<&str>, Option<&str>) {
-        let of =
-            |signal: &'_ Option<OtlpSignal>| signal.as_ref().map(|s| s.url.as_str().to_owned());
+        let of = |signal: &'_ Option<OtlpSignal>| signal.as_ref().map(|s| s.url.exact().to_owned());
         let (traces, metrics) = (of(&otlp.traces), of(&otlp.metrics));
         (traces.map(|s| &*s.leak()), metrics.map(|s| &*s.leak()))
     }
@@ -329,8 +358,8 @@ mod tests {
     #[test]
     fn a_common_endpoint_is_a_base_and_a_signals_own_is_used_as_it_is() {
         let mut settings = both("http://h:4318/base");
-        settings.metrics.0.endpoint = url("http://m:9/exact");
-        let expected = (Some("http://h:4318/base/v1/traces"), Some("http://m:9/exact"));
+        settings.metrics.0.endpoint = url("http://m:9/exact?token=x");
+        let expected = (Some("http://h:4318/base/v1/traces"), Some("http://m:9/exact?token=x"));
         assert_eq!(urls(&settings.resolve(&[], &[])), expected);
     }
 

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use super::*;
 
 mod described;
+mod destinations;
 mod precedence;
 mod wrong;
 
@@ -90,22 +91,20 @@ fn a_file_refers_to_variables() {
 output:
   otlp:
     endpoint: ${SCHEME:-https}://${HOST}
-    headers: {authorization: 'Bearer ${env:TOKEN}', x-price: 5$$, '${HOST}': key}
+    headers: {authorization: 'Bearer ${env:TOKEN}', x-price: 5$$}
 selectors:
   - port: ['${PORT}', 81]
 limits:
   connections: ${COUNT}
+resource: {'${HOST}': key}
 ";
     let env = [("HOST", "h:1"), ("TOKEN", "s3cret: {x}"), ("PORT", "80"), ("COUNT", "100")];
     let config = load_with(text, &env, &Flags::default()).unwrap().config;
     let traces = config.otlp().traces.unwrap();
     assert_eq!(traces.url.as_str(), "https://h:1/v1/traces");
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let expected = [
-        pair("authorization", "Bearer s3cret: {x}"),
-        pair("x-price", "5$"),
-        pair("${HOST}", "key"),
-    ];
+    let expected = [pair("authorization", "Bearer s3cret: {x}"), pair("x-price", "5$")];
+    assert_eq!(config.resource, [pair("${HOST}", "key")]);
     assert_eq!(traces.headers, expected);
     assert_eq!(config.selectors[0].takes.criteria.ports.to_string(), "80,81");
     assert_eq!(config.limits.connections, 100);
@@ -196,8 +195,7 @@ metrics: {interval: 10s}
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "20000"),
     ];
-    let traces =
-        |config: &Config| config.otlp().traces.map(|signal| signal.url.as_str().to_owned());
+    let traces = |config: &Config| config.otlp().traces.map(|signal| signal.url.exact().to_owned());
 
     let found = load_with(file, &[], &Flags::default()).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://file/t"));
