@@ -9,7 +9,7 @@ use super::{
     Config, ConfigError, Origin, Problem, env, file,
     flags::{self, Flags},
     notes::Notes,
-    otlp::OtlpSignal,
+    otlp::{MetricsExporter, OtlpSignal, is_named},
 };
 use crate::discover::NothingSelected;
 
@@ -52,6 +52,13 @@ impl Config {
         }
         env::apply(&mut config, &mut notes, env);
         flags::apply(&mut config, &mut notes, flags);
+        let by_flag = matches!(notes.origin("output.prometheus"), Origin::Flag(_));
+        if !by_flag
+            && is_named(&config.metrics.exporters, MetricsExporter::Prometheus) == Some(false)
+        {
+            config.output.prometheus = None;
+            notes.forget("output.prometheus");
+        }
         if flags.replays
             && config.output.record.take().is_some()
             && let origin @ Origin::Flag(_) = notes.origin("output.record")

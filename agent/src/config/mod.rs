@@ -38,8 +38,8 @@ pub use flags::{Flags, SelectionFlags, Settings};
 pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
 pub use otlp::{
-    Compression, Exporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol, SignalSettings,
-    TlsFiles, TracesSignal,
+    Compression, MetricsExporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol,
+    SignalSettings, TlsFiles, TracesExporter, TracesSignal,
 };
 use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
@@ -259,8 +259,8 @@ section! {
     /// RED metrics.
     pub struct Metrics {
         /// Which exporters: otlp, prometheus, none. If nothing is said: those that have an endpoint or
-        /// address.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_METRICS_EXPORTER");
+        /// address; otherwise no other, except what flags ask for.
+        pub exporters: Vec<MetricsExporter> = vec![], variable("OTEL_METRICS_EXPORTER");
         /// Buckets: explicit are those of the semantic conventions, exponential are base-2.
         pub histogram: Histogram = Histogram::Explicit,
             spelled(
@@ -301,7 +301,7 @@ section! {
     /// Which traces are exported.
     pub struct Traces {
         /// Which exporters: otlp, console, none. If nothing is said: those that have an endpoint or file.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_TRACES_EXPORTER");
+        pub exporters: Vec<TracesExporter> = vec![], variable("OTEL_TRACES_EXPORTER");
         /// What decides on a trace; `parentbased_` ones follow what a request carries.
         pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, live(), variable("OTEL_TRACES_SAMPLER"),
             flag("--sampler", "NAME", "Sampling");
@@ -349,8 +349,7 @@ impl Config {
         if let Some(print) = print {
             return *print == Print::Spans;
         }
-        let console = [&self.traces.exporters, &self.metrics.exporters];
-        if console.iter().any(|exporters| exporters.contains(&Exporter::Console)) {
+        if self.traces.exporters.contains(&TracesExporter::Console) {
             return true;
         }
         let otlp = self.otlp();

@@ -64,10 +64,19 @@ pub struct TlsFiles {
 }
 
 keywords! {
-    /// `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`; several are separated by commas.
-    pub enum Exporter {
+    /// `OTEL_TRACES_EXPORTER`; several are separated by commas.
+    pub enum TracesExporter {
         Otlp = "otlp",
         Console = "console",
+        None = "none",
+    }
+}
+
+keywords! {
+    /// `OTEL_METRICS_EXPORTER`; several are separated by commas. There is no `console`: what is printed
+    /// are spans.
+    pub enum MetricsExporter {
+        Otlp = "otlp",
         Prometheus = "prometheus",
         None = "none",
     }
@@ -273,7 +282,9 @@ pub(super) const MILLIS: &[&str] = &["2000", "3000", "4000"];
 
 impl OtlpSettings {
     /// The exporters that are on: with an endpoint, or because the exporter list names OTLP.
-    pub(super) fn resolve(&self, traces: &[Exporter], metrics: &[Exporter]) -> Otlp {
+    pub(super) fn resolve(&self, traces: &[TracesExporter], metrics: &[MetricsExporter]) -> Otlp {
+        let traces = is_named(traces, TracesExporter::Otlp);
+        let metrics = is_named(metrics, MetricsExporter::Otlp);
         Otlp {
             traces: signal(&self.both, self.traces.0.clone(), traces, "v1/traces"),
             metrics: signal(&self.both, self.metrics.0.clone(), metrics, "v1/metrics"),
@@ -281,17 +292,18 @@ impl OtlpSettings {
     }
 }
 
+/// Whether a list of exporters names this one; `None` if there is no list.
+pub(super) fn is_named<T: PartialEq>(list: &[T], exporter: T) -> Option<bool> {
+    if list.is_empty() { None } else { Some(list.contains(&exporter)) }
+}
+
 fn signal(
     both: &SignalSettings,
     own: SignalSettings,
-    exporters: &[Exporter],
+    named: Option<bool>,
     path: &str,
 ) -> Option<OtlpSignal> {
-    let on = match exporters {
-        [] => both.endpoint.is_some() || own.endpoint.is_some(),
-        named => named.contains(&Exporter::Otlp),
-    };
-    if !on {
+    if !named.unwrap_or_else(|| both.endpoint.is_some() || own.endpoint.is_some()) {
         return None;
     }
     let endpoint = own.endpoint.as_ref().or(both.endpoint.as_ref());
@@ -378,9 +390,9 @@ mod tests {
 
     #[test]
     fn an_exporter_list_switches_signals_on_and_off() {
-        let otlp = both("http://h:1").resolve(&[Exporter::None], &[]);
+        let otlp = both("http://h:1").resolve(&[TracesExporter::None], &[]);
         assert!(otlp.traces.is_none() && otlp.metrics.is_some());
-        let otlp = OtlpSettings::default().resolve(&[Exporter::Otlp], &[]);
+        let otlp = OtlpSettings::default().resolve(&[TracesExporter::Otlp], &[]);
         assert_eq!(urls(&otlp), (Some("http://localhost:4318/v1/traces"), None));
     }
 }

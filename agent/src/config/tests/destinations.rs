@@ -46,3 +46,48 @@ fn a_header_that_cannot_be_sent_is_a_warning_and_leaves_the_others() {
         assert!(!warning.contains("s3cret"), "{warning}");
     }
 }
+
+#[test]
+fn an_exporter_of_the_other_signal_is_a_mistake_and_switches_nothing() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h");
+    let (config, warnings) = of_variables(&[endpoint, ("OTEL_METRICS_EXPORTER", "console")]);
+    let expected = "OTEL_METRICS_EXPORTER: found `console`, expected one of otlp, prometheus, none";
+    assert_eq!(warnings, [expected]);
+    assert!(!config.prints_spans() && config.otlp().metrics.is_some());
+    let (config, warnings) = of_variables(&[endpoint, ("OTEL_TRACES_EXPORTER", "prometheus")]);
+    let expected = "OTEL_TRACES_EXPORTER: found `prometheus`, expected one of otlp, console, none";
+    assert_eq!(warnings, [expected]);
+    assert!(config.otlp().traces.is_some() && config.output.prometheus.is_none());
+    let wrong = load("traces: {exporters: [prometheus]}").unwrap_err().to_string();
+    assert!(
+        wrong.starts_with("remora.yaml:1:22: traces.exporters[0]: found `prometheus`"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_list_of_metrics_exporters_decides_on_prometheus_and_a_flag_on_both() {
+    let served = |text: &str, env: &[(&str, &str)], settings: &[(&'static str, &str)]| {
+        load_with(text, env, &flags(settings)).unwrap().config.output.prometheus.is_some()
+    };
+    let address = "output: {prometheus: '127.0.0.1:1'}\n";
+    let none = format!("{address}metrics: {{exporters: none}}\n");
+    let other = format!("{address}metrics: {{exporters: [otlp]}}\n");
+    let both = format!("{address}metrics: {{exporters: [otlp, prometheus]}}\n");
+    assert!(served(address, &[], &[]) && served(&both, &[], &[]));
+    assert!(!served(&none, &[], &[]) && !served(&other, &[], &[]));
+    assert!(!served(address, &[("OTEL_METRICS_EXPORTER", "none")], &[]));
+    assert!(served(&none, &[], &[("--prometheus", "127.0.0.1:1")]));
+}
+
+#[test]
+fn a_port_of_prometheus_that_is_none_is_named() {
+    let env = [("OTEL_METRICS_EXPORTER", "prometheus"), ("OTEL_EXPORTER_PROMETHEUS_PORT", "http")];
+    let (config, warnings) = of_variables(&env);
+    assert_eq!(config.output.prometheus, None);
+    let [warning] = &*warnings else { panic!("{warnings:?}") };
+    assert!(
+        warning.starts_with("OTEL_EXPORTER_PROMETHEUS_PORT: found `localhost:http`"),
+        "{warning}"
+    );
+}

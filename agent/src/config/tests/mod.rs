@@ -346,7 +346,9 @@ fn prometheus_is_served_where_the_specification_has_it() {
         ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "1"),
     ];
-    assert_eq!(of(&elsewhere), None, "an address without brackets");
+    assert_eq!(of(&elsewhere), Some("[::1]:1".parse().unwrap()));
+    let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "[::1]")];
+    assert_eq!(of(&elsewhere), Some("[::1]:9464".parse().unwrap()));
     let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0")];
     assert_eq!(of(&elsewhere), Some("0.0.0.0:9464".parse().unwrap()));
 }

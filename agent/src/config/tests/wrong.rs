@@ -230,9 +230,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "metrics: {exporters: [otlp, zipkin]}\n",
-        &[
-            "1:29: metrics.exporters[1]: found `zipkin`, expected one of otlp, console, prometheus, none",
-        ],
+        &["1:29: metrics.exporters[1]: found `zipkin`, expected one of otlp, prometheus, none"],
     ),
     ("metrics: {idle: 0.5s}\n", &["1:17: metrics.idle: found 500ms, expected 1s to 604800s"]),
     (
