@@ -13,7 +13,7 @@ use remora_common::record::Source;
 
 use crate::{
     accounting::Lost,
-    trace_context::{TraceContext, TraceParent},
+    trace_context::{TraceContext, TraceParent, TraceState},
 };
 
 /// Which end of the exchange the traced process is.
@@ -280,6 +280,7 @@ pub struct Started {
     pub start_mono_ns: u64,
     /// What the request carried.
     pub trace_parent: Option<TraceParent>,
+    pub trace_state: TraceState,
 }
 
 /// Takes what reassembly yields, in the order in which it became known.

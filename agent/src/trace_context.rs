@@ -15,6 +15,8 @@ pub struct TraceFlags(pub u8);
 
 impl TraceFlags {
     pub const SAMPLED: Self = Self(1);
+    /// At least the right 7 bytes of the trace id are random (level 2, section 3.2.2.5.2).
+    pub const RANDOM: Self = Self(2);
 
     #[must_use]
     pub const fn is_sampled(self) -> bool {

@@ -124,6 +124,7 @@ impl<D: InProgress> Pending<D> {
             context: self.begin.context,
             start_mono_ns: self.begin.mono_ns,
             trace_parent: self.trace.parent,
+            trace_state: self.trace.state.clone(),
         }
     }
 

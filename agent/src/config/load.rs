@@ -9,7 +9,7 @@ use super::{
     Config, ConfigError, Origin, Problem, env, file,
     flags::{self, Flags},
     notes::Notes,
-    otlp::OtlpSignal,
+    otlp::{MetricsExporter, OtlpSignal, is_named},
 };
 use crate::discover::NothingSelected;
 
@@ -27,8 +27,8 @@ pub struct Loaded {
 }
 
 impl Config {
-    /// Merges the sources. `env` looks a variable up; `file` is the configuration file's path and
-    /// text, if there is one.
+    /// Merges the sources. `env` looks a variable up, both those that are settings and those that the
+    /// file refers to; `file` is the configuration file's path and text, if there is one.
     ///
     /// # Errors
     /// Every mistake of file and flags, and every value out of its range, in one [`ConfigError`].
@@ -37,12 +37,28 @@ impl Config {
         env: impl Fn(&str) -> Option<String>,
         file: Option<(&Path, &str)>,
     ) -> Result<Loaded, ConfigError> {
+        Self::merge(flags, &env, &env, file)
+    }
+
+    fn merge(
+        flags: &Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+        variables: &dyn Fn(&str) -> Option<String>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Loaded, ConfigError> {
         let (mut config, mut notes) = (Self::default(), Notes::default());
         if let Some((path, text)) = file {
-            file::apply(&mut config, &mut notes, &path.to_string_lossy(), text);
+            file::apply(&mut config, &mut notes, variables, &path.to_string_lossy(), text);
         }
-        env::apply(&mut config, &mut notes, &env);
+        env::apply(&mut config, &mut notes, env);
         flags::apply(&mut config, &mut notes, flags);
+        let by_flag = matches!(notes.origin("output.prometheus"), Origin::Flag(_));
+        if !by_flag
+            && is_named(&config.metrics.exporters, MetricsExporter::Prometheus) == Some(false)
+        {
+            config.output.prometheus = None;
+            notes.forget("output.prometheus");
+        }
         if flags.replays
             && config.output.record.take().is_some()
             && let origin @ Origin::Flag(_) = notes.origin("output.record")
@@ -70,12 +86,14 @@ impl Config {
         }
     }
 
-    /// Everything that is wrong with a file by itself.
+    /// Everything that is wrong with a file by itself, and with what it refers to in the environment.
     ///
     /// # Errors
     /// As [`Self::load_here`].
     pub fn check(path: &Path) -> Result<(), ConfigError> {
-        Self::load(&Flags::default(), |_| None, Some((path, &read(path)?))).map(drop)
+        let variables = |name: &str| std::env::var(name).ok();
+        let file = Some((path, &*read(path)?));
+        Self::merge(&Flags::default(), &|_| None, &variables, file).map(drop)
     }
 }
 

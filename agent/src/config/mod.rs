@@ -24,6 +24,7 @@ mod section;
 mod selection;
 mod shape;
 mod show;
+mod substitution;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -37,8 +38,8 @@ pub use flags::{Flags, SelectionFlags, Settings};
 pub use kubernetes::{Follow, Kubernetes};
 pub use load::Loaded;
 pub use otlp::{
-    Compression, Exporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol, SignalSettings,
-    TlsFiles, TracesSignal,
+    Compression, MetricsExporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol,
+    SignalSettings, TlsFiles, TracesExporter, TracesSignal,
 };
 use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
@@ -48,7 +49,7 @@ use section::section;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;
-pub use value::{FieldName, Size, Url, address};
+pub use value::{FieldName, Size, Url, address, without_credentials};
 
 section! {
     /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs
@@ -261,8 +262,8 @@ section! {
     /// RED metrics.
     pub struct Metrics {
         /// Which exporters: otlp, prometheus, none. If nothing is said: those that have an endpoint or
-        /// address.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_METRICS_EXPORTER");
+        /// address; otherwise no other, except what flags ask for.
+        pub exporters: Vec<MetricsExporter> = vec![], variable("OTEL_METRICS_EXPORTER");
         /// Buckets: explicit are those of the semantic conventions, exponential are base-2.
         pub histogram: Histogram = Histogram::Explicit,
             spelled(
@@ -303,7 +304,7 @@ section! {
     /// Which traces are exported.
     pub struct Traces {
         /// Which exporters: otlp, console, none. If nothing is said: those that have an endpoint or file.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_TRACES_EXPORTER");
+        pub exporters: Vec<TracesExporter> = vec![], variable("OTEL_TRACES_EXPORTER");
         /// What decides on a trace; `parentbased_` ones follow what a request carries.
         pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, live(), variable("OTEL_TRACES_SAMPLER"),
             flag("--sampler", "NAME", "Sampling");
@@ -351,8 +352,7 @@ impl Config {
         if let Some(print) = print {
             return *print == Print::Spans;
         }
-        let console = [&self.traces.exporters, &self.metrics.exporters];
-        if console.iter().any(|exporters| exporters.contains(&Exporter::Console)) {
+        if self.traces.exporters.contains(&TracesExporter::Console) {
             return true;
         }
         let otlp = self.otlp();

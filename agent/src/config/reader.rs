@@ -17,7 +17,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn origin(&self, Place { line, column }: Place) -> Origin {
+    pub(super) fn origin(&self, Place { line, column }: Place) -> Origin {
         Origin::File { path: Arc::clone(&self.path), line, column }
     }
 
@@ -49,6 +49,11 @@ impl Reader<'_> {
 
     pub(super) fn scalar<T: Setting>(&mut self, node: &Node, setting: &str) -> Option<T> {
         match &node.content {
+            Content::Scalar(text) if node.written.is_some() => {
+                let value =
+                    T::parse(text).map_err(|expected| self.unexpected(node, setting, &expected));
+                value.inspect(|_| self.came_from(setting, node.place)).ok()
+            }
             Content::Scalar(text) => self.notes.parse(setting, self.origin(node.place), text),
             _ => {
                 self.unexpected(node, setting, &T::looks().expected);

@@ -11,7 +11,7 @@ use crate::{discover::Pattern, log::LogFilter, semantics::route};
 mod address;
 mod quantity;
 
-pub use address::{Url, address};
+pub use address::{Url, address, without_credentials};
 pub use quantity::Size;
 
 /// A value that can be written as one text.
@@ -301,6 +301,7 @@ pub(super) fn one_of(text: &str, words: &[&str]) -> String {
 
 /// The value of `text`; the error says what was found, unless it may be a secret, and what was expected.
 pub(super) fn read_one<T: Setting>(text: &str) -> Result<T, String> {
-    let found = if T::SECRET { "what cannot be read" } else { &format!("`{text}`") };
+    let shown = if text.contains("://") { without_credentials(text) } else { text.into() };
+    let found = if T::SECRET { "what cannot be read" } else { &format!("`{shown}`") };
     T::parse(text).map_err(|expected| format!("found {found}, expected {expected}"))
 }

@@ -59,7 +59,11 @@ impl<'a> From<&'a Span> for Placement<'a> {
             parent_span_id: span.parent_span_id,
             flags: u32::from(span.flags.0) | HAS_IS_REMOTE | if remote { IS_REMOTE } else { 0 },
             // tracestate belongs to the trace that the header names, not to one begun here.
-            trace_state: if from_header { &span.exchange.trace.state.0 } else { "" },
+            trace_state: if from_header || span.parent_from == ParentFrom::Context {
+                &span.exchange.trace.state.0
+            } else {
+                ""
+            },
             start_unix_ns: span.start_unix_ns,
             end_unix_ns: span.end_unix_ns,
         }

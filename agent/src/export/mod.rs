@@ -55,6 +55,7 @@ use self::{
     transport::Transport,
 };
 use crate::{
+    config::without_credentials,
     metrics_data::{Metric, MetricBatch},
     resource::Resource,
 };
@@ -63,7 +64,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("cannot set up the export of {} to {endpoint}: {reason}", signal.as_str())]
-    Transport { signal: Signal, endpoint: http::Uri, reason: String },
+    Transport { signal: Signal, endpoint: String, reason: String },
     #[error("cannot open {file} for --otlp-file")]
     File { file: String, source: io::Error },
 }
@@ -121,7 +122,8 @@ impl Exporters {
             };
             if let Some(otlp) = otlp {
                 let transport = Transport::build(signal, otlp).map_err(|reason| {
-                    BuildError::Transport { signal, endpoint: otlp.endpoint.clone(), reason }
+                    let endpoint = without_credentials(&otlp.endpoint.to_string()).into_owned();
+                    BuildError::Transport { signal, endpoint, reason }
                 })?;
                 lane(Destination::Otlp, transport.format(), Carrier::Otlp(transport));
             }

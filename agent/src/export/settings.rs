@@ -27,8 +27,8 @@ pub struct OtlpSettings {
     /// Values are marked sensitive: they do not appear in debug output.
     pub headers: HeaderMap,
     pub compression: Compression,
-    /// One attempt's bound.
-    pub timeout: Duration,
+    /// One attempt's bound, if there is one.
+    pub timeout: Option<Duration>,
     pub tls: Tls,
 }
 
@@ -127,8 +127,11 @@ impl Settings {
 
 impl OtlpSettings {
     fn of(otlp: &OtlpSignal) -> Result<Self, String> {
-        let url = otlp.url.as_str();
-        let endpoint: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        let endpoint: Uri = otlp
+            .url
+            .exact()
+            .parse()
+            .map_err(|error| format!("`{}` is no URL: {error}", otlp.url.as_str()))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &otlp.headers {
             let name =
@@ -143,7 +146,7 @@ impl OtlpSettings {
             endpoint,
             headers,
             compression: otlp.compression,
-            timeout: otlp.timeout,
+            timeout: (!otlp.timeout.is_zero()).then_some(otlp.timeout),
             tls: tls(&otlp.tls)?,
         })
     }

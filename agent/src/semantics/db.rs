@@ -185,7 +185,7 @@ pub(super) fn visit(
         sink.count(key::DB_RESPONSE_RETURNED_ROWS, rows);
     }
     network::server(sink, server(exchange));
-    network::ends(sink, &exchange.connection, options);
+    network::ends(sink, exchange, options);
     if db.text_unknown {
         sink.bool("remora.db.query.text.unknown", true);
     }

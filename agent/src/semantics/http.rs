@@ -156,7 +156,6 @@ pub(super) fn visit(
     sink: &mut impl AttributeSink,
 ) {
     let exchange = &span.exchange;
-    let connection = &*exchange.connection;
     let addressed = Addressed::of(exchange, http);
     let kind = span.kind();
 
@@ -183,9 +182,9 @@ pub(super) fn visit(
 
     network::server(sink, addressed.server());
     if kind == SpanKind::Server {
-        client(sink, http, &connection.remote);
+        client(sink, http, network::peer_and_local(exchange).0);
     }
-    network::ends(sink, connection, options);
+    network::ends(sink, exchange, options);
     sink.str(key::NETWORK_PROTOCOL_NAME, "http");
     let version = protocol_version(http.version);
     if !version.is_empty() {

@@ -6,7 +6,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{Connection, Endpoint},
+    exchange::{Connection, Endpoint, Exchange, Role},
 };
 
 /// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
@@ -104,17 +104,30 @@ pub(super) fn server(
     }
 }
 
+/// The other end and this one, as far as they have names of their own. Of a Unix socket one path is
+/// known, and it is the server's: clients do not bind theirs.
+pub(super) fn peer_and_local(exchange: &Exchange) -> (&Endpoint, &Endpoint) {
+    let Connection { local, remote, .. } = &*exchange.connection;
+    match (remote, exchange.role) {
+        (Endpoint::Unix { path }, role) if matches!(local, Endpoint::Unix { path: own } if own == path) => {
+            match role {
+                Role::Server => (&Endpoint::Unknown, local),
+                Role::Client => (remote, &Endpoint::Unknown),
+            }
+        }
+        _ => (remote, local),
+    }
+}
+
 /// `network.peer.*`, `network.local.*` if asked for, and `network.transport`.
-pub(super) fn ends(
-    sink: &mut impl AttributeSink,
-    connection: &Connection,
-    options: AttributeOptions,
-) {
+pub(super) fn ends(sink: &mut impl AttributeSink, exchange: &Exchange, options: AttributeOptions) {
+    let (peer, local) = peer_and_local(exchange);
+    let connection = &*exchange.connection;
     let peer_port = Some(key::NETWORK_PEER_PORT);
-    endpoint(sink, &connection.remote, key::NETWORK_PEER_ADDRESS, peer_port);
+    endpoint(sink, peer, key::NETWORK_PEER_ADDRESS, peer_port);
     if options.network_local {
         let local_port = Some(key::NETWORK_LOCAL_PORT);
-        endpoint(sink, &connection.local, key::NETWORK_LOCAL_ADDRESS, local_port);
+        endpoint(sink, local, key::NETWORK_LOCAL_ADDRESS, local_port);
     }
     match (&connection.local, &connection.remote) {
         (Endpoint::Unix { .. }, _) | (_, Endpoint::Unix { .. }) => {

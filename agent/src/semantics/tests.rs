@@ -325,6 +325,7 @@ fn client_is_the_forwarded_one_else_the_peer() {
         (None, "10.0.0.1", "50000"),
         (Some("203.0.113.7"), "203.0.113.7", "-"),
         (Some("\"[2001:db8::1]:9\""), "2001:db8::1", "9"),
+        (Some("1.2.3.4:5"), "1.2.3.4", "5"),
         (Some("unknown"), "unknown", "-"),
         (Some(""), "10.0.0.1", "50000"),
     ] {
@@ -360,6 +361,15 @@ fn full_url_is_put_together_and_hides_credentials() {
         ("GET", "a b", Some("h"), None, false, "http://h/a b"),
         ("GET", "/a", None, Some(Endpoint::Unknown), false, "/a"),
         ("GET", "/a;jsessionid=1", Some("h"), None, false, "http://h/a;jsessionid=REDACTED"),
+        ("GET", "/a#access_token=S", Some("h"), None, false, "http://h/a"),
+        (
+            "GET",
+            "http://u:S@h/a;sid=S?b=1#S",
+            None,
+            None,
+            false,
+            "http://REDACTED:REDACTED@h/a;sid=REDACTED?b=1",
+        ),
     ] {
         let found = made(Role::Client, |exchange| {
             on(exchange, |connection| {
@@ -408,6 +418,40 @@ fn unix_sockets_have_paths_and_no_ports() {
     let found = made(Role::Client, unix);
     assert_eq!(found.text("server.address"), "example.com");
     assert_eq!(found.text("server.port"), "-");
+}
+
+#[test]
+fn the_path_of_a_unix_socket_is_the_servers_alone() {
+    // Both ends are told with the one path that the socket has.
+    let path = "/run/app.sock";
+    let unix = |exchange: &mut Exchange| {
+        on(exchange, |connection| {
+            connection.local = Endpoint::Unix { path: path.into() };
+            connection.remote = Endpoint::Unix { path: path.into() };
+        });
+        http(exchange).host = None;
+        http(exchange).forwarded_for = None;
+    };
+    let server = made(Role::Server, unix);
+    let client = made(Role::Client, unix);
+    for (key, of_server, of_client) in [
+        ("network.transport", "unix", "unix"),
+        ("server.address", path, path),
+        ("client.address", "-", "-"),
+        ("network.peer.address", "-", path),
+    ] {
+        assert_eq!(
+            (server.text(key), client.text(key)),
+            (of_server.into(), of_client.into()),
+            "{key}"
+        );
+    }
+    let bound = made(Role::Server, |exchange| {
+        unix(exchange);
+        on(exchange, |connection| connection.remote = Endpoint::Unix { path: "@client".into() });
+    });
+    assert_eq!(bound.text("network.peer.address"), "@client");
+    assert_eq!(bound.text("client.address"), "@client");
 }
 
 #[test]

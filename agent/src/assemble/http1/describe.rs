@@ -66,21 +66,13 @@ impl<'a> Forwarded<'a> {
             let name = pair[..equals].trim_ascii();
             let value = unquoted(pair[equals + 1..].trim_ascii());
             if name.eq_ignore_ascii_case(b"for") {
-                forwarded.r#for = Some(node_address(value));
+                forwarded.r#for = Some(value);
             } else if name.eq_ignore_ascii_case(b"proto") {
                 forwarded.proto = Some(value);
             }
         }
         forwarded
     }
-}
-
-/// A `node` without its port and without the brackets of IPv6 (RFC 7239 section 6).
-fn node_address(node: &[u8]) -> &[u8] {
-    if let [b'[', rest @ ..] = node {
-        return memchr::memchr(b']', rest).map_or(rest, |end| &rest[..end]);
-    }
-    memchr::memchr(b':', node).map_or(node, |colon| &node[..colon])
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {
@@ -125,8 +117,14 @@ mod tests {
             "X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Proto: http\r\n\
              Forwarded: For=\"[2001:db8::1]:4711\"; proto=https, for=10.0.0.2\r\n",
         );
-        assert_eq!(http.forwarded_for.as_deref(), Some("2001:db8::1"));
+        assert_eq!(http.forwarded_for.as_deref(), Some("[2001:db8::1]:4711"));
         assert_eq!(http.forwarded_proto.as_deref(), Some("https"));
+    }
+
+    #[test]
+    fn a_forwarded_node_keeps_its_port() {
+        let http = described("Forwarded: for=\"1.2.3.4:5\"\r\n");
+        assert_eq!(http.forwarded_for.as_deref(), Some("1.2.3.4:5"));
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub(super) fn kept(list: &[KeptHeader], fields: &Fields<'_>) -> Vec<HeaderValues
     for (name, bytes) in fields.lines() {
         let known = list.iter().find(|header| name.eq_ignore_ascii_case(header.name.as_bytes()));
         let Some(KeptHeader { name, key }) = known else { continue };
-        let text = redact_header(name, &value(bytes)).into();
+        // What is cut first may have lost the mark of a credential, such as the `@` behind userinfo.
+        let text = value(redact_header(name, &String::from_utf8_lossy(bytes)).as_bytes());
         match kept.iter_mut().find(|header| header.key == *key) {
             Some(header) if header.values.len() < MAX_VALUES => header.values.push(text),
             Some(_) => {}
@@ -76,5 +77,19 @@ mod tests {
             "http.request.header.referer=https://REDACTED@h/p?a=1&token=REDACTED",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_credential_that_is_longer_than_what_is_kept_is_hidden() {
+        let list = [KeptHeader::new("http.response.header.", "location")];
+        let long = "s3cret".repeat(400);
+        for value in [format!("https://{long}@h/"), format!("https://h/a#{long}")] {
+            let head = format!("GET / HTTP/1.1\r\nLocation: {value}\r\n\r\n");
+            let Parse::Parsed { value, .. } = http1::request(head.as_bytes()) else {
+                panic!("no head")
+            };
+            let kept = kept(&list, &value.fields);
+            assert!(!kept[0].values[0].contains("s3cret"), "{kept:?}");
+        }
     }
 }

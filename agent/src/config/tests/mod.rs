@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use super::*;
 
 mod described;
+mod destinations;
 mod precedence;
 mod wrong;
 
@@ -84,6 +85,51 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.log_level, Some("debug".parse().unwrap()));
 }
 
+#[test]
+fn a_file_refers_to_variables() {
+    let text = "
+output:
+  otlp:
+    endpoint: ${SCHEME:-https}://${HOST}
+    headers: {authorization: 'Bearer ${env:TOKEN}', x-price: 5$$}
+selectors:
+  - port: ['${PORT}', 81]
+limits:
+  connections: ${COUNT}
+resource: {'${HOST}': key}
+";
+    let env = [("HOST", "h:1"), ("TOKEN", "s3cret: {x}"), ("PORT", "80"), ("COUNT", "100")];
+    let config = load_with(text, &env, &Flags::default()).unwrap().config;
+    let traces = config.otlp().traces.unwrap();
+    assert_eq!(traces.url.as_str(), "https://h:1/v1/traces");
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let expected = [pair("authorization", "Bearer s3cret: {x}"), pair("x-price", "5$")];
+    assert_eq!(config.resource, [pair("${HOST}", "key")]);
+    assert_eq!(traces.headers, expected);
+    assert_eq!(config.selectors[0].takes.criteria.ports.to_string(), "80,81");
+    assert_eq!(config.limits.connections, 100);
+}
+
+#[test]
+fn what_a_file_refers_to_in_vain_is_named_with_its_place_and_no_value_is_repeated() {
+    let text = "
+service_name: ${NAME}
+output:
+  otlp:
+    headers: {authorization: 'Bearer ${TOKEN}'}
+limits:
+  connections: ${COUNT}
+  queue: '${1X}'
+";
+    let wrong = load_with(text, &[("COUNT", "s3cret")], &Flags::default()).unwrap_err();
+    let expected = "4 mistakes in the configuration
+  remora.yaml:2:15: variable NAME is not set, expected it or a default: ${NAME:-default}
+  remora.yaml:5:30: variable TOKEN is not set, expected it or a default: ${TOKEN:-default}
+  remora.yaml:7:16: limits.connections: found what `${COUNT}` holds, expected a whole number up to 4294967295
+  remora.yaml:8:10: found `${1X}`, expected ${NAME}, ${env:NAME} or ${NAME:-default}, or $$ for a $";
+    assert_eq!(wrong.to_string(), expected);
+}
+
 const FULL: &str = "
 selectors:
   - name: shop
@@ -149,8 +195,7 @@ metrics: {interval: 10s}
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "20000"),
     ];
-    let traces =
-        |config: &Config| config.otlp().traces.map(|signal| signal.url.as_str().to_owned());
+    let traces = |config: &Config| config.otlp().traces.map(|signal| signal.url.exact().to_owned());
 
     let found = load_with(file, &[], &Flags::default()).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://file/t"));
@@ -301,7 +346,9 @@ fn prometheus_is_served_where_the_specification_has_it() {
         ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "1"),
     ];
-    assert_eq!(of(&elsewhere), None, "an address without brackets");
+    assert_eq!(of(&elsewhere), Some("[::1]:1".parse().unwrap()));
+    let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "[::1]")];
+    assert_eq!(of(&elsewhere), Some("[::1]:9464".parse().unwrap()));
     let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0")];
     assert_eq!(of(&elsewhere), Some("0.0.0.0:9464".parse().unwrap()));
 }

@@ -119,6 +119,17 @@ async fn each_protocol_with_each_compression_delivers_spans_and_metrics_exactly(
 }
 
 #[tokio::test]
+async fn an_endpoint_of_one_signal_is_requested_as_it_is() {
+    let script = Script::answering([]);
+    let collector = Collector::http(&script, None, None).await;
+    let endpoint = format!("http://{}/p?token=x%20y", collector.addr);
+    let exporter = spawn(&settings(&[("TRACES_ENDPOINT", &endpoint)]));
+    spans(&exporter, 0..1);
+    finish_clean(exporter, &script, 1).await;
+    assert_eq!(script.received()[0].path, "/p?token=x%20y");
+}
+
+#[tokio::test]
 async fn http_bodies_are_what_the_encoder_made() {
     let script = Script::answering([]);
     let collector = Collector::http(&script, None, None).await;
