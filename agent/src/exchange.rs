@@ -84,8 +84,6 @@ pub enum Failure {
     TimedOut,
     /// Another error of the transport.
     Errno(i32),
-    /// No response within the configured bound; the exchange was given up.
-    NoResponse,
 }
 
 /// What is not known for certain about an exchange; each mark becomes a `remora.*` attribute.

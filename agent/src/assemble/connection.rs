@@ -8,7 +8,7 @@ use remora_common::record::{
 };
 
 use super::{
-    Cx, Place, Shared,
+    Cx, Limits, Place, Shared,
     conversation::{Conversation, Ended},
     endpoint, index,
     pending::Begin,
@@ -151,8 +151,13 @@ impl Connection {
         }
     }
 
-    pub(super) fn is_idle(&self, mono_ns: u64, idle_ns: u64) -> bool {
-        mono_ns.saturating_sub(self.wire.last_ns) >= idle_ns
+    /// Whether nothing was heard of it for so long that it may be forgotten.
+    pub(super) fn is_idle(&self, mono_ns: u64, limits: &Limits) -> bool {
+        let limit_ns = match self.conversation.has_open() {
+            true => limits.exchange_idle_ns,
+            false => limits.idle_ns,
+        };
+        mono_ns.saturating_sub(self.wire.last_ns) >= limit_ns
     }
 
     /// Takes bytes that moved.

@@ -123,9 +123,18 @@ impl Conversation {
         known!(self, protocol => protocol.due(mono_ns, cx), else {});
     }
 
-    /// A second has passed.
+    /// A second has passed. Of HTTP silence ends nothing.
     pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        known!(self, protocol => protocol.sweep(mono_ns, cx), else {});
+        match self {
+            Self::Redis(redis) => redis.sweep(mono_ns, cx),
+            Self::Postgres(postgres) => postgres.sweep(mono_ns, cx),
+            Self::Undecided(_) | Self::Http1(_) | Self::Opaque => {}
+        }
+    }
+
+    /// Whether an exchange is not over.
+    pub(super) fn has_open(&self) -> bool {
+        known!(self, protocol => protocol.has_open(), else { false })
     }
 
     /// Whether the next byte of `direction` does not belong to a message that is known to go on: then a hole in the

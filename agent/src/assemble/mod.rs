@@ -50,12 +50,12 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests of one connection that wait for their response.
     pub max_open_per_connection: usize,
-    /// Without a response for this long a request is given up.
-    pub no_response_ns: u64,
     /// How long an end that nothing has confirmed yet is waited with.
     pub end_grace_ns: u64,
-    /// Without a byte for this long a connection is forgotten.
+    /// Without a byte for this long a connection is forgotten on which nothing is open.
     pub idle_ns: u64,
+    /// Likewise one with open exchanges, which are lost.
+    pub exchange_idle_ns: u64,
     /// A pipelined connection that lost records is trusted again after a silence this long.
     pub resync_idle_ns: u64,
     /// Longest head that is put together from several records, bytes.
@@ -67,9 +67,9 @@ impl Default for Limits {
         Self {
             max_connections: 32_768,
             max_open_per_connection: 128,
-            no_response_ns: 60_000_000_000,
             end_grace_ns: 20_000_000,
             idle_ns: 900_000_000_000,
+            exchange_idle_ns: 86_400_000_000_000,
             resync_idle_ns: 1_000_000_000,
             max_head_len: 64 << 10,
         }
@@ -311,7 +311,7 @@ impl Assembler {
             self.swept_ns = mono_ns;
             self.connections.retain(|_, connection| {
                 connection.sweep(mono_ns, shared, out);
-                let keep = !connection.is_idle(mono_ns, shared.limits.idle_ns);
+                let keep = !connection.is_idle(mono_ns, &shared.limits);
                 if !keep {
                     connection.give_up(mono_ns, shared, out);
                     shared.stats.connections_evicted += 1;

@@ -199,6 +199,9 @@ section! {
         pub queue: Size = Size::mib(16), within(Size::kib(64), Size::mib(4096));
         /// Connections followed at once.
         pub connections: u32 = 16_384, within(16, 4_194_304);
+        /// An exchange is given up after its connection was silent for this long. It is counted as lost, and is no error.
+        pub exchange_idle: Duration = Duration::from_secs(86_400),
+            within(Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         /// Ring buffer between kernel and agent; a power of two.
         pub ring: Size = Size::mib(4), within(Size::kib(64), Size::mib(1024)), rule(power_of_two),
             flag("--ring-size", "SIZE", "Kernel");

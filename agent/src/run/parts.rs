@@ -65,6 +65,7 @@ impl Parts {
             assemble: assemble::Limits {
                 max_connections: config.limits.connections as usize,
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
+                exchange_idle_ns: nanos(config.limits.exchange_idle),
                 ..assemble::Limits::default()
             },
             live: Live::of(config),

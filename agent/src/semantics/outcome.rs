@@ -26,7 +26,6 @@ pub const fn failure_name(failure: Failure) -> &'static str {
         Failure::Closed => "connection_closed",
         Failure::Reset => "connection_reset",
         Failure::TimedOut => "timeout",
-        Failure::NoResponse => "no_response",
         Failure::Errno(errno) => match errno {
             libc::EHOSTUNREACH => "host_unreachable",
             libc::ENETUNREACH => "network_unreachable",

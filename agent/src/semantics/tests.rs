@@ -239,7 +239,6 @@ fn status_and_error_type_depend_on_kind_status_and_failure() {
         (Role::Server, 503, Some(Reset), "503"),
         (Role::Server, 200, Some(Reset), "connection_reset"),
         (Role::Server, 404, Some(Closed), "connection_closed"),
-        (Role::Server, 0, Some(NoResponse), "no_response"),
         (Role::Client, 399, None, "-"),
         (Role::Client, 400, None, "400"),
         (Role::Client, 404, None, "404"),

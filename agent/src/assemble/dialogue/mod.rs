@@ -12,7 +12,7 @@ use remora_common::{policy, record::Direction};
 use super::{Cx, connection::Fragment, conversation::Ended, index, kept::Keeping, pending::Begin};
 use crate::{
     accounting::Lost,
-    exchange::{Failure, Sink},
+    exchange::Sink,
     protocol::{Next, Unframed},
 };
 
@@ -87,6 +87,11 @@ impl<T: Talk> Dialogue<T> {
     /// What follows is none of it; captured by this policy.
     pub(in crate::assemble) const fn leaves(&self) -> Option<u8> {
         self.leaves
+    }
+
+    /// Whether a request waits for its answer, or an answer for its end.
+    pub(in crate::assemble) fn has_open(&self) -> bool {
+        !self.talk.queue().is_empty()
     }
 
     pub(in crate::assemble) fn is_between_messages(&self, direction: Direction) -> bool {
@@ -231,8 +236,7 @@ impl<T: Talk> Dialogue<T> {
             }
             Ended::Silent => {
                 self.end_blind_answer(true, cx);
-                cx.wire.failure.get_or_insert((Failure::NoResponse, mono_ns));
-                self.fail_all(mono_ns, cx);
+                self.lose_all(Lost::Idle, cx);
             }
             Ended::Stopped => {
                 self.end_blind_answer(true, cx);

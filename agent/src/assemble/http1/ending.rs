@@ -6,7 +6,7 @@ use super::{Http1, half::State, half_mut, half_of};
 use crate::{
     accounting::Lost,
     assemble::{Cx, conversation::Ended, pending::Stage},
-    exchange::{Failure, Sink},
+    exchange::Sink,
 };
 
 impl Http1 {
@@ -25,8 +25,7 @@ impl Http1 {
             }
             Ended::Silent => {
                 self.end_front_if_blind(cx);
-                cx.wire.failure.get_or_insert((Failure::NoResponse, mono_ns));
-                self.fail_open(mono_ns, cx);
+                self.open.lose_all(Lost::Idle, cx);
             }
             Ended::Stopped => {
                 if self.halves.iter().any(|half| half.tail_ends) {
@@ -105,24 +104,6 @@ impl Http1 {
         }
         if let Some(since_ns) = waits_since {
             cx.wire.make_due(since_ns, cx.shared);
-        }
-    }
-
-    /// Gives up requests that had no response for too long; a late one is still theirs.
-    pub(in crate::assemble) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        let Some(requests) = self.requests else { return };
-        let no_response_ns = cx.shared.limits.no_response_ns;
-        let over = |since_ns: u64| mono_ns.saturating_sub(since_ns) >= no_response_ns;
-        for pending in self.open.iter_mut() {
-            let since_ns = pending.request_end_ns.max(pending.begin.mono_ns);
-            if pending.stage == Stage::Open && !pending.answered && over(since_ns) {
-                let settled = pending.settle();
-                let failure = Some(Failure::NoResponse);
-                cx.finished(settled.into_exchange(&cx.wire.info, requests, failure, mono_ns));
-            }
-        }
-        if over(cx.wire.flow(requests.flip()).last_ns) {
-            self.end_front_if_blind(cx);
         }
     }
 }

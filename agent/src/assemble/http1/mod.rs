@@ -138,6 +138,11 @@ impl Http1 {
         self.rejected.take()
     }
 
+    /// Whether a request waits for its response, or a response for its end.
+    pub(super) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
     pub(super) fn is_between_messages(&self, direction: Direction) -> bool {
         matches!(
             half_of(&self.halves, direction).state,

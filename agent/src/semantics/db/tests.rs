@@ -164,7 +164,7 @@ fn connection_of(span: &mut Span) -> &mut crate::exchange::Connection {
 
 #[test]
 fn what_the_server_refuses_is_an_error_on_both_sides_and_a_warning_is_none() {
-    use Failure::{Closed, NoResponse, Reset};
+    use Failure::{Closed, Reset, TimedOut};
     for (status_code, failed, failure, error, outcome) in [
         (None, false, None, "-", "ok"),
         (Some("23505"), true, None, "23505", "err"),
@@ -173,7 +173,7 @@ fn what_the_server_refuses_is_an_error_on_both_sides_and_a_warning_is_none() {
         (Some("01000"), false, None, "-", "ok"),
         (Some("01000"), false, Some(Reset), "connection_reset", "-"),
         (None, true, None, "_OTHER", "err"),
-        (None, false, Some(NoResponse), "no_response", "-"),
+        (None, false, Some(TimedOut), "timeout", "-"),
     ] {
         for role in [Role::Client, Role::Server] {
             let db = DbExchange { status_code: status_code.map(Into::into), failed, ..select() };
