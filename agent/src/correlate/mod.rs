@@ -186,11 +186,6 @@ impl Correlator {
         self.threads.process_gone(tgid);
     }
 
-    /// A thread ended, its number may be used again.
-    pub fn thread_gone(&mut self, tgid: u32, tid: u32) {
-        self.threads.forget(Context::of(tgid, tid, 0));
-    }
-
     /// Forgets exchanges older than [`Limits::max_age_ns`]; returns how many. Their threads infer no
     /// parents from then on, for they may still be at work on them.
     pub fn expire(&mut self, now_mono_ns: u64) -> usize {

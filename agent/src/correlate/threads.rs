@@ -172,11 +172,6 @@ impl Threads {
         }
     }
 
-    pub(super) fn forget(&mut self, context: Context) {
-        self.busy.remove(&context);
-        self.multiplexing.remove(&context);
-    }
-
     pub(super) fn process_gone(&mut self, tgid: u32) {
         self.busy.retain(|context, _| context.tgid != tgid);
         self.multiplexing.retain(|context| context.tgid != tgid);
@@ -223,7 +218,7 @@ mod tests {
         threads.server_ended(T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.forget(T);
+        threads.process_gone(T.tgid);
         threads.server_started(T, 4);
         assert_eq!(threads.handling(T), Handling::One(4));
     }
