@@ -175,7 +175,7 @@ impl Correlator {
         if let Some(open) = self.open.remove(&serial) {
             self.close(serial, &open);
             if open.role == Role::Server {
-                self.threads.haunt(open.context);
+                self.threads.server_lost(open.context);
             }
         }
     }
