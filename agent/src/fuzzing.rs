@@ -18,7 +18,7 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1, redis,
+        http1, postgres, redis,
     },
     recording::read::{Reader, Section},
     semantics::{
@@ -37,6 +37,8 @@ pub const TARGETS: &[FuzzTarget] = &[
     ("chunked", chunked),
     ("redis_commands", redis::fuzz::commands),
     ("redis_replies", redis::fuzz::replies),
+    ("postgres_frontend", postgres::fuzz::requests),
+    ("postgres_backend", postgres::fuzz::replies),
     ("sql", semantics::sql::fuzz::sql),
     ("record", record),
     ("assembler", assembler),

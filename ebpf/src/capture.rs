@@ -2,7 +2,7 @@
 //! copied is still counted by position. What is wanted is a connection's policy ([`remora_common::policy`]), which the
 //! agent may replace before each fragment:
 //!
-//! - `UNDECIDED`: as `EDGES`, as long as little was copied, until a turn begins as a message of HTTP/1 does, or as
+//! - `UNDECIDED`: as `ALL`, as long as little was copied, until a turn begins as a message of HTTP/1 does, or as
 //!   a record of TLS.
 //! - `HEADS`: a fragment of at most [`WINDOW`] bytes in which a head is in progress is copied whole. Of a longer one the
 //!   first [`WINDOW`] bytes are copied, and more only while no blank line ended the head, up to [`HEAD_LIMIT`] for a
@@ -100,10 +100,16 @@ fn plan<'a, const SOURCE: u8>(
     // What the first bytes are matters until a message was seen, and behind the head of one.
     let undecided = connection.policy == policy::UNDECIDED;
     let behind_head = connection.head_done[side] != 0;
-    if behind_head || (undecided && turn_begins) {
+    let may_change = turn_begins && connection.policy != policy::HEADS;
+    if behind_head || may_change {
         let first = first_bytes::<SOURCE>(moved);
-        if undecided && turn_begins {
-            decide(connection, first);
+        if may_change {
+            if undecided {
+                decide(connection, first);
+            } else if SOURCE == SOCKET && scan::begins_tls(first) {
+                // Some protocols ask for TLS in the open (PostgreSQL), and the agent may not have heard of it yet.
+                connection.policy = policy::CIPHERTEXT;
+            }
             if connection.policy == policy::CIPHERTEXT {
                 return None;
             }
@@ -124,7 +130,7 @@ fn plan<'a, const SOURCE: u8>(
         Action::Count
     } else if connection.policy == policy::HEADS {
         if connection.head_done[side] != 0 { Action::Count } else { Action::CopyHead }
-    } else if connection.policy == policy::ALL {
+    } else if connection.policy == policy::ALL || connection.policy == policy::UNDECIDED {
         Action::CopyAll
     } else {
         Action::CopyEdges

@@ -108,6 +108,13 @@ impl Wire {
         len
     }
 
+    /// What came first can only come first: nothing moved before the connection was seen.
+    pub(super) fn begins_here(&mut self) {
+        if self.info.joined {
+            Arc::make_mut(&mut self.info).joined = false;
+        }
+    }
+
     /// Has the conversation's `tick` called soon after `mono_ns`.
     pub(super) fn make_due(&mut self, mono_ns: u64, shared: &mut Shared) {
         if !self.is_due {

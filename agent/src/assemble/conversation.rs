@@ -169,6 +169,9 @@ impl Conversation {
                         Self::Redis(Box::new(Redis::begin(requests, joined, cx)))
                     }
                     Spoken::Postgres { begins } => {
+                        if begins {
+                            cx.wire.begins_here();
+                        }
                         Self::Postgres(Box::new(Postgres::begin(requests, begins, cx)))
                     }
                 };

@@ -165,6 +165,8 @@ impl Undecided {
         if let Some(held) = &self.held
             && held.bytes == rejected
             && rejected.len() <= piece.len()
+            // What looks like the argument of a command may be a secret of another protocol.
+            && (rejected.starts_with(b"*") || !rejected.contains(&b' '))
         {
             // Read by itself, so that a recording keeps of it what it would if it were certain.
             let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);

@@ -16,6 +16,8 @@ use crate::{
 
 /// Malformed messages after which a connection is taken for another protocol's.
 const MAX_MALFORMED: u8 = 4;
+/// Long records after which no more than their edges are wanted, if nothing else speaks against it.
+const BULKY: u8 = 16;
 
 impl<T: Talk> Dialogue<T> {
     /// `len` bytes of the fragment were not captured.
@@ -121,14 +123,17 @@ impl<T: Talk> Dialogue<T> {
         cx: &mut Cx<'_, S>,
     ) {
         let turned = fragment.other_pos > cx.wire.flow(self.requests).other_pos;
-        if self.blind && !self.asked.is_open() && turned {
+        if turned && self.talk.is_unbounded() {
+            self.end_answer(false, cx);
+        } else if self.blind && !self.asked.is_open() && turned {
             self.end_blind_answer(false, cx);
         }
         let is_unpaired = self.talk.queue().barrier.is_some();
         if !is_unpaired && self.lost == [false; 2] {
             return;
         }
-        let may_resume = if is_unpaired { turned && !self.talk.multiplexes() } else { true };
+        let may_resume =
+            turned && !self.talk.multiplexes() || !is_unpaired && !self.lost[index(self.requests)];
         if may_resume && T::begins_request(bytes) {
             self.lose_all(Lost::Gap, cx);
             self.take_turns();
@@ -140,10 +145,10 @@ impl<T: Talk> Dialogue<T> {
 
     pub(super) fn lose_requests<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
         self.lost[index(self.requests)] = true;
-        if self.talk.takes_content() && reason != Lost::Malformed {
+        self.ask_for_all(cx);
+        if self.talk.absorbs_loss(reason) {
             return;
         }
-        self.ask_for_all(cx);
         if self.talk.misses_more() {
             cx.lost(0, reason);
         }
@@ -182,12 +187,16 @@ impl<T: Talk> Dialogue<T> {
     }
 
     pub(super) fn end_blind_answer<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
-        if self.blind {
-            self.blind = false;
-            self.tail = Tail::default();
-            self.answered.restart();
-            self.talk.end_answer(inferred, cx);
+        if self.blind || self.talk.is_unbounded() {
+            self.end_answer(inferred, cx);
         }
+    }
+
+    fn end_answer<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
+        self.blind = false;
+        self.tail = Tail::default();
+        self.answered.restart();
+        self.talk.end_answer(inferred, cx);
     }
 
     pub(super) fn lose_all<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
@@ -208,10 +217,29 @@ impl<T: Talk> Dialogue<T> {
         self.talk.emptied(true);
     }
 
+    /// Every byte is needed, now and later.
     pub(super) fn ask_for_all<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
-        if self.policy != policy::ALL {
-            self.policy = policy::ALL;
-            cx.sink.capture(cx.wire.info.id, policy::ALL);
+        self.needs_all = true;
+        self.capture(policy::ALL, cx);
+    }
+
+    /// Where long messages come one at a time, their edges will do: what lies between is followed by its length, or ends
+    /// with the turn.
+    pub(super) fn note_bulk<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        let edges = u64::from(policy::EDGE_FIRST + policy::EDGE_LAST);
+        if self.needs_all || !(fragment.continues || fragment.end - fragment.pos > edges) {
+            return;
+        }
+        self.bulky = self.bulky.saturating_add(1);
+        if self.bulky >= BULKY {
+            self.capture(policy::EDGES, cx);
+        }
+    }
+
+    fn capture<S: Sink>(&mut self, policy: u8, cx: &mut Cx<'_, S>) {
+        if self.policy != policy {
+            self.policy = policy;
+            cx.sink.capture(cx.wire.info.id, policy);
         }
     }
 }

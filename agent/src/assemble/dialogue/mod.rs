@@ -41,6 +41,10 @@ pub(in crate::assemble) struct Dialogue<T: Talk> {
     tail: Tail,
     malformed: u8,
     policy: u8,
+    /// Requests come many at a time, or something was lost for want of bytes.
+    needs_all: bool,
+    /// Records longer than what is copied by edges.
+    bulky: u8,
     leaves: Option<u8>,
     talk: T,
 }
@@ -68,7 +72,7 @@ impl<T: Talk> Dialogue<T> {
         talk: T,
         cx: &mut Cx<'_, S>,
     ) -> Self {
-        cx.sink.capture(cx.wire.info.id, policy::EDGES);
+        cx.sink.capture(cx.wire.info.id, policy::ALL);
         Self {
             requests,
             asked,
@@ -78,7 +82,9 @@ impl<T: Talk> Dialogue<T> {
             blind: false,
             tail: Tail::default(),
             malformed: 0,
-            policy: policy::EDGES,
+            policy: policy::ALL,
+            needs_all: false,
+            bulky: 0,
             leaves: None,
             talk,
         }
@@ -124,6 +130,7 @@ impl<T: Talk> Dialogue<T> {
             true => self.request_bytes(bytes, fragment, cx),
             false => self.reply_bytes(bytes, fragment, cx),
         }
+        self.note_bulk(fragment, cx);
     }
 
     fn request_bytes<S: Sink>(
@@ -254,7 +261,7 @@ impl<T: Talk> Dialogue<T> {
     /// An answer whose end is not seen, and of which nothing has come for a while, is over.
     pub(in crate::assemble) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
         let last_ns = cx.wire.flow(self.requests.flip()).last_ns;
-        if self.blind && mono_ns.saturating_sub(last_ns) >= BLIND_SILENCE_NS {
+        if mono_ns.saturating_sub(last_ns) >= BLIND_SILENCE_NS {
             self.end_blind_answer(true, cx);
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use crate::{
+    accounting::Lost,
     assemble::{
         Cx,
         connection::Fragment,
@@ -149,8 +150,13 @@ pub(in crate::assemble) trait Talk: Debug {
     /// Requests were sent while others were not answered.
     fn multiplexes(&self) -> bool;
 
-    /// What comes from the client now is content of a request that is open: nothing is lost with its framing.
-    fn takes_content(&self) -> bool {
+    /// Framing of requests is lost, and nothing with it: what comes from the client is more of what is open.
+    fn absorbs_loss(&mut self, _reason: Lost) -> bool {
+        false
+    }
+
+    /// What is open is over when the next turn begins, and not before.
+    fn is_unbounded(&self) -> bool {
         false
     }
 

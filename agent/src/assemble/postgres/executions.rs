@@ -25,6 +25,8 @@ pub(in crate::assemble) struct InPostgres {
     /// Operation by the first tag that completed something.
     tag: Option<Box<str>>,
     rows: Option<u64>,
+    /// Rows since the last command was complete.
+    fetched: u64,
 }
 
 impl InProgress for InPostgres {
@@ -103,6 +105,7 @@ impl InPostgres {
     /// `SELECT 3`, `INSERT 0 1`, `CREATE TABLE`.
     pub(super) fn complete(&mut self, tag: &[u8]) {
         self.completed += 1;
+        self.fetched = 0;
         let tag = std::str::from_utf8(tag).unwrap_or_default();
         let name = tag.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ');
         if self.tag.is_none() {
@@ -113,6 +116,15 @@ impl InPostgres {
         {
             self.rows = Some(self.rows.unwrap_or(0).saturating_add(rows));
         }
+    }
+
+    pub(super) fn fetch(&mut self) {
+        self.fetched += 1;
+    }
+
+    /// As many rows as were asked for have come, and there are more.
+    pub(super) fn suspend(&mut self) {
+        self.rows = Some(self.rows.unwrap_or(0).saturating_add(std::mem::take(&mut self.fetched)));
     }
 
     pub(super) fn fail(&mut self, sqlstate: &str) {

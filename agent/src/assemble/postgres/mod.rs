@@ -18,6 +18,7 @@ use super::{
     statement::{Statement, Statements},
 };
 use crate::{
+    accounting::Lost,
     exchange::Sink,
     protocol::{
         Place,
@@ -281,10 +282,19 @@ impl Talk for PostgresTalk {
                 self.copies = true;
                 self.answering(begin, fragment);
             }
+            Reply::Row => {
+                if let Some(detail) = self.answering(begin, fragment) {
+                    detail.fetch();
+                }
+            }
+            Reply::PortalSuspended => {
+                if let Some(detail) = self.answering(begin, fragment) {
+                    detail.suspend();
+                }
+            }
             Reply::EmptyQuery
             | Reply::ParseComplete
             | Reply::BindComplete
-            | Reply::PortalSuspended
             | Reply::CopyOut
             | Reply::FunctionCall
             | Reply::Part => {
@@ -327,8 +337,9 @@ impl Talk for PostgresTalk {
         self.multiplexes
     }
 
-    fn takes_content(&self) -> bool {
-        self.copies
+    /// Rows of a `COPY` are content.
+    fn absorbs_loss(&mut self, reason: Lost) -> bool {
+        self.copies && reason != Lost::Malformed
     }
 
     fn misses_more(&self) -> bool {

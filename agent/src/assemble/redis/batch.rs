@@ -29,8 +29,10 @@ pub(in crate::assemble) struct InRedis {
     pub(super) unfinished: bool,
     pub(super) subscribes: bool,
     pub(super) monitors: bool,
-    /// The database before a `SELECT` that may fail.
-    pub(super) selected_from: Option<Option<Arc<str>>>,
+    /// The database before a `SELECT` that may fail, and which reply tells.
+    pub(super) selected_from: Option<(u32, Option<Arc<str>>)>,
+    /// How many commands there are is not known: as many as there are replies.
+    pub(super) unbounded: bool,
 }
 
 impl InProgress for InRedis {
@@ -47,6 +49,11 @@ impl InProgress for InRedis {
     }
 
     fn into_detail(mut self) -> Detail {
+        if self.unbounded {
+            self.commands = self.commands.max(self.replied);
+            self.mixed = true;
+            self.db.text_cut = true;
+        }
         let kind = match self.transaction {
             true => Some("MULTI"),
             false if self.commands > 1 => Some("PIPELINE"),

@@ -15,6 +15,7 @@ use super::{
     pending::{Begin, Pending, Queue, Stage},
 };
 use crate::{
+    accounting::Lost,
     exchange::Sink,
     protocol::{
         Parse,
@@ -125,7 +126,7 @@ impl RedisTalk {
                 let Some(database) = command.database() else { return };
                 let before = self.namespace.replace(database.to_string().into());
                 if let Some(pending) = self.open.find(serial) {
-                    pending.detail.selected_from = Some(before);
+                    pending.detail.selected_from = Some((pending.detail.expected, before));
                 }
             }
             Kind::Reset => self.namespace = Some("0".into()),
@@ -163,7 +164,8 @@ impl RedisTalk {
     fn finish_answered<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         let Some(front) = self.open.front() else { return };
         let detail = &front.detail;
-        if front.is_unrequested() || detail.unfinished || detail.replied < detail.expected {
+        let waits = detail.unfinished || detail.unbounded || detail.replied < detail.expected;
+        if front.is_unrequested() || waits {
             return;
         }
         if self.batch.is_some_and(|batch| batch.serial == front.serial) {
@@ -266,8 +268,11 @@ impl Talk for RedisTalk {
             detail.db.status_code = Some(reply.code.unwrap_or("ERR").into());
         }
         let monitors = detail.monitors && !failed;
-        if failed && let Some(before) = detail.selected_from.take() {
-            self.namespace = before;
+        if let Some((reply, before)) = &detail.selected_from
+            && *reply == detail.replied
+            && failed
+        {
+            self.namespace.clone_from(before);
         }
         if front.is_unrequested() {
             front.stage = Stage::UnrequestedDone;
@@ -295,10 +300,27 @@ impl Talk for RedisTalk {
         self.open.back().is_some_and(|last| last.detail.commands > 1)
     }
 
+    /// A pipeline that is longer than what is copied is over at the next turn.
+    fn absorbs_loss(&mut self, reason: Lost) -> bool {
+        let alone = self.open.len() == 1 && !self.multiplexes && self.transaction.is_none();
+        let batch = self.batch.map(|batch| batch.serial);
+        let Some(front) = self.open.front_mut().filter(|front| Some(front.serial) == batch) else {
+            return false;
+        };
+        let absorbs = alone && reason == Lost::PipelineCut;
+        front.detail.unbounded |= absorbs;
+        absorbs
+    }
+
+    fn is_unbounded(&self) -> bool {
+        self.open.front().is_some_and(|front| front.detail.unbounded)
+    }
+
     fn awaits_one(&self) -> bool {
         let awaits = |front: &Pending<InRedis>| {
             let detail = &front.detail;
-            !front.is_unrequested() && !detail.unfinished && detail.expected - detail.replied == 1
+            let one = detail.unbounded || detail.expected.saturating_sub(detail.replied) == 1;
+            !front.is_unrequested() && !detail.unfinished && one
         };
         self.open.len() == 1 && !self.multiplexes && self.open.front().is_some_and(awaits)
     }
@@ -322,8 +344,12 @@ impl Talk for RedisTalk {
     fn end_answer<S: Sink>(&mut self, inferred: bool, cx: &mut Cx<'_, S>) {
         if let Some(front) = self.open.front_mut() {
             front.marks.end_inferred |= inferred;
-            front.detail.replied += 1;
-            self.finish_answered(cx);
+            if !front.detail.unbounded {
+                front.detail.replied += 1;
+            }
+            front.detail.expected = front.detail.replied;
+            self.batch = None;
+            self.open.finish_front(self.requests, None, cx);
         }
     }
 

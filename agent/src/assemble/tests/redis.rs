@@ -60,11 +60,11 @@ fn tells_a_command_and_its_reply_at_either_end() {
 }
 
 #[test]
-fn asks_for_edges_as_soon_as_it_is_recognised() {
+fn asks_for_all_bytes_as_soon_as_it_is_recognised() {
     let mut kernel = redis_client();
     kernel.tx(&command(&["GET", "a"])).rx(b"$-1\r\n");
     let (out, _) = assemble(Limits::default(), &kernel.records);
-    assert_eq!(out.captures, [(7, policy::EDGES)]);
+    assert_eq!(out.captures, [(7, policy::ALL)]);
 }
 
 #[test]
@@ -194,6 +194,42 @@ fn values_are_followed_by_their_length() {
     assert_eq!(texts(&exchanges), [("SET", "SET k ?"), ("GET", "GET k"), ("DEL", "DEL k")]);
     assert_eq!(exchanges[1].end_mono_ns, last_ns);
     assert!(exchanges.iter().all(|exchange| exchange.marks == Default::default()));
+}
+
+#[test]
+fn edges_will_do_where_long_values_come_one_at_a_time() {
+    let mut kernel = redis_client();
+    let value = "v".repeat(5000);
+    for _ in 0..20 {
+        kernel
+            .tx(&command(&["GET", "k"]))
+            .rx(format!("${}\r\n{value}\r\n", value.len()).as_bytes());
+    }
+    kernel.tx(&[command(&["GET", "a"]), command(&["GET", "b"])].concat()).rx(b"$-1\r\n$-1\r\n");
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(out.captures, [(7, policy::ALL), (7, policy::EDGES), (7, policy::ALL)]);
+    assert_eq!((out.finished.len(), out.lost.len()), (21, 0));
+}
+
+#[test]
+fn a_pipeline_longer_than_what_is_copied_is_counted_by_its_replies() {
+    let mut kernel = redis_client();
+    let (calls, replies) = (command(&["SET", "k", "v"]).repeat(300), b"+OK\r\n".repeat(300));
+    kernel
+        .tx(&calls[..calls.len() / 2])
+        .tx(&calls[calls.len() / 2..])
+        .rx(&replies[..1000])
+        .rx(&replies[1000..]);
+    let last_ns = kernel.now_ns;
+    kernel.tx(&command(&["GET", "a"])).rx(b"-ERR no\r\n");
+    let exchanges = all(&kernel);
+    assert_eq!(exchanges.len(), 2);
+    let (pipeline, get) = (db(&exchanges[0]), db(&exchanges[1]));
+    assert_eq!(
+        (&*pipeline.operation, pipeline.batch_size, pipeline.text_cut),
+        ("PIPELINE", 300, true)
+    );
+    assert_eq!((exchanges[0].end_mono_ns, get.failed), (last_ns, true));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Passwords, parameters, rows and messages of errors are never held. Texts of statements are, up to [`MAX_TEXT`] bytes.
 
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod recognise;
 mod reply;
 mod request;

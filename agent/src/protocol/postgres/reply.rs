@@ -45,6 +45,8 @@ pub enum Reply<'a> {
     ParseComplete,
     BindComplete,
     PortalSuspended,
+    /// One row of a result.
+    Row,
     CopyIn,
     CopyOut,
     CopyBoth,
@@ -176,6 +178,7 @@ fn read<'a>(frame: &Frame<'a>) -> Option<Reply<'a>> {
         b'1' => Reply::ParseComplete,
         b'2' => Reply::BindComplete,
         b's' => Reply::PortalSuspended,
+        b'D' => Reply::Row,
         b'G' => Reply::CopyIn,
         b'H' => Reply::CopyOut,
         b'W' => Reply::CopyBoth,

@@ -1,5 +1,9 @@
 //! What clients send.
 
+use std::ops::Range;
+
+use memchr::memchr;
+
 use super::{
     MAX_NAME, MAX_TEXT, cut_string,
     frame::{Frame, Frames, Step, Vocabulary},
@@ -88,8 +92,7 @@ impl Vocabulary for Frontend {
     fn keep(tag: u8, body: &[u8], from: usize, at: usize, keep: &mut impl Keep) {
         let names = |count| ends_of(body, count).unwrap_or(body.len());
         match tag {
-            0 if from == 0 => keep_startup(body, at, keep),
-            0 => {}
+            0 => keep_startup(body, from, at, keep),
             b'Q' => keep_text(body, from, at, keep),
             b'P' => {
                 let name = names(1);
@@ -120,18 +123,28 @@ fn keep_text(body: &[u8], from: usize, at: usize, keep: &mut impl Keep) {
 }
 
 /// Values of parameters that are not read are blanked; they must stay as long as they were, and not empty.
-fn keep_startup(body: &[u8], at: usize, keep: &mut impl Keep) {
-    let mut from = body.len().min(4);
-    keep.keep(at..at + from);
-    while let Some((name, value)) = parameter(&body[from..]) {
-        let value_at = from + name.len() + 1;
-        keep.keep(at + from..at + value_at);
-        let range = at + value_at..at + value_at + value.len();
-        match name {
-            b"database" | b"user" | b"replication" => keep.keep(range),
-            _ => keep.mask(range, b'x'),
+fn keep_startup(body: &[u8], from: usize, at: usize, keep: &mut impl Keep) {
+    let mut tell = |range: Range<usize>, is_kept: bool| {
+        let range = range.start.max(from)..range.end.min(body.len());
+        if range.is_empty() {
+            return;
         }
-        from = value_at + value.len() + 1;
+        let range = at + range.start - from..at + range.end - from;
+        if is_kept { keep.keep(range) } else { keep.mask(range, b'x') }
+    };
+    let end_of = |from: usize| memchr(0, &body[from..]).map_or(body.len(), |end| from + end);
+    tell(0..4, true);
+    let mut name_at = 4;
+    while name_at < body.len() {
+        let name_end = end_of(name_at);
+        tell(name_at..name_end, true);
+        let name = &body[name_at..name_end];
+        if name.is_empty() || name_end == body.len() {
+            return;
+        }
+        let value_end = end_of(name_end + 1);
+        tell(name_end + 1..value_end, matches!(name, b"database" | b"user" | b"replication"));
+        name_at = value_end + 1;
     }
 }
 

@@ -151,7 +151,8 @@ impl Arguments {
                     (Err(_), None) if last == -1 => u32::MAX,
                     (Err(_), None) => first,
                 };
-                shown((first..=last).contains(&index) && (index - first) % u32::from(step) == 0)
+                let behind = index.checked_sub(first).filter(|_| index <= last);
+                shown(behind.is_some_and(|behind| behind.is_multiple_of(step.into())))
             }
             Keys::Counted { at, destination } => match index.checked_sub(at.into()) {
                 None => shown(destination && index == 1),

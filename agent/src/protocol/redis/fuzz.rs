@@ -77,6 +77,7 @@ fn told_reply(next: Next<super::Reply<'_>>) -> Next<(Place, String)> {
 
 pub(crate) fn commands(bytes: &[u8]) {
     replay::fuzz::<Commands>(bytes);
+    let bytes = bytes.get(5..).unwrap_or_default();
     if let Parse::Parsed { used, .. } = looks_like_commands(bytes) {
         assert!(used <= bytes.len());
         // What is recognised is read.
@@ -89,6 +90,7 @@ pub(crate) fn commands(bytes: &[u8]) {
 
 pub(crate) fn replies(bytes: &[u8]) {
     replay::fuzz::<Replies>(bytes);
+    let bytes = bytes.get(5..).unwrap_or_default();
     if let Parse::Parsed { used, .. } = looks_like_replies(bytes) {
         assert!(used <= bytes.len());
     }

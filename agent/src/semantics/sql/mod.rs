@@ -162,9 +162,8 @@ impl Sanitizer<'_> {
             Some(list) if literal => list.literals += 1,
             Some(_) if token.is(b',') => {}
             Some(_) if token.is(b')') => {
-                if self.end_list() {
-                    self.copied = token.from;
-                }
+                let done = if self.end_list() { token.from } else { self.copied };
+                self.copied = done;
             }
             Some(_) => self.list = None,
         }

@@ -230,7 +230,7 @@ fn a_recording_holds_neither_values_nor_credentials() {
 #[test]
 fn an_idle_reader_is_small() {
     assert!(size_of::<Commands>() <= 512, "{}", size_of::<Commands>());
-    let key = vec![b'k'; 128];
+    let key = [b'k'; 128];
     let words: Vec<&[u8]> = [&b"DEL"[..]].into_iter().chain([&key[..]; 16]).collect();
     let (bytes, mut used) = (encode(&words), 0);
     let mut commands = Commands::default();
