@@ -118,8 +118,6 @@ pub struct Exchange {
     pub response_tid: u32,
     /// First byte of the request.
     pub start_mono_ns: u64,
-    /// Last byte of the request, as far as it was sent.
-    pub request_end_mono_ns: u64,
     /// First byte of the response; 0 without a response.
     pub first_byte_mono_ns: u64,
     /// Last byte of the response, or when the exchange failed.

@@ -87,8 +87,8 @@ impl Span {
         self.end_unix_ns.saturating_sub(self.start_unix_ns)
     }
 
-    /// Whether the parent lives in another process: known for a SERVER span that the request itself
-    /// placed (bits 8 and 9 of OTLP's `Span.flags`).
+    /// Whether the parent lives in another process (bits 8 and 9 of OTLP's `Span.flags`): that of a SERVER span
+    /// that the request itself placed. A `traceparent` that a client sends names a span of its own process.
     #[must_use]
     pub fn parent_is_remote(&self) -> bool {
         self.parent_from == ParentFrom::Header && self.kind() == SpanKind::Server

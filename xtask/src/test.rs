@@ -19,7 +19,7 @@ use crate::{
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
-    shell::{self, Root, cargo, line, target_dir, workspace},
+    shell::{self, Root, WORKSPACE, cargo, line, target_dir, workspace},
     vm,
 };
 
@@ -51,9 +51,6 @@ enum Ring {
 }
 
 const RINGS: [Ring; 4] = [Ring::Host, Ring::Kernel, Ring::EndToEnd, Ring::Vm];
-
-/// The `ebpf` crate compiles for another target only.
-pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let rings: Vec<Ring> =

@@ -17,16 +17,8 @@ pub enum ExemplarFilter {
 pub enum HistogramKind {
     /// Fixed upper bounds: those of each instrument.
     Explicit,
-    /// Base-2 exponential buckets: at most `max_size` of them, finer than `2^(2^-max_scale)` never.
-    Exponential { max_size: u16, max_scale: i8 },
-}
-
-impl HistogramKind {
-    /// The specification's defaults.
-    #[must_use]
-    pub const fn exponential() -> Self {
-        Self::Exponential { max_size: 160, max_scale: 20 }
-    }
+    /// Base-2 exponential buckets, as many and as fine as the specification's defaults allow.
+    Exponential,
 }
 
 /// How one [`super::Aggregator`] aggregates.

@@ -230,7 +230,7 @@ fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: 
     }
     match config.histogram {
         HistogramKind::Explicit => Data::Histogram { points: explicit, temporality },
-        HistogramKind::Exponential { .. } => {
+        HistogramKind::Exponential => {
             Data::ExponentialHistogram { points: exponential, temporality }
         }
     }

@@ -23,12 +23,10 @@ pub(super) enum Histogram {
 }
 
 impl Histogram {
-    fn new(kind: &HistogramKind, instrument: &Instrument) -> Self {
+    fn new(kind: HistogramKind, instrument: &Instrument) -> Self {
         match kind {
             HistogramKind::Explicit => Self::Explicit(Explicit::new(instrument.bounds)),
-            HistogramKind::Exponential { max_size, max_scale } => {
-                Self::Exponential(Exponential::new(*max_size, *max_scale))
-            }
+            HistogramKind::Exponential => Self::Exponential(Exponential::default()),
         }
     }
 
@@ -77,7 +75,7 @@ impl Series {
         config: &Config,
         start_unix_ns: u64,
     ) -> Self {
-        let new = |instrument| Histogram::new(&config.histogram, instrument);
+        let new = |instrument| Histogram::new(config.histogram, instrument);
         Self {
             attributes,
             histograms: instruments.iter().map(new).collect(),

@@ -271,7 +271,7 @@ fn exemplars_follow_the_filter_and_are_told_once() {
         (ExemplarFilter::TraceBased, true, 1),
         (ExemplarFilter::TraceBased, false, 0),
     ] {
-        for histogram in [HistogramKind::Explicit, HistogramKind::exponential()] {
+        for histogram in [HistogramKind::Explicit, HistogramKind::Exponential] {
             let config = Config { exemplars: filter, histogram, ..Config::default() };
             let mut aggregator = Aggregator::new(config, 0);
             let mut span = span(exchange(Role::Server));
@@ -383,11 +383,10 @@ fn what_is_beyond_the_limit_overflows_in_each_family_apart() {
 #[ignore = "a measurement: run with --release --nocapture"]
 fn cost_per_exchange() {
     for (what, histogram) in
-        [("explicit", HistogramKind::Explicit), ("exponential", HistogramKind::exponential())]
+        [("explicit", HistogramKind::Explicit), ("exponential", HistogramKind::Exponential)]
     {
         for role in [Role::Server, Role::Client] {
-            let mut aggregator =
-                Aggregator::new(Config { histogram: histogram.clone(), ..delta() }, 0);
+            let mut aggregator = Aggregator::new(Config { histogram, ..delta() }, 0);
             let resource = shared();
             let spans: Vec<_> = (0..64)
                 .map(|i| {

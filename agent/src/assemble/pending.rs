@@ -147,7 +147,6 @@ impl<D: InProgress> Pending<D> {
             context: self.begin.context,
             response_tid: self.response_tid,
             start_mono_ns,
-            request_end_mono_ns: self.request_end_ns.max(start_mono_ns),
             first_byte_mono_ns: self.first_byte_ns,
             end_mono_ns: end_ns.max(self.first_byte_ns).max(start_mono_ns),
             serial: self.serial,

@@ -31,11 +31,18 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{discover::Criteria, log::LogFilter, semantics::route};
+use crate::{
+    aggregate::{ExemplarFilter, HistogramKind},
+    bpf::{Door, Doors},
+    discover::Criteria,
+    log::LogFilter,
+    metrics_data::Temporality,
+    semantics::route,
+};
 
-pub use detection::{CloudDetection, Detection};
+pub use detection::Detection;
 pub use flags::{Flags, SelectionFlags, Settings};
-pub use kubernetes::{Follow, Kubernetes};
+pub use kubernetes::Kubernetes;
 pub use load::Loaded;
 pub use otlp::{
     Compression, MetricsExporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol,
@@ -107,15 +114,7 @@ section! {
 }
 
 keywords! {
-    /// How `http.route` is found.
-    pub enum RouteMode {
-        /// Configured patterns first, then a guess at which path segments vary.
-        Heuristic = "heuristic",
-        /// Configured patterns only.
-        Patterns = "patterns",
-        /// Never.
-        Off = "off",
-    }
+    impl route::Mode { Heuristic = "heuristic", Patterns = "patterns", Off = "off" }
 }
 
 section! {
@@ -123,7 +122,7 @@ section! {
     pub struct Routes {
         /// heuristic: configured patterns first, then a guess at which path segments vary; patterns:
         /// configured patterns only; off: never.
-        pub mode: RouteMode = RouteMode::Heuristic, live();
+        pub mode: route::Mode = route::Mode::Heuristic, live();
         /// Templates such as `/users/{id}` or `/files/*`; the first that matches is the route.
         pub patterns: Vec<route::Pattern> = vec![], live();
         /// Distinct fixed segments below one prefix before that position becomes `{param}`.
@@ -221,13 +220,7 @@ fn power_of_two(value: &Size) -> Result<(), String> {
 }
 
 keywords! {
-    /// Buckets of the duration and size histograms.
-    pub enum Histogram {
-        /// Boundaries of the semantic conventions.
-        Explicit = "explicit",
-        /// Base-2 exponential.
-        Exponential = "exponential",
-    }
+    impl HistogramKind { Explicit = "explicit", Exponential = "exponential" }
 }
 
 /// The words that the specification has for histograms.
@@ -240,18 +233,12 @@ fn histogram(text: &str) -> Result<String, String> {
 }
 
 keywords! {
-    /// Aggregation temporality of what is exported over OTLP.
-    pub enum Temporality {
-        Cumulative = "cumulative",
-        Delta = "delta",
-        /// Delta for histograms and synchronous counters (OTLP exporter specification).
-        LowMemory = "lowmemory",
-    }
+    // What lowmemory (OTLP exporter specification) leaves cumulative, exchanges do not have.
+    impl Temporality { Cumulative = "cumulative", Delta = "delta" | "lowmemory" }
 }
 
 keywords! {
-    /// Which exchanges may become exemplars (`OTEL_METRICS_EXEMPLAR_FILTER`).
-    pub enum Exemplars {
+    impl ExemplarFilter {
         TraceBased = "trace_based",
         AlwaysOn = "always_on",
         AlwaysOff = "always_off",
@@ -265,7 +252,7 @@ section! {
         /// address; otherwise no other, except what flags ask for.
         pub exporters: Vec<MetricsExporter> = vec![], variable("OTEL_METRICS_EXPORTER");
         /// Buckets: explicit are those of the semantic conventions, exponential are base-2.
-        pub histogram: Histogram = Histogram::Explicit,
+        pub histogram: HistogramKind = HistogramKind::Explicit,
             spelled(
                 "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
                 histogram,
@@ -279,7 +266,8 @@ section! {
             within(Duration::from_millis(100), Duration::from_secs(86_400)),
             spelled("OTEL_METRIC_EXPORT_INTERVAL", millis, MILLIS);
         /// Which exchanges may become exemplars.
-        pub exemplars: Exemplars = Exemplars::TraceBased, variable("OTEL_METRICS_EXEMPLAR_FILTER");
+        pub exemplars: ExemplarFilter = ExemplarFilter::TraceBased,
+            variable("OTEL_METRICS_EXEMPLAR_FILTER");
         /// Series per instrument and service; more go to the overflow series.
         pub max_series: u32 = 2000, within(1, 1_000_000);
         /// A series without new values is forgotten after this.
@@ -315,15 +303,13 @@ section! {
 }
 
 keywords! {
-    /// How the kernel side sees system calls.
-    pub enum Door {
-        /// The cheapest that works here.
+    impl Doors {
         Auto = "auto",
-        Socket = "socket",
-        Fexit = "fexit",
-        TypedTracepoint = "tp-btf",
-        RawTracepoint = "raw-tp",
-        Tracepoint = "tracepoint",
+        Only(Door::Socket) = "socket",
+        Only(Door::Fexit) = "fexit",
+        Only(Door::SysExitBtf) = "tp-btf",
+        Only(Door::SysExitRaw) = "raw-tp",
+        Only(Door::Tracepoint) = "tracepoint",
     }
 }
 
@@ -331,7 +317,7 @@ section! {
     /// The kernel side.
     pub struct Kernel {
         /// How system calls are seen; auto is the cheapest that works.
-        pub door: Door = Door::Auto, flag("--door", "DOOR", "Kernel");
+        pub door: Doors = Doors::Auto, flag("--door", "DOOR", "Kernel");
         /// Have the kernel measure the programs' run time, for the agent's own metrics. It then does so
         /// for every BPF program of the host.
         pub run_time: bool = false;

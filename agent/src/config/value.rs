@@ -248,7 +248,8 @@ impl Setting for LogFilter {
     }
 }
 
-/// An enum that is written as one of a few words.
+/// An enum that is written as one of a few words: declared here, or by the stage that it is for. Further words
+/// for a value stand behind a bar.
 macro_rules! keywords {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$meta])*
@@ -263,25 +264,29 @@ macro_rules! keywords {
             }
         }
 
+        $crate::config::value::keywords!(impl $name { $($variant = $word),* });
+    };
+    (impl $name:ty { $($variant:ident $(($of:path))? = $word:literal $(| $other:literal)*),* $(,)? }) => {
         impl $crate::config::value::Setting for $name {
             const SAMPLES: &'static [&'static str] = &[$($word),*];
 
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err($crate::config::value::one_of(text, &[$($word),*])),
+                    $($word $(| $other)* => Ok(Self::$variant $(($of))?),)*
+                    _ => Err($crate::config::value::one_of(text, &[$($word, $($other,)*)*])),
                 }
             }
 
             fn written(&self) -> serde_json::Value {
-                self.as_str().into()
+                match self { $(Self::$variant $(($of))? => $word,)* }.into()
             }
 
             fn looks() -> $crate::config::shape::Scalar {
+                let words = &[$($word, $($other,)*)*];
                 $crate::config::shape::Scalar {
-                    expected: format!("one of {}", [$($word),*].join(", ")),
+                    expected: format!("one of {}", words.join(", ")),
                     types: &["string"],
-                    words: &[$($word),*],
+                    words,
                     pattern: None,
                 }
             }

@@ -187,7 +187,7 @@ impl Correlator {
         if let Some(open) = self.open.remove(&serial) {
             self.close(serial, &open);
             if open.role == Role::Server {
-                self.threads.haunt(open.context);
+                self.threads.server_lost(open.context);
             }
         }
     }
@@ -196,11 +196,6 @@ impl Correlator {
     /// open until reassembly ends them.
     pub fn process_gone(&mut self, tgid: u32) {
         self.threads.process_gone(tgid);
-    }
-
-    /// A thread ended, its number may be used again.
-    pub fn thread_gone(&mut self, tgid: u32, tid: u32) {
-        self.threads.forget(Context::of(tgid, tid, 0));
     }
 
     /// Forgets exchanges older than [`Limits::max_age_ns`]; returns how many. Their threads infer no

@@ -111,22 +111,22 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     /// Lets go of spans that have waited: for what they waited for, or long enough.
-    pub fn look_at_waiting(&mut self) {
+    pub fn release_settled(&mut self) {
         for mut span in mem::take(&mut self.waiting) {
             match self.resources.whose(span.exchange.connection.tgid) {
                 Whose::Known(resource) => {
                     span.resource = resource;
                     self.pass(span);
                 }
-                Whose::Soon(_) => self.waiting.push_back(span),
+                Whose::Provisional(_) => self.waiting.push_back(span),
                 Whose::OptedOut => self.counts.lost[Lost::OptedOut as usize] += 1,
             }
         }
     }
 
     /// Lets go of all spans that wait, as they are: nothing more is going to be known.
-    pub fn let_go(&mut self) {
-        self.look_at_waiting();
+    pub fn release_waiting(&mut self) {
+        self.release_settled();
         for span in mem::take(&mut self.waiting) {
             self.pass(span);
         }
@@ -160,7 +160,7 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn finished(&mut self, mut exchange: Exchange) {
         let (resource, settled) = match self.resources.whose(exchange.connection.tgid) {
             Whose::Known(resource) => (resource, true),
-            Whose::Soon(resource) => (resource, false),
+            Whose::Provisional(resource) => (resource, false),
             Whose::OptedOut => return self.lost(exchange.serial, Lost::OptedOut),
         };
         let selector = self.selector(exchange.connection.tgid);
@@ -303,15 +303,15 @@ mod tests {
     #[test]
     fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         pipeline.finished(exchange(Role::Server));
-        pipeline.look_at_waiting();
+        pipeline.release_settled();
         assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
         pipeline.resources.0 = Whose::Known(service("other"));
         pipeline.finished(exchange(Role::Server));
         assert_eq!(pipeline.output.len(), 1);
         pipeline.resources.0 = Whose::Known(service("shop"));
-        pipeline.look_at_waiting();
+        pipeline.release_settled();
         let span = &pipeline.output[1];
         assert_eq!(span.resource.service_name(), "shop");
         assert_eq!(span.route.as_deref(), Some("/users/{id}"));
@@ -323,23 +323,23 @@ mod tests {
     #[test]
     fn what_waits_goes_at_the_end_and_beyond_the_bound() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         for _ in 0..=MAX_WAITING {
             pipeline.finished(exchange(Role::Server));
         }
         assert_eq!(pipeline.output.len(), 1);
-        pipeline.let_go();
+        pipeline.release_waiting();
         assert_eq!(pipeline.counts().spans, MAX_WAITING as u64 + 1);
     }
 
     #[test]
     fn whoever_has_opted_out_has_no_spans_not_even_those_that_waited() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         pipeline.finished(exchange(Role::Server));
         pipeline.resources.0 = Whose::OptedOut;
         pipeline.finished(exchange(Role::Server));
-        pipeline.let_go();
+        pipeline.release_waiting();
         assert!(pipeline.output.is_empty());
         assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
         assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());

@@ -377,18 +377,6 @@ fn reused_process_id_starts_clean() {
 }
 
 #[test]
-fn reused_thread_id_starts_clean() {
-    let mut scene = Scene::new();
-    scene.server(1, 7);
-    scene.server(2, 7);
-    scene.correlator.thread_gone(TGID, 7);
-    scene.server(3, 7);
-    scene.run(Role::Client, 4, 7);
-    scene.end(3);
-    scene.child(4, 3);
-}
-
-#[test]
 fn sampled_out_spans_say_so_in_their_flags() {
     let mut scene = Scene::with(Sampler::parse("always_off", None).unwrap(), Limits::default());
     scene.run(Role::Server, 1, 7);

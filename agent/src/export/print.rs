@@ -7,7 +7,7 @@
 //! A child ends before its parent, so a span with a parent waits for it, [`WAIT_NS`] at most. Text that
 //! came over the network is shown without control characters: it cannot move the cursor.
 
-mod aside;
+mod background;
 mod red;
 mod style;
 
@@ -22,7 +22,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use self::style::{Color, fit, printable};
 pub use self::{
-    aside::Aside,
+    background::BackgroundWriter,
     red::RedTable,
     style::{Style, duration},
 };

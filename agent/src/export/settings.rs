@@ -49,8 +49,6 @@ pub struct BatchSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
     pub max_bytes: usize,
-    /// Spans; metric points are not counted.
-    pub max_spans: Option<u64>,
 }
 
 /// How an attempt that failed for now is repeated: the `n`-th pause is `initial * 2^n`, at most `max`,
@@ -116,7 +114,7 @@ impl Settings {
                 merge_backlog: output.batch.max_spans == Batch::default().max_spans,
                 max_request_bytes: MAX_REQUEST_BYTES.min(queue_bytes / REQUESTS_PER_QUEUE),
             },
-            queue: QueueSettings { max_bytes: queue_bytes, max_spans: None },
+            queue: QueueSettings { max_bytes: queue_bytes },
             retry: RetrySettings {
                 initial: Duration::from_millis(500),
                 max: Duration::from_secs(15),

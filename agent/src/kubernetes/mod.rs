@@ -35,7 +35,7 @@ pub use self::{
 
 /// What is told of the cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum ClusterUpdate {
     /// A pod is new or has changed.
     Pod(Arc<Pod>),
     /// A pod was deleted; its uid at the API server.

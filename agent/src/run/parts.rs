@@ -4,10 +4,9 @@ use std::{fmt, path::PathBuf};
 
 use super::{live::Live, readers::Readers};
 use crate::{
-    aggregate::{self, ExemplarFilter, HistogramKind},
-    assemble,
-    bpf::{self, Door},
-    config::{self, Config},
+    aggregate::{self, HistogramKind},
+    assemble, bpf,
+    config::Config,
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
     kubernetes::{self, Peers, Pods},
@@ -43,24 +42,14 @@ impl Parts {
             // The text that Prometheus reads has no exponential buckets.
             histogram: HistogramKind::Explicit,
             temporality: Temporality::Cumulative,
-            exemplars: match metrics.exemplars {
-                config::Exemplars::TraceBased => ExemplarFilter::TraceBased,
-                config::Exemplars::AlwaysOn => ExemplarFilter::AlwaysOn,
-                config::Exemplars::AlwaysOff => ExemplarFilter::AlwaysOff,
-            },
+            exemplars: metrics.exemplars,
             keep_exemplars: true,
             max_series: metrics.max_series as usize,
             idle_ns: nanos(metrics.idle),
         };
         let otlp_metrics = aggregate::Config {
-            histogram: match metrics.histogram {
-                config::Histogram::Explicit => HistogramKind::Explicit,
-                config::Histogram::Exponential => HistogramKind::exponential(),
-            },
-            temporality: match metrics.temporality {
-                config::Temporality::Cumulative => Temporality::Cumulative,
-                config::Temporality::Delta | config::Temporality::LowMemory => Temporality::Delta,
-            },
+            histogram: metrics.histogram,
+            temporality: metrics.temporality,
             keep_exemplars: false,
             ..total_metrics.clone()
         };
@@ -68,7 +57,7 @@ impl Parts {
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
         Self {
             kernel: bpf::Options {
-                doors: doors(config.kernel.door),
+                doors: config.kernel.door.list(),
                 ring_bytes,
                 max_connections: config.limits.connections,
             },
@@ -84,7 +73,7 @@ impl Parts {
                 otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
                 table: config.prints_spans().then(|| aggregate::Config {
-                    histogram: HistogramKind::exponential(),
+                    histogram: HistogramKind::Exponential,
                     ..total_metrics.clone()
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),
@@ -114,17 +103,6 @@ fn followed_pods(
     let told = settings.naming.pod_annotations.iter().cloned();
     settings.keep.annotations.extend(asked.chain(told));
     Some(settings)
-}
-
-fn doors(door: config::Door) -> Vec<Door> {
-    match door {
-        config::Door::Auto => Door::ALL.to_vec(),
-        config::Door::Socket => vec![Door::Socket],
-        config::Door::Fexit => vec![Door::Fexit],
-        config::Door::TypedTracepoint => vec![Door::SysExitBtf],
-        config::Door::RawTracepoint => vec![Door::SysExitRaw],
-        config::Door::Tracepoint => vec![Door::Tracepoint],
-    }
 }
 
 fn nanos(duration: std::time::Duration) -> u64 {

@@ -96,7 +96,7 @@ impl<R: Resources, W: Write> Stages<R, W> {
     pub(super) fn finish(&mut self, now_ns: u64) {
         self.reached(now_ns);
         self.assembler.finish(now_ns, &mut self.pipeline);
-        self.pipeline.let_go();
+        self.pipeline.release_waiting();
     }
 
     /// What one of the [`Readers`] has to read; nothing where there is no such.

@@ -9,7 +9,7 @@ use remora_common::{
     target::{INHERIT, SELECTED},
 };
 
-use super::tls::{News, TlsThread};
+use super::tls::{ProcessUpdate, TlsThread};
 use crate::{
     bpf::Targets,
     decode::Record,
@@ -41,15 +41,15 @@ impl Watch {
                 scanner.on_exit(process.tgid)
             }
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
-                return self.tell(News::SpeaksTls(process.tgid));
+                return self.tell(ProcessUpdate::SpeaksTls(process.tgid));
             }
             Record::Open { open, .. } => scanner.on_connection(open.tgid),
             Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
             _ => return,
         };
         let how = match record {
-            Record::Process { change: ProcessChange::Exec, .. } => News::Started,
-            _ => News::Selected,
+            Record::Process { change: ProcessChange::Exec, .. } => ProcessUpdate::Started,
+            _ => ProcessUpdate::Selected,
         };
         let new = match &change {
             Change::Select(target) if self.targets.get(target.tgid) == 0 => Some(target.tgid),
@@ -68,7 +68,7 @@ impl Watch {
         while let Some(parent) = parents.pop() {
             for child in children(parent) {
                 if self.targets.get(child) == 0 {
-                    self.apply(scanner.on_fork(parent, child), News::Selected);
+                    self.apply(scanner.on_fork(parent, child), ProcessUpdate::Selected);
                     parents.push(child);
                 }
             }
@@ -76,20 +76,20 @@ impl Watch {
         // Of one that ended meanwhile no end will be told, and its number will be another's.
         if fs::read_link(format!("/proc/{tgid}/exe")).is_err() {
             self.targets.set(tgid, 0);
-            self.apply(scanner.on_exit(tgid), News::Selected);
+            self.apply(scanner.on_exit(tgid), ProcessUpdate::Selected);
         }
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, update: ProcessUpdate) {
         if let Some(tls) = &self.tls {
-            tls.tell(news);
+            tls.tell(update);
         }
     }
 
     /// Answers when everything that was told is done.
     pub(super) fn settle(&self, done: mpsc::Sender<()>) {
         match &self.tls {
-            Some(tls) => tls.tell(News::Settle(done)),
+            Some(tls) => tls.tell(ProcessUpdate::Settle(done)),
             // Who asked may have gone.
             None => _ = done.send(()),
         }
@@ -100,7 +100,7 @@ impl Watch {
         mem::take(&mut self.ended)
     }
 
-    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News) {
+    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> ProcessUpdate) {
         match change {
             Change::Select(target) => {
                 // A shell that is started may become twenty programs before the one that is meant.
@@ -132,7 +132,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
-                self.tell(News::Gone(tgid));
+                self.tell(ProcessUpdate::Gone(tgid));
             }
             // The kernel side knew first. Another selected process may have the number by now.
             Change::Gone(tgid) => {
@@ -140,7 +140,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
-                self.tell(News::Gone(tgid));
+                self.tell(ProcessUpdate::Gone(tgid));
             }
             Change::Keep => {}
         }

@@ -25,7 +25,7 @@ use super::{
     stages::{Begin, Stages},
     telemetry::Telemetry,
     terminal::Terminal,
-    tls::{News, TlsThread},
+    tls::{ProcessUpdate, TlsThread},
     watch::Watch,
 };
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
     discover::Scanner,
     export::{
         Exporter,
-        print::{Aside, SpanPrinter, Style},
+        print::{BackgroundWriter, SpanPrinter, Style},
     },
     ids::random_seed,
     kubernetes::Peers,
@@ -148,7 +148,7 @@ struct Worker {
     control: ControlWords,
     inbox: mpsc::Receiver<Order>,
     watch: Watch,
-    stages: Stages<Table, Aside>,
+    stages: Stages<Table, BackgroundWriter>,
     telemetry: Telemetry,
     last_tick_ns: u64,
     last_expire_ns: u64,
@@ -232,12 +232,14 @@ impl Worker {
                         if let Some(change) = self.stages.pipeline.resources.scanner.adopt(tgid) {
                             // Not the command yet, but what will become it once this is settled.
                             self.watch.targets.set(tgid, SELECTED | INHERIT);
-                            self.watch.apply(change, News::Started);
+                            self.watch.apply(change, ProcessUpdate::Started);
                         }
                     }
-                    Order::Pod(news) => {
-                        for change in self.stages.pipeline.resources.scanner.on_pod(news) {
-                            self.watch.apply(change, News::Selected);
+                    Order::Cluster(update) => {
+                        for change in
+                            self.stages.pipeline.resources.scanner.on_cluster_update(update)
+                        {
+                            self.watch.apply(change, ProcessUpdate::Selected);
                         }
                     }
                     Order::Reload(reload) => self.reload(*reload),
@@ -291,7 +293,7 @@ impl Worker {
         if let Some(selectors) = selectors {
             self.control.watch(true, selectors.needs().ports);
             for change in self.stages.pipeline.resources.scanner.reselect(selectors) {
-                self.watch.apply(change, News::Selected);
+                self.watch.apply(change, ProcessUpdate::Selected);
             }
         }
         // Who asked may have given up.
@@ -315,7 +317,7 @@ impl Worker {
         }
         self.rescan(now);
         self.scan_for_pods(now);
-        self.stages.pipeline.look_at_waiting();
+        self.stages.pipeline.release_settled();
         if drained {
             self.forget_orphans(now);
         }
@@ -373,11 +375,11 @@ impl Worker {
 }
 
 /// Prints on a thread of its own, if that can be had.
-fn printer() -> Option<SpanPrinter<Aside>> {
+fn printer() -> Option<SpanPrinter<BackgroundWriter>> {
     let stdout = io::stdout();
     let style = Style::detect(&stdout);
-    let aside = Aside::new(stdout)
+    let writer = BackgroundWriter::new(stdout)
         .inspect_err(|error| tracing::warn!(%error, "spans are not printed"))
         .ok()?;
-    Some(SpanPrinter::new(aside, style))
+    Some(SpanPrinter::new(writer, style))
 }

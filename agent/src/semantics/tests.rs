@@ -81,7 +81,6 @@ pub(crate) fn exchange(role: Role) -> Exchange {
         context: 0,
         response_tid: 100,
         start_mono_ns: 1_000_000,
-        request_end_mono_ns: 1_000_000,
         first_byte_mono_ns: 4_000_000,
         end_mono_ns: 6_000_000,
         serial: 1,

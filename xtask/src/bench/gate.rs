@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{guest, measure::number, results};
 use crate::{
-    shell::{self, cargo, target_dir},
+    shell::{self, WORKSPACE, cargo, target_dir},
     vm,
 };
 
@@ -118,7 +118,7 @@ pub(crate) fn run(accept: bool) -> Result<Option<String>> {
     };
     vm::install()?;
     // With the features of the tests' build: nothing is built twice.
-    shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
+    shell::run(cargo().arg("build").args(WORKSPACE).args(["--bins", "--test", "*"]))?;
     let counted = guest::measure(&target_dir().join("debug/remora"), KERNEL, &DOORS)?;
     let now = Accepted {
         kernel: counted.release,

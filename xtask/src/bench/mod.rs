@@ -27,7 +27,7 @@ use self::results::{Measured, Results, Row};
 use crate::{
     apt,
     report::Report,
-    shell::{self, Root, cargo, is_root, target_dir},
+    shell::{self, Root, WORKSPACE, cargo, is_root, target_dir},
     vm,
 };
 
@@ -235,7 +235,7 @@ fn prepare(options: &Options) -> Result<Lab> {
             target_dir().join("release/remora")
         }
     };
-    shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
+    shell::run(cargo().arg("build").args(WORKSPACE).args(["--bins", "--test", "*"]))?;
     let collector = target_dir().join("debug/collector");
     let mut doors = agent::open_doors(&agent)?;
     doors.retain(|door| options.door.is_empty() || options.door.iter().any(|name| name == door));

@@ -59,7 +59,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(db.takes.criteria.cgroups, [Path::new("/system.slice/db.service")]);
     assert_eq!(config.exclude.len(), 1);
     assert_eq!(config.capture.max_head, Size::kib(32));
-    assert_eq!((config.routes.mode, config.routes.max), (RouteMode::Patterns, 50));
+    assert_eq!((config.routes.mode, config.routes.max), (route::Mode::Patterns, 50));
     assert_eq!(config.redaction.query_keys, ["session"]);
     let otlp = config.otlp();
     let traces = otlp.traces.as_ref().unwrap();
@@ -73,12 +73,12 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.output.prometheus, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.output.batch.delay, Duration::from_millis(200));
     assert_eq!((config.limits.queue, config.limits.ring), (Size::mib(64), Size::mib(4)));
-    assert_eq!(config.metrics.histogram, Histogram::Exponential);
+    assert_eq!(config.metrics.histogram, HistogramKind::Exponential);
     assert_eq!(config.metrics.temporality, Temporality::Delta);
-    assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOff);
+    assert_eq!(config.metrics.exemplars, ExemplarFilter::AlwaysOff);
     assert_eq!(config.traces.sampler, Sampler::ParentBasedTraceIdRatio);
     assert_eq!(config.traces.ratio, 0.25);
-    assert_eq!(config.kernel.door, Door::Tracepoint);
+    assert_eq!(config.kernel.door, Doors::Only(Door::Tracepoint));
     assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
     assert_eq!(config.listen, Some("127.0.0.1:9465".parse().unwrap()));
@@ -301,9 +301,9 @@ fn otel_variables_have_their_specified_meaning() {
     assert_eq!(traces.headers[0], ("api-key".to_owned(), "a b".to_owned()));
     assert_eq!(traces.timeout, Duration::from_millis(2500));
     assert_eq!((traces.compression, metrics.compression), (Compression::Gzip, Compression::None));
-    assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOn);
+    assert_eq!(config.metrics.exemplars, ExemplarFilter::AlwaysOn);
     assert_eq!(config.metrics.temporality, Temporality::Delta);
-    assert_eq!(config.metrics.histogram, Histogram::Exponential);
+    assert_eq!(config.metrics.histogram, HistogramKind::Exponential);
     let pairs: Vec<_> = config.resource.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(pairs, [("zone", "a"), ("team", "blue")]);
     assert_eq!(config.output.batch.delay, Duration::from_millis(100));
@@ -358,4 +358,18 @@ fn a_file_that_cannot_be_read_is_named() {
     let flags = Flags { config_file: Some("/nonexistent/remora.yaml".into()), ..Flags::default() };
     let error = Config::load_here(&flags).unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/remora.yaml: configuration file cannot be read: "));
+}
+
+#[test]
+fn doors_are_called_as_in_logs() {
+    for door in Door::ALL {
+        let text = format!("kernel: {{door: {}}}\n", door.as_str());
+        assert_eq!(config(&text).kernel.door, Doors::Only(door), "{text}");
+    }
+}
+
+#[test]
+fn lowmemory_is_delta_for_exchanges() {
+    let found = config("metrics: {temporality: lowmemory}\n");
+    assert_eq!(found.metrics.temporality, Temporality::Delta);
 }

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn rows_show_rate_errors_and_percentiles() {
-        let table = RedTable::new(&batches(HistogramKind::exponential()), PLAIN).to_string();
+        let table = RedTable::new(&batches(HistogramKind::Exponential), PLAIN).to_string();
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 3, "{table}");
         assert!(lines[1].starts_with("← shop     GET /users/{id}"), "{table}");
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn percentiles_are_near_the_truth() {
         for (kind, tolerance) in
-            [(HistogramKind::exponential(), 0.05), (HistogramKind::Explicit, 0.3)]
+            [(HistogramKind::Exponential, 0.05), (HistogramKind::Explicit, 0.3)]
         {
             let table = RedTable::new(&batches(kind), PLAIN);
             for row in table.rows.values() {

@@ -2,7 +2,7 @@
 //! tell, for pods that become known, and for what ended ones have left.
 
 use super::Worker;
-use crate::{bpf::Programs, run::tls::News};
+use crate::{bpf::Programs, run::tls::ProcessUpdate};
 
 /// At least so long between two scans for what lost notices told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
@@ -17,7 +17,7 @@ impl Worker {
         let Self { watch, stages, .. } = self;
         let inherited = |tgid| watch.targets.get(tgid) != 0;
         for change in stages.pipeline.resources.scanner.scan(inherited) {
-            watch.apply(change, News::Selected);
+            watch.apply(change, ProcessUpdate::Selected);
         }
     }
 

@@ -125,7 +125,7 @@ fn delta_is_left_out() {
 
 #[test]
 fn exponential_histograms_have_stable_bounds() {
-    let config = Config { histogram: HistogramKind::exponential(), ..Config::default() };
+    let config = Config { histogram: HistogramKind::Exponential, ..Config::default() };
     let page = render(&red(config), Format::OpenMetrics);
     // 0.007 is in (2^-8, 2^-7].
     for expected in ["le=\"0.0\"} 0", "le=\"0.0078125\"} 1 # {trace_id", "le=\"+Inf\"} 1"] {

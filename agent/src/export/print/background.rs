@@ -15,7 +15,7 @@ const ROOM: usize = 1 << 20;
 
 /// Takes text and returns at once; what was written since the last flush goes together or not at all.
 #[derive(Debug)]
-pub struct Aside {
+pub struct BackgroundWriter {
     pending: Vec<u8>,
     shared: Arc<Shared>,
 }
@@ -37,7 +37,7 @@ struct State {
     lines_dropped: usize,
 }
 
-impl Aside {
+impl BackgroundWriter {
     /// # Errors
     /// No thread can be started.
     pub fn new(out: impl Write + Send + 'static) -> io::Result<Self> {
@@ -67,7 +67,7 @@ impl Aside {
     }
 }
 
-impl Write for Aside {
+impl Write for BackgroundWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -95,7 +95,7 @@ impl Write for Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for BackgroundWriter {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
@@ -159,13 +159,13 @@ mod tests {
     #[test]
     fn takes_everything_at_once_and_writes_it_in_order() {
         let ((open, gate), (sink, written)) = (channel(), channel());
-        let mut aside = Aside::new(Gate(gate, sink)).unwrap();
+        let mut writer = BackgroundWriter::new(Gate(gate, sink)).unwrap();
         for line in 0..100 {
-            writeln!(aside, "{line}").unwrap();
-            aside.flush().unwrap();
+            writeln!(writer, "{line}").unwrap();
+            writer.flush().unwrap();
         }
         (0..100).for_each(|_| open.send(()).unwrap());
-        aside.finish(Duration::from_secs(20));
+        writer.finish(Duration::from_secs(20));
         let text: Vec<u8> = written.try_iter().flatten().collect();
         let expected: String = (0..100).map(|line| format!("{line}\n")).collect();
         assert_eq!(String::from_utf8(text).unwrap(), expected);
@@ -174,31 +174,31 @@ mod tests {
     #[test]
     fn drops_and_counts_what_there_is_no_room_for() {
         let ((_open, gate), (sink, _written)) = (channel(), channel());
-        let mut aside = Aside::new(Gate(gate, sink)).unwrap();
+        let mut writer = BackgroundWriter::new(Gate(gate, sink)).unwrap();
         let line = [&[b'x'; 1023][..], b"\n"].concat();
         for _ in 0..3000 {
-            aside.write_all(&line).unwrap();
-            aside.flush().unwrap();
+            writer.write_all(&line).unwrap();
+            writer.flush().unwrap();
         }
         // One piece of any length may be in the writer's hands.
-        let state = aside.shared.lock();
+        let state = writer.shared.lock();
         assert!(state.text.len() <= ROOM && state.lines_dropped >= 3000 - 2 * 1024);
         drop(state);
-        aside.finish(Duration::from_millis(1));
+        writer.finish(Duration::from_millis(1));
     }
 
     #[test]
     fn tells_of_an_output_that_failed() {
         let ((open, gate), (sink, _written)) = (channel(), channel());
-        let mut aside = Aside::new(Gate(gate, sink)).unwrap();
+        let mut writer = BackgroundWriter::new(Gate(gate, sink)).unwrap();
         drop(open);
         let mut failed = false;
         for _ in 0..1000 {
-            aside.write_all(b"line\n").unwrap();
-            failed |= aside.flush().is_err();
+            writer.write_all(b"line\n").unwrap();
+            failed |= writer.flush().is_err();
             thread::sleep(Duration::from_millis(1));
         }
         assert!(failed);
-        aside.finish(Duration::from_secs(20));
+        writer.finish(Duration::from_secs(20));
     }
 }
