@@ -25,8 +25,8 @@ pub const EDGE_FIRST: u32 = 1024;
 pub const EDGE_LAST: u32 = 64;
 
 /// How much may be copied of a connection before anybody recognises it, in bytes, both directions together. Each
-/// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 1,000 small records: the agent looks every
+/// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 4,000 small records: the agent looks every
 /// 10 ms, when a client and a server in a hurry have exchanged about 400 requests.
-pub const UNDECIDED_LIMIT: u32 = 256 << 10;
+pub const UNDECIDED_LIMIT: u32 = 1 << 20;
 /// Small records take the room of larger ones in the ring.
 pub const UNDECIDED_RECORD: u32 = 256;
