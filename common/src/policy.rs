@@ -4,7 +4,7 @@
 
 /// Nobody has recognised the connection yet. A turn that begins as an HTTP/1 message does makes it [`HEADS`] at once,
 /// one that begins as a TLS record does [`CIPHERTEXT`]. Everything else is copied as by [`ALL`] up to
-/// [`UNDECIDED_LIMIT`], and counted from then on.
+/// [`UNDECIDED_LIMIT`], and by short edges from then on: the agent may be slow, and says what it makes of the connection.
 pub const UNDECIDED: u8 = 0;
 /// HTTP/1: heads are copied whole; of content only the last 8 bytes of each fragment.
 pub const HEADS: u8 = 1;
@@ -25,8 +25,8 @@ pub const EDGE_FIRST: u32 = 1024;
 pub const EDGE_LAST: u32 = 64;
 
 /// How much may be copied of a connection before anybody recognises it, in bytes, both directions together. Each
-/// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 4,000 small records: the agent looks every
+/// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 1,000 small records: the agent looks every
 /// 10 ms, when a client and a server in a hurry have exchanged about 400 requests.
-pub const UNDECIDED_LIMIT: u32 = 1 << 20;
+pub const UNDECIDED_LIMIT: u32 = 256 << 10;
 /// Small records take the room of larger ones in the ring.
 pub const UNDECIDED_RECORD: u32 = 256;

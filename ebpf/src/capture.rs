@@ -119,9 +119,6 @@ fn plan<'a, const SOURCE: u8>(
             connection.copied[side] = 0;
         }
     }
-    if connection.policy == policy::UNDECIDED && connection.undecided >= UNDECIDED_LIMIT {
-        return None;
-    }
     if connection.opened == 0 {
         connection::open(connection, sk);
     }
@@ -130,7 +127,7 @@ fn plan<'a, const SOURCE: u8>(
         Action::Count
     } else if connection.policy == policy::HEADS {
         if connection.head_done[side] != 0 { Action::Count } else { Action::CopyHead }
-    } else if connection.copied[side] < HEAD_LIMIT
+    } else if !is_told_enough_of(connection, side)
         && (connection.policy == policy::ALL || connection.policy == policy::UNDECIDED)
     {
         Action::CopyAll
@@ -184,6 +181,13 @@ fn decide(connection: &mut Connection, first: u64) {
     }
 }
 
+/// Whether short edges will do: of a long turn, and where the agent is slow to say what it makes of a connection.
+#[inline(always)]
+fn is_told_enough_of(connection: &Connection, side: usize) -> bool {
+    let undecided = connection.policy == policy::UNDECIDED;
+    connection.copied[side] >= HEAD_LIMIT || undecided && connection.undecided >= UNDECIDED_LIMIT
+}
+
 /// Copies of a fragment what its action says.
 #[inline(always)]
 fn copied<const SOURCE: u8, const PLACE: bool>(
@@ -194,8 +198,7 @@ fn copied<const SOURCE: u8, const PLACE: bool>(
 ) {
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
     piece.want = piece.fragment.min(WINDOW as u32);
-    if piece.action == Action::CopyEdges && connection.copied[side] >= HEAD_LIMIT {
-        // A turn as long as this has been told enough of.
+    if piece.action == Action::CopyEdges && is_told_enough_of(connection, side) {
         piece.want = piece.want.min(EDGE_LAST);
     }
     piece.total_len = piece.want;
