@@ -9,7 +9,6 @@ use remora_common::{
 };
 use remora_tests::{
     lab::{Fragment, Lab, Seen, exactly, pair, ways},
-    process::until,
     skip,
 };
 
