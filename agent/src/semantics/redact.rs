@@ -154,11 +154,10 @@ pub fn redact_header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     }
     let is_one_of = |words: &[&str]| name.split('-').any(|word| words.contains(&word));
     let authority = name == "forwarded" || is_one_of(AUTHORITY_WORDS);
-    if authority && !value.contains("//") {
-        return match value.rfind('@') {
-            Some(at) => Cow::Owned(format!("{REDACTED}{}", redact_url(&value[at..]))),
-            None => redact_url(value),
-        };
+    if authority && let Some(at) = value.rfind('@') {
+        let scheme = value.find("//").filter(|end| !value[..*end].contains(['@', '?', '#']));
+        let begin = scheme.filter(|end| end + 2 <= at).map_or(0, |end| end + 2);
+        return Cow::Owned(format!("{}{REDACTED}{}", &value[..begin], redact_url(&value[at..])));
     }
     if name == "link" {
         return redact_links(value);

@@ -78,6 +78,8 @@ fn no_part_of_a_url_in_a_field_tells_a_credential() {
         ("origin", "u:S@h", "REDACTED@h"),
         ("origin", "null", "null"),
         ("host", "u:S@h:80", "REDACTED@h:80"),
+        ("host", "u:S@h#//", "REDACTED@h#REDACTED"),
+        ("origin", "https://u:S#S@h", "https://REDACTED@h"),
         ("x-forwarded-host", "S@h", "REDACTED@h"),
         ("forwarded", "for=1.2.3.4;host=u:S@h", "REDACTED@h"),
         ("refresh", "5; url=https://u:S@h/a#S", "5; url=https://REDACTED@h/a#REDACTED"),
