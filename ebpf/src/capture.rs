@@ -10,7 +10,7 @@
 //!   chunked message ends there), unless one begins as a message does: pipelining.
 //! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
 //!   counted in the first.
-//! - `ALL`: every byte, up to [`HEAD_LIMIT`] of a turn and the first [`WINDOW`] bytes of each fragment behind.
+//! - `ALL`: every byte, up to [`HEAD_LIMIT`] of a turn; behind that the edges of each fragment, [`EDGE_LAST`] bytes each.
 
 use core::mem::MaybeUninit;
 
@@ -130,7 +130,9 @@ fn plan<'a, const SOURCE: u8>(
         Action::Count
     } else if connection.policy == policy::HEADS {
         if connection.head_done[side] != 0 { Action::Count } else { Action::CopyHead }
-    } else if connection.policy == policy::ALL || connection.policy == policy::UNDECIDED {
+    } else if connection.copied[side] < HEAD_LIMIT
+        && (connection.policy == policy::ALL || connection.policy == policy::UNDECIDED)
+    {
         Action::CopyAll
     } else {
         Action::CopyEdges
@@ -148,7 +150,7 @@ fn plan<'a, const SOURCE: u8>(
         want: 0,
         action,
         ended: 0,
-        reserved: 0,
+        policy: connection.policy.into(),
     }))
 }
 
@@ -192,8 +194,12 @@ fn copied<const SOURCE: u8, const PLACE: bool>(
 ) {
     // A longer fragment is sent in pieces: what is not known to be wanted is not in the first one.
     piece.want = piece.fragment.min(WINDOW as u32);
+    if piece.action == Action::CopyEdges && connection.copied[side] >= HEAD_LIMIT {
+        // A turn as long as this has been told enough of.
+        piece.want = piece.want.min(EDGE_LAST);
+    }
     piece.total_len = piece.want;
-    if piece.action == Action::CopyEdges && piece.fragment > EDGE_FIRST + EDGE_LAST {
+    if piece.action == Action::CopyEdges && piece.fragment > piece.want + EDGE_LAST {
         piece.total_len = piece.fragment - EDGE_LAST;
     }
     // VERIFIER: before each copy, so that the ways that lead there are one.

@@ -171,7 +171,7 @@ unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece
         (*data).kind = Kind::Data as u8;
         (*data).direction = moved.direction as u8;
         (*data).source = SOURCE;
-        (*data).reserved = 0;
+        (*data).policy = piece.policy as u8;
         (*data).flags = flags;
         (*data).mono_ns = piece.now;
         (*data).begin_ns = moved.begin_ns;

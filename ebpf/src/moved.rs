@@ -82,8 +82,8 @@ pub struct Piece {
     pub action: Action,
     /// Non-zero once the head in progress was seen to end.
     pub ended: u32,
-    /// Makes the size a multiple of eight.
-    pub reserved: u32,
+    /// By which the connection is copied.
+    pub policy: u32,
 }
 
 /// What is done with the bytes of a call.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use remora_common::record::{
-    self, CloseCause, Direction, Open, Role, Source, data_flag, open_flag,
+use remora_common::{
+    policy::UNDECIDED,
+    record::{self, CloseCause, Direction, Open, Role, Source, data_flag, open_flag},
 };
 
 use super::{
@@ -36,6 +37,8 @@ pub(super) struct Wire {
     pub(super) failure: Option<(Failure, u64)>,
     /// When anything was last heard of the connection.
     pub(super) last_ns: u64,
+    /// The policy that was asked for last.
+    pub(super) wanted: Option<u8>,
     /// The connection stands in [`Shared::due`].
     is_due: bool,
 }
@@ -135,6 +138,7 @@ impl Connection {
                 flows: [Flow::default(); 2],
                 failure: None,
                 last_ns: mono_ns,
+                wanted: None,
                 is_due: false,
             },
         }
@@ -173,6 +177,10 @@ impl Connection {
         if data.source != self.wire.info.source && !self.source_changed(data, shared, sink) {
             shared.stats.records_other_protocol += 1;
             return;
+        }
+        if let Some(policy) = self.wire.wanted.filter(|_| header.policy == UNDECIDED) {
+            // Another connection may have taken the place of the advice before it was heard.
+            sink.capture(self.wire.info.id, policy);
         }
         let flow = self.wire.flow(data.direction);
         let end = header.pos.checked_add(u64::from(header.total_len));

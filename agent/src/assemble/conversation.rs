@@ -211,6 +211,6 @@ impl Conversation {
 
     fn give_up<S: Sink>(&mut self, policy: u8, cx: &mut Cx<'_, S>) {
         *self = Self::Opaque;
-        cx.sink.capture(cx.wire.info.id, policy);
+        cx.capture(policy);
     }
 }

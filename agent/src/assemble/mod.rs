@@ -189,6 +189,12 @@ impl<S: Sink> Cx<'_, S> {
         self.sink.lost(serial, reason);
     }
 
+    /// The connection should be captured by this policy from now on.
+    fn capture(&mut self, policy: u8) {
+        self.wire.wanted = Some(policy);
+        self.sink.capture(self.wire.info.id, policy);
+    }
+
     fn next_serial(&mut self) -> u64 {
         self.shared.last_serial += 1;
         self.shared.last_serial

@@ -239,7 +239,7 @@ impl<T: Talk> Dialogue<T> {
     fn capture<S: Sink>(&mut self, policy: u8, cx: &mut Cx<'_, S>) {
         if self.policy != policy {
             self.policy = policy;
-            cx.sink.capture(cx.wire.info.id, policy);
+            cx.capture(policy);
         }
     }
 }

@@ -72,7 +72,7 @@ impl<T: Talk> Dialogue<T> {
         talk: T,
         cx: &mut Cx<'_, S>,
     ) -> Self {
-        cx.sink.capture(cx.wire.info.id, policy::ALL);
+        cx.capture(policy::ALL);
         Self {
             requests,
             asked,

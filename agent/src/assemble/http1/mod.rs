@@ -337,7 +337,7 @@ impl Http1 {
     fn ask_for_all<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         if !self.asked_for_all {
             self.asked_for_all = true;
-            cx.sink.capture(cx.wire.info.id, policy::ALL);
+            cx.capture(policy::ALL);
         }
     }
 

@@ -224,6 +224,7 @@ impl Kernel {
             kind: Kind::Data as u8,
             direction: direction as u8,
             source: self.source as u8,
+            policy: self.capture,
             flags,
             mono_ns: self.now_ns,
             begin_ns,
