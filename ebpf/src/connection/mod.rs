@@ -199,7 +199,7 @@ pub fn ended(sk: u64) {
         make_room(sk);
         return;
     }
-    history::catch_up(connection, sk, true);
+    catch_up(connection, sk, true);
     forget(sk, CloseCause::Gone, errno);
 }
 
@@ -217,7 +217,7 @@ fn is_in_call(sk: u64) -> bool {
 pub fn settle(sk: u64) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; preallocated, so never unmapped.
-        history::catch_up(unsafe { &mut *connection }, sk, true);
+        catch_up(unsafe { &mut *connection }, sk, true);
         forget(sk, CloseCause::Gone, 0);
     }
 }

@@ -100,7 +100,7 @@ fn library_agrees(language: Language) {
             let batches = named(name);
             assert_eq!(batches.len() as u64, ALL * ROUNDS, "{name}\n{}", done.log);
             let sized = |span: &&&Span| span.int("db.operation.batch.size") == Some(size);
-            assert!(batches.iter().all(sized), "{batches:?}");
+            assert!(batches.iter().all(&sized), "{batches:?}");
         }
         for span in named("BLPOP") {
             let lasted = Duration::from_nanos(span.duration_ns());
@@ -116,7 +116,7 @@ fn library_agrees(language: Language) {
             let text = span.text("db.query.text");
             text.starts_with("SET value:") && text.ends_with(" ?")
         };
-        assert!(set.iter().all(text), "{set:?}");
+        assert!(set.iter().all(&text), "{set:?}");
     }
 }
 

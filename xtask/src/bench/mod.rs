@@ -4,7 +4,9 @@
 //! A line is a group of numbers that are measured together. Times are of this machine and whoever else uses
 //! it: ratios and spreads tell more than they do. Counts in a guest repeat.
 
+mod accepted;
 mod agent;
+mod databases;
 mod gate;
 mod guest;
 mod load;
@@ -73,7 +75,7 @@ enum Part {
 enum Line {
     /// nginx with wrk: processor time a request, throughput
     Nginx,
-    /// Redis, which is not parsed
+    /// Redis with GET
     Redis,
     /// Go net/http and Rust hyper
     Echo,
