@@ -17,7 +17,7 @@ use core::mem::MaybeUninit;
 use remora_common::{
     connection::{Connection, joined},
     control::{verdict_for, verdict_slot},
-    policy::{self, EDGE_FIRST, EDGE_LAST, UNDECIDED_LIMIT, UNDECIDED_RECORD},
+    policy::{self, EDGE_LAST, UNDECIDED_LIMIT, UNDECIDED_RECORD},
     record::{CLASS_HUGE, data_flag},
 };
 
