@@ -22,11 +22,13 @@ pub enum Lost {
     Stopped,
     /// The pod has said that it is not to be captured.
     OptedOut,
+    /// Its connection was silent for longer than the configured bound.
+    Idle,
 }
 
 impl Lost {
     /// All reasons, in the order they are printed.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gap,
         Self::HeadCut,
         Self::PipelineCut,
@@ -36,6 +38,7 @@ impl Lost {
         Self::ConnectionsFull,
         Self::Stopped,
         Self::OptedOut,
+        Self::Idle,
     ];
 
     /// The value of the `reason` attribute.
@@ -51,6 +54,7 @@ impl Lost {
             Self::ConnectionsFull => "connections_full",
             Self::Stopped => "stopped",
             Self::OptedOut => "opted_out",
+            Self::Idle => "idle",
         }
     }
 }

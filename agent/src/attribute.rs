@@ -1,6 +1,8 @@
 //! The seam between "which attributes does this have" and "how are attributes written": one function
 //! names them, any number of sinks (protobuf, JSON, terminal, metric keys) take them, none allocates.
 
+use std::fmt::{self, Display};
+
 /// Takes the attributes of a span, a resource or a metric point, in order.
 pub trait AttributeSink {
     fn str(&mut self, key: &str, value: &str);
@@ -8,6 +10,11 @@ pub trait AttributeSink {
     fn bool(&mut self, key: &str, value: bool);
     fn double(&mut self, key: &str, value: f64);
     fn strs(&mut self, key: &str, values: &[&str]);
+
+    /// A count, where attributes have signed numbers.
+    fn count(&mut self, key: &str, value: u64) {
+        self.int(key, i64::try_from(value).unwrap_or(i64::MAX));
+    }
 }
 
 /// An owned attribute value.
@@ -18,6 +25,18 @@ pub enum Value {
     Bool(bool),
     Double(f64),
     Strs(Vec<Box<str>>),
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Str(value) => f.write_str(value),
+            Self::Int(value) => value.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::Double(value) => value.fmt(f),
+            Self::Strs(values) => f.write_str(&values.join(", ")),
+        }
+    }
 }
 
 impl Value {

@@ -5,7 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{self, ConfigFlag};
+use crate::config::{self, ConfigFlag, Flags, SelectionFlags, Settings};
+
+/// Name of [`Command::Gate`].
+pub const GATE: &str = "__gate";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,7 +95,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// What `exec` starts before the command: waits until it is watched, then becomes the command.
-    #[command(hide = true, name = crate::run::GATE)]
+    #[command(hide = true, name = GATE)]
     Gate(GateArgs),
     /// Instrument running and future processes until SIGINT or SIGTERM.
     #[command(after_help = RUN_EXAMPLES)]
@@ -119,7 +122,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub common: CommonArgs,
     #[command(flatten)]
-    pub selection: SelectionArgs,
+    pub selection: SelectionFlags,
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -213,64 +216,19 @@ pub struct CommonArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Which processes.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Selection")]
-pub struct SelectionArgs {
-    /// Processes by id, separated by commas.
-    #[arg(long, value_name = "PID")]
-    pub pid: Vec<String>,
-    /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/*`).
-    #[arg(long, value_name = "GLOB")]
-    pub exe: Vec<String>,
-    /// Processes that listen on one of these TCP ports: `80,8000-8099`.
-    #[arg(long, value_name = "PORTS")]
-    pub port: Vec<String>,
-    /// Processes by command name, as `ps -o comm` shows it.
-    #[arg(long, value_name = "GLOB")]
-    pub cmd: Vec<String>,
-    /// Members of a control group and of those below it: `/system.slice/shop.service`.
-    #[arg(long, value_name = "PATH")]
-    pub cgroup: Vec<String>,
-    /// Every process.
-    #[arg(long)]
-    pub all: bool,
-    /// Executables that are never captured (repeatable).
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<String>,
-}
-
-/// Flags that set one key of the configuration each, as the keys describe them: flag and text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings(Vec<(&'static str, String)>);
-
-/// Those of them that mean something to a replay.
+/// Those of [`Settings`] that mean something to a replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplaySettings(Settings);
 
-impl Settings {
-    /// The text of a flag, named with its dashes.
-    #[must_use]
-    pub fn get(&self, flag: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| *name == flag).map(|(_, text)| &**text)
-    }
-
-    fn arguments(filter: fn(&ConfigFlag) -> bool) -> impl Iterator<Item = Arg> {
-        config::flags().into_iter().filter(filter).map(|flag| {
-            let argument = Arg::new(flag.name)
-                .long(flag.name.trim_start_matches('-'))
-                .value_name(flag.value_name)
-                .help(flag.help);
-            // Without a heading of its own it would come under that of the flags before it.
-            argument.help_heading(Some(flag.heading).filter(|heading| !heading.is_empty()))
-        })
-    }
-}
-
-impl FromIterator<(&'static str, String)> for Settings {
-    fn from_iter<T: IntoIterator<Item = (&'static str, String)>>(settings: T) -> Self {
-        Self(settings.into_iter().collect())
-    }
+fn arguments(filter: fn(&ConfigFlag) -> bool) -> impl Iterator<Item = Arg> {
+    config::flags().into_iter().filter(filter).map(|flag| {
+        let argument = Arg::new(flag.name)
+            .long(flag.name.trim_start_matches('-'))
+            .value_name(flag.value_name)
+            .help(flag.help);
+        // Without a heading of its own it would come under that of the flags before it.
+        argument.help_heading(Some(flag.heading).filter(|heading| !heading.is_empty()))
+    })
 }
 
 impl FromArgMatches for Settings {
@@ -291,7 +249,7 @@ impl FromArgMatches for Settings {
 
 impl Args for Settings {
     fn augment_args(command: clap::Command) -> clap::Command {
-        command.args(Self::arguments(|_| true))
+        command.args(arguments(|_| true))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -313,7 +271,7 @@ impl Args for ReplaySettings {
     fn augment_args(command: clap::Command) -> clap::Command {
         const OF_LIVE_AGENTS: [&str; 3] = ["Selection", "Kernel", "Health"];
         let filter = |flag: &ConfigFlag| !OF_LIVE_AGENTS.contains(&flag.heading);
-        command.args(Settings::arguments(filter))
+        command.args(arguments(filter))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -329,18 +287,6 @@ pub struct GateArgs {
     /// The command to become.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
-}
-
-/// The flags of any command that has a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Flags {
-    /// Whether it is a mistake to select nothing.
-    pub needs_selection: bool,
-    /// Whether records come from a file, so that none can be written.
-    pub replays: bool,
-    pub config_file: Option<PathBuf>,
-    pub selection: SelectionArgs,
-    pub settings: Settings,
 }
 
 impl RunArgs {
@@ -365,7 +311,7 @@ impl Command {
             Self::Run(args) => args.flags(),
             Self::Exec(args) => Flags {
                 config_file: args.common.config,
-                selection: SelectionArgs { exclude: args.exclude, ..SelectionArgs::default() },
+                selection: SelectionFlags { exclude: args.exclude, ..SelectionFlags::default() },
                 settings: args.settings,
                 ..Flags::default()
             },
@@ -394,6 +340,21 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_a_key_is_one_of_run() {
+        let cli = Cli::command();
+        let run = cli.find_subcommand("run").unwrap();
+        let flags = config::flags();
+        assert!(flags.len() >= 12);
+        for flag in flags {
+            let name = flag.name.trim_start_matches('-');
+            assert!(
+                run.get_arguments().any(|argument| argument.get_long() == Some(name)),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -2,13 +2,18 @@
 //! from one end of one connection. Nothing here knows where the bytes came from or how they are
 //! exported.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt::{self, Display},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use remora_common::record::Source;
 
 use crate::{
     accounting::Lost,
-    trace_context::{TraceParent, TraceState},
+    trace_context::{TraceContext, TraceParent, TraceState},
 };
 
 /// Which end of the exchange the traced process is.
@@ -30,6 +35,17 @@ pub enum Endpoint {
     Inet { addr: IpAddr, port: u16 },
     /// A Unix socket's path; empty if unnamed, abstract names begin with `@`.
     Unix { path: Box<str> },
+}
+
+/// `127.0.0.1:8081`, `[::1]:8081`, `/run/app.sock`; nothing of what is unknown.
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => Ok(()),
+            Self::Inet { addr, port } => SocketAddr::new(*addr, *port).fmt(f),
+            Self::Unix { path } => f.write_str(path),
+        }
+    }
 }
 
 /// What is known of a connection for all of its exchanges.
@@ -68,8 +84,6 @@ pub enum Failure {
     TimedOut,
     /// Another error of the transport.
     Errno(i32),
-    /// No response within the configured bound; the exchange was given up.
-    NoResponse,
 }
 
 /// What is not known for certain about an exchange; each mark becomes a `remora.*` attribute.
@@ -104,8 +118,6 @@ pub struct Exchange {
     pub response_tid: u32,
     /// First byte of the request.
     pub start_mono_ns: u64,
-    /// Last byte of the request, as far as it was sent.
-    pub request_end_mono_ns: u64,
     /// First byte of the response; 0 without a response.
     pub first_byte_mono_ns: u64,
     /// Last byte of the response, or when the exchange failed.
@@ -114,13 +126,72 @@ pub struct Exchange {
     pub serial: u64,
     pub failure: Option<Failure>,
     pub marks: Marks,
+    /// What the request carried.
+    pub trace: TraceContext,
     pub detail: Detail,
+}
+
+/// A protocol whose exchanges are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    Http,
+    Redis,
+    Postgres,
 }
 
 /// What the protocol says; one variant per protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
     Http(Box<HttpExchange>),
+    Redis(Box<DbExchange>),
+    Postgres(Box<DbExchange>),
+}
+
+impl Detail {
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Http(_) => Protocol::Http,
+            Self::Redis(_) => Protocol::Redis,
+            Self::Postgres(_) => Protocol::Postgres,
+        }
+    }
+
+    /// For what only HTTP has. What a span of any protocol says, [`crate::semantics`] answers.
+    #[must_use]
+    pub const fn http(&self) -> Option<&HttpExchange> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// As [`Self::http`].
+    pub const fn http_mut(&mut self) -> Option<&mut HttpExchange> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// Header fields of request and response that were asked for, of protocols that have them.
+    pub const fn headers_mut(
+        &mut self,
+    ) -> Option<(&mut Vec<HeaderValues>, &mut Vec<HeaderValues>)> {
+        match self {
+            Self::Http(http) => Some((&mut http.request_headers, &mut http.response_headers)),
+            Self::Redis(_) | Self::Postgres(_) => None,
+        }
+    }
+
+    /// For what only databases have.
+    #[must_use]
+    pub const fn db(&self) -> Option<&DbExchange> {
+        match self {
+            Self::Redis(db) | Self::Postgres(db) => Some(db),
+            Self::Http(_) => None,
+        }
+    }
 }
 
 /// An HTTP exchange (RFC 9110).
@@ -139,8 +210,6 @@ pub struct HttpExchange {
     pub forwarded_for: Option<Box<str>>,
     /// `proto=` of `Forwarded`, else `X-Forwarded-Proto`.
     pub forwarded_proto: Option<Box<str>>,
-    pub trace_parent: Option<TraceParent>,
-    pub trace_state: TraceState,
     /// Status of the final response; 0 without one.
     pub status: u16,
     /// Content bytes that were moved (after transfer coding for captured framing, else as framed).
@@ -154,6 +223,37 @@ pub struct HttpExchange {
     /// Fields that were asked for, credentials hidden.
     pub request_headers: Vec<HeaderValues>,
     pub response_headers: Vec<HeaderValues>,
+}
+
+/// One operation on a database, in the terms of the database conventions. Texts are what spans show:
+/// whoever makes them has left out values and credentials.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct DbExchange {
+    /// `db.operation.name`: `GET`, `SELECT`; of a batch `PIPELINE GET`, `MULTI SET`; empty if unknown.
+    /// Names from a table of commands are borrowed, so that most operations cost no allocation.
+    pub operation: Cow<'static, str>,
+    /// `db.collection.name`, where the protocol itself says it.
+    pub collection: Option<Box<str>>,
+    /// `db.namespace`; shared by the exchanges of a connection.
+    pub namespace: Option<Arc<str>>,
+    /// `db.query.text`, literals already `?`.
+    pub query_text: Option<Box<str>>,
+    /// `db.query.summary`.
+    pub summary: Option<Box<str>>,
+    /// `db.stored_procedure.name`.
+    pub stored_procedure: Option<Box<str>>,
+    /// `db.operation.batch.size`; 0 and 1 are no batch.
+    pub batch_size: u32,
+    /// `db.response.status_code`: an SQLSTATE, or the first word of a Redis error.
+    pub status_code: Option<Box<str>>,
+    /// The status is an error (a warning of PostgreSQL is not).
+    pub failed: bool,
+    /// `db.response.returned_rows`.
+    pub returned_rows: Option<u64>,
+    /// The query is unknown: the statement was prepared before the agent came.
+    pub text_unknown: bool,
+    /// The query was longer than what is kept of it.
+    pub text_cut: bool,
 }
 
 /// All values of one header field.
@@ -178,6 +278,7 @@ pub struct Started {
     pub start_mono_ns: u64,
     /// What the request carried.
     pub trace_parent: Option<TraceParent>,
+    pub trace_state: TraceState,
 }
 
 /// Takes what reassembly yields, in the order in which it became known.

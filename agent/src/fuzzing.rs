@@ -8,10 +8,9 @@ use zerocopy::IntoBytes;
 
 use crate::{
     accounting::Lost,
-    assemble::{Assembler, Limits},
+    assemble::{Assembler, HeadMask, Limits},
     attach::openssl,
-    cli::Flags,
-    config::Config,
+    config::{Config, Flags},
     decode::{self, Record},
     discover::{self, Pattern, Ports, resource_attributes},
     exchange::{Exchange, Sink, Started},
@@ -19,12 +18,9 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1,
+        http1, postgres, redis,
     },
-    recording::{
-        mask::HeadMask,
-        read::{Reader, Section},
-    },
+    recording::read::{Reader, Section},
     semantics::{
         self, Target, redact,
         route::{self, Routes},
@@ -39,6 +35,11 @@ pub type FuzzTarget = (&'static str, fn(&[u8]));
 pub const TARGETS: &[FuzzTarget] = &[
     ("http1", http1_head),
     ("chunked", chunked),
+    ("redis_commands", redis::fuzz::commands),
+    ("redis_replies", redis::fuzz::replies),
+    ("postgres_frontend", postgres::fuzz::requests),
+    ("postgres_backend", postgres::fuzz::replies),
+    ("sql", semantics::sql::fuzz::sql),
     ("record", record),
     ("assembler", assembler),
     ("trace_context", trace_context),
@@ -136,14 +137,12 @@ impl Sink for Told {
     }
 
     fn finished(&mut self, exchange: Exchange) {
-        let crate::exchange::Detail::Http(http) = &exchange.detail;
-        self.finished.push((
-            exchange.serial,
-            http.status,
-            http.request_content_len,
-            http.response_content_len,
-            exchange.end_mono_ns,
-        ));
+        let (status, request_len, response_len) =
+            exchange.detail.http().map_or_else(Default::default, |http| {
+                (http.status, http.request_content_len, http.response_content_len)
+            });
+        let (serial, end_mono_ns) = (exchange.serial, exchange.end_mono_ns);
+        self.finished.push((serial, status, request_len, response_len, end_mono_ns));
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {
@@ -354,7 +353,7 @@ fn elf(bytes: &[u8]) {
     let _ = openssl::plan(bytes);
     let Ok(mut file) = tempfile() else { return };
     if file.write_all(bytes).is_ok() {
-        let _ = discover::tls::fuzz_tls_in(&file);
+        let _ = crate::attach::stacks::fuzz_tls_in(&file);
     }
 }
 

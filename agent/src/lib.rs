@@ -15,6 +15,7 @@ pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod container;
 pub mod correlate;
 pub mod decode;
 pub mod discover;
@@ -24,8 +25,10 @@ pub mod export;
 #[cfg(any(test, fuzzing))]
 #[allow(unused_must_use, reason = "that a reader returns is what is asked of it")]
 pub mod fuzzing;
+mod ids;
 pub mod kubernetes;
 pub mod log;
+pub mod metrics_data;
 pub mod protocol;
 pub mod recording;
 pub mod resource;
@@ -35,3 +38,4 @@ pub mod serve;
 pub mod span;
 pub mod status;
 pub mod trace_context;
+pub mod trust;

@@ -5,8 +5,8 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use remora::{
     bpf,
-    cli::{Cli, Command, ConfigCommand, DoctorArgs, Flags, ShowArgs, StatusArgs},
-    config::{self, Config, ConfigError, Loaded},
+    cli::{Cli, Command, ConfigCommand, DoctorArgs, ShowArgs, StatusArgs},
+    config::{self, Config, ConfigError, Flags, Loaded},
     doctor::{self, HostFacts, ProcessReport, Report},
     log::{self, LogFilter},
     run,

@@ -97,7 +97,7 @@ impl Resource {
 pub enum Whose {
     Known(Arc<Resource>),
     /// More will be known soon: ask again.
-    Soon(Arc<Resource>),
+    Provisional(Arc<Resource>),
     /// Nobody's who wants to be watched: the pod has opted out.
     OptedOut,
 }

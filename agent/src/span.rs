@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::{
     exchange::Exchange,
-    kubernetes::Peer,
     resource::Resource,
     trace_context::{SpanId, TraceFlags, TraceId},
 };
@@ -51,6 +50,17 @@ pub enum Status {
     Error,
 }
 
+/// What the address is called that a CLIENT span talked to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// `service.peer.name`.
+    pub name: Box<str>,
+    /// `service.peer.namespace`.
+    pub namespace: Box<str>,
+    /// The name is that of one pod, which nobody has made: too many of them for metrics.
+    pub is_pod: bool,
+}
+
 /// A finished exchange in its trace.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -77,8 +87,8 @@ impl Span {
         self.end_unix_ns.saturating_sub(self.start_unix_ns)
     }
 
-    /// Whether the parent lives in another process: known for a SERVER span that the request itself
-    /// placed (bits 8 and 9 of OTLP's `Span.flags`).
+    /// Whether the parent lives in another process (bits 8 and 9 of OTLP's `Span.flags`): that of a SERVER span
+    /// that the request itself placed. A `traceparent` that a client sends names a span of its own process.
     #[must_use]
     pub fn parent_is_remote(&self) -> bool {
         self.parent_from == ParentFrom::Header && self.kind() == SpanKind::Server

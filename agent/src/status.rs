@@ -1,7 +1,8 @@
 //! What a running agent says of itself at `/status`, and `remora status`, which prints it for people.
 
+mod counts;
+
 use std::{
-    collections::BTreeMap,
     fmt,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -10,15 +11,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::counts::Counts;
+
 /// Where `remora status` asks if nothing else is said.
 pub const DEFAULT_ADDR: &str = "127.0.0.1:9465";
 /// Longest time for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Targets that are listed; all are counted.
 pub const MAX_TARGETS: usize = 1000;
-
-/// Counts by name.
-pub type Counts = BTreeMap<String, u64>;
 
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,12 +138,6 @@ pub struct Export {
     pub failed_attempts: u64,
 }
 
-/// `counts` that are not 0, as ` a=1 b=2`.
-fn counts(f: &mut fmt::Formatter<'_>, counts: &Counts) -> fmt::Result {
-    let counts = counts.iter().filter(|(_, count)| **count > 0);
-    counts.into_iter().try_for_each(|(name, count)| write!(f, " {name}={count}"))
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (hours, minutes, seconds) =
@@ -173,7 +167,8 @@ impl fmt::Display for Status {
         for BlindSpot { pid, libraries } in &self.blind_spots {
             writeln!(f, "  {pid:>8}  {}", libraries.join(", "))?;
         }
-        self.accounting.fmt(f)
+        writeln!(f, "\naccounting\n  connections open {}", self.accounting.connections)?;
+        self.accounting.lines().iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 
@@ -199,34 +194,37 @@ impl fmt::Display for Configuration {
     }
 }
 
-impl fmt::Display for Accounting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\naccounting\n  records {} = parsed {}", self.records, self.records_parsed)?;
-        counts(f, &self.records_ignored)?;
-        write!(f, "; dropped in the kernel {}", self.kernel_drops.values().sum::<u64>())?;
-        counts(f, &self.kernel_drops)?;
+impl Accounting {
+    /// A line each for records, bytes, requests and exports; every sum in them comes out.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
         let bytes = self.bytes_seen + self.bytes_missed;
-        write!(f, "\n  bytes {bytes} = seen {} + missed {}", self.bytes_seen, self.bytes_missed)?;
         let Requests { ended, spans, sampled_out, lost } = &self.requests;
-        let lost_in_all: u64 = lost.values().sum();
-        write!(
-            f,
-            "\n  requests {ended} = spans {spans} + sampled_out {sampled_out} + lost {lost_in_all}"
-        )?;
-        counts(f, lost)?;
-        writeln!(f, "; connections open {}", self.connections)?;
+        let mut lines = vec![
+            format!(
+                "records {} = parsed {}{}; dropped in the kernel{}{}",
+                self.records,
+                self.records_parsed,
+                self.records_ignored,
+                if self.kernel_drops.sum() == 0 { " 0" } else { "" },
+                self.kernel_drops
+            ),
+            format!("bytes {bytes} = seen {} + missed {}", self.bytes_seen, self.bytes_missed),
+            format!(
+                "requests {ended} = spans {spans} + sampled_out {sampled_out} + lost {}{lost}",
+                lost.sum()
+            ),
+        ];
         for export in &self.exports {
             let Export { signal, destination, accepted, exported, dropped, queued, .. } = export;
-            let dropped_in_all: u64 = dropped.values().sum();
-            write!(
-                f,
-                "  {signal} to {destination}: accepted {accepted} = exported {exported} + dropped \
-                 {dropped_in_all} + queued {queued}"
-            )?;
-            counts(f, dropped)?;
-            writeln!(f)?;
+            let queued = if *queued > 0 { format!(" + queued {queued}") } else { String::new() };
+            lines.push(format!(
+                "{signal} to {destination}: accepted {accepted} = exported {exported}{queued} + \
+                 dropped {}{dropped}",
+                dropped.sum()
+            ));
         }
-        Ok(())
+        lines
     }
 }
 
@@ -275,8 +273,7 @@ mod tests {
     use super::*;
 
     fn status() -> Status {
-        let counts =
-            |name: &str, count| Counts::from([(name.to_owned(), count), ("none".into(), 0)]);
+        let counts = |name: &str, count| [(name, count), ("none", 0)].into_iter().collect();
         Status {
             version: "1.2.3".into(),
             pid: 7,
@@ -346,10 +343,11 @@ blind spots: TLS that is not seen
         42  Go, rustls
 
 accounting
-  records 10 = parsed 8 skipped=2; dropped in the kernel 4 ring_full=4
+  connections open 6
+  records 10 = parsed 8 skipped=2; dropped in the kernel ring_full=4
   bytes 105 = seen 100 + missed 5
-  requests 9 = spans 5 + sampled_out 3 + lost 1 gap=1; connections open 6
-  traces to otlp: accepted 5 = exported 2 + dropped 1 + queued 2 queue_full=1
+  requests 9 = spans 5 + sampled_out 3 + lost 1 gap=1
+  traces to otlp: accepted 5 = exported 2 + queued 2 + dropped 1 queue_full=1
 ";
         assert_eq!(status().to_string(), expected);
     }

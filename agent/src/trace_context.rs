@@ -15,6 +15,8 @@ pub struct TraceFlags(pub u8);
 
 impl TraceFlags {
     pub const SAMPLED: Self = Self(1);
+    /// At least the right 7 bytes of the trace id are random (level 2, section 3.2.2.5.2).
+    pub const RANDOM: Self = Self(2);
 
     #[must_use]
     pub const fn is_sampled(self) -> bool {
@@ -28,6 +30,14 @@ pub struct TraceParent {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     pub flags: TraceFlags,
+}
+
+/// What a request carries of the trace that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TraceContext {
+    pub parent: Option<TraceParent>,
+    /// Empty without a parent.
+    pub state: TraceState,
 }
 
 /// A valid `tracestate`, as on the wire (several fields joined by `,`); empty without one.

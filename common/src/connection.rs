@@ -45,7 +45,7 @@ pub struct Connection {
     pub user: u32,
     /// By direction: which of the last two bytes of the head in progress are newlines (`scan::Newlines` of the kernel side).
     pub newlines: [u8; 2],
-    /// This side ended it.
+    /// [`closing`].
     pub closing: u8,
     /// [`joined`].
     pub joined: u8,
@@ -59,6 +59,14 @@ pub mod joined {
     pub const YES: u8 = 1;
     /// Unless what was met first begins as a message does.
     pub const UNLESS_MESSAGE: u8 = 2;
+}
+
+/// Bits of [`Connection::closing`].
+pub mod closing {
+    /// This side ended it.
+    pub const FIN: u8 = 1 << 0;
+    /// It has ended within a call that moves bytes on it. What that call moved is told of before the end is.
+    pub const IN_CALL: u8 = 1 << 1;
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

@@ -3,8 +3,8 @@
 //! side reads that advice on every fragment. Bytes that are not copied are counted, so that positions stay exact.
 
 /// Nobody has recognised the connection yet. A turn that begins as an HTTP/1 message does makes it [`HEADS`] at once,
-/// one that begins as a TLS record does [`CIPHERTEXT`]. Everything else is copied as by [`EDGES`] up to
-/// [`UNDECIDED_LIMIT`], and counted from then on.
+/// one that begins as a TLS record does [`CIPHERTEXT`]. Everything else is copied as by [`ALL`] up to
+/// [`UNDECIDED_LIMIT`], and by short edges from then on: the agent may be slow, and says what it makes of the connection.
 pub const UNDECIDED: u8 = 0;
 /// HTTP/1: heads are copied whole; of content only the last 8 bytes of each fragment.
 pub const HEADS: u8 = 1;

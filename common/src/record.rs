@@ -151,7 +151,8 @@ pub struct Data {
     pub direction: u8,
     /// [`Source`].
     pub source: u8,
-    pub reserved: u8,
+    /// By which [`crate::policy`] the connection is copied.
+    pub policy: u8,
     /// [`data_flag`].
     pub flags: u32,
     /// `CLOCK_MONOTONIC` when the call returned, nanoseconds.

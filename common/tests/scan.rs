@@ -36,7 +36,8 @@ fn the_end_of_a_head_is_found_wherever_it_stands() {
         for byte in bytes.iter_mut() {
             let drawn = number();
             let others = [b'\r', 0x0b, 0x8a, 0x09, b'a', 0, 0xff];
-            *byte = if drawn % rare == 0 { b'\n' } else { others[(drawn >> 32) as usize % 7] };
+            *byte =
+                if drawn.is_multiple_of(rare) { b'\n' } else { others[(drawn >> 32) as usize % 7] };
         }
         let drawn = number();
         let len = drawn as usize % (MOST + 1);

@@ -2,18 +2,19 @@
 //! copied is still counted by position. What is wanted is a connection's policy ([`remora_common::policy`]), which the
 //! agent may replace before each fragment:
 //!
-//! - `UNDECIDED`: as `EDGES`, as long as little was copied, until a turn begins as a message of HTTP/1 does, or as
-//!   a record of TLS.
-//! - `HEADS`: as long as a head is in progress (a turn that does not begin as a message does has none) the first [`EDGE_FIRST`] bytes of a fragment are copied, and more of it,
-//!   piece by piece, while no blank line ended the head. Once it ended, later fragments of the turn are counted and only
-//!   their last 8 bytes are kept (a chunked message ends there), unless one begins as a message does: pipelining.
+//! - `UNDECIDED`: as `ALL`, as long as little was copied, and by short edges from then on; until a turn begins as a
+//!   message of HTTP/1 does, or as a record of TLS.
+//! - `HEADS`: as long as a head is in progress (a turn that does not begin as a message does has none) the first
+//!   [`EDGE_FIRST`] bytes of a fragment are copied, and more of it, piece by piece, while no blank line ended the head. Once it
+//!   ended, later fragments of the turn are counted and only their last 8 bytes are kept (a chunked message ends
+//!   there), unless one begins as a message does: pipelining.
 //! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
 //!   counted in the first.
 //! - `ALL`: every byte.
 //! - `FRAMES`: those of the frames that are wanted ([`walk`]), and as `EDGES` while it is not known where one begins.
 //!
-//! Of one turn at most [`TURN_LIMIT`] bytes are copied, however many fragments it has; and the last bytes of fragments
-//! under `EDGES`, which cost no more than the record that says of them.
+//! Of one turn at most [`TURN_LIMIT`] bytes are copied, however many fragments it has. Behind that only short edges of each
+//! fragment are, [`EDGE_LAST`] bytes each, which cost no more than the records that say of them; of a head nothing.
 
 use core::mem::MaybeUninit;
 
@@ -64,7 +65,7 @@ pub fn account<const SOURCE: u8, const PLACE: bool>(
     }
     // VERIFIER: asked anew, so that the ways are one before.
     if piece.action == Action::CopyEdges {
-        edge::<SOURCE, PLACE>(moved, piece, connection);
+        last_edge::<SOURCE, PLACE>(moved, piece);
     } else if piece.action == Action::CopyFrames
         || wants_more(piece, connection, side) && maps::may_jump()
     {
@@ -127,18 +128,22 @@ fn plan<'a, const SOURCE: u8>(
     // instruction set shifts shorter ones to and fro.
     let fragment = moved.len.min(i32::MAX as u64);
     let mut want = fragment.min(EDGE_FIRST.into());
-    let copied = u64::from(connection.copied[side]);
-    if want + copied > TURN_LIMIT.into() {
-        want = u64::from(TURN_LIMIT).saturating_sub(copied);
-    }
-    let mut total_len = want;
+    let mut total_len = fragment;
+    let left = u64::from(TURN_LIMIT).saturating_sub(connection.copied[side].into());
     if action == Action::Count || action == Action::CopyFrames {
         want = 0;
-        total_len = fragment;
-    } else if action == Action::CopyEdges && fragment > want + u64::from(EDGE_LAST) {
-        total_len = fragment - u64::from(EDGE_LAST);
-    } else if want == 0 && action != Action::CopyEdges {
-        total_len = fragment;
+    } else if action == Action::CopyEdges {
+        let enough = is_told_enough_of(connection, side);
+        want = want.min(if enough { 0 } else { left }.max(EDGE_LAST.into()));
+        total_len = want;
+        if fragment > want + u64::from(EDGE_LAST) {
+            total_len = fragment - u64::from(EDGE_LAST);
+        }
+    } else {
+        want = want.min(left);
+        if want > 0 {
+            total_len = want;
+        }
     }
     Some(piece.write(Piece {
         conn_id: connection.id,
@@ -152,6 +157,7 @@ fn plan<'a, const SOURCE: u8>(
         want: want as u32,
         action,
         ended: 0,
+        policy: connection.policy.into(),
         newlines: connection.newlines[side].into(),
         // VERIFIER: counted together, so that it does not tell apart what `rest` is.
         behind: fragment - want + moved.rest,
@@ -165,35 +171,41 @@ fn other_than_head<const SOURCE: u8>(
     connection: &mut Connection,
     turn_begins: bool,
 ) -> Action {
-    match connection.policy {
-        policy::COUNT | policy::CIPHERTEXT => Action::Nothing,
-        policy::ALL => Action::CopyAll,
-        policy::UNDECIDED => {
-            if turn_begins {
-                let first = first_bytes::<SOURCE>(moved);
-                if scan::begins_message(first) {
-                    connection.policy = policy::HEADS;
-                    if connection.joined == joined::UNLESS_MESSAGE {
-                        connection.joined = joined::NO;
-                    }
-                    return Action::CopyHead;
-                }
-                if scan::begins_tls(first) {
-                    connection.policy = policy::CIPHERTEXT;
-                    return Action::Nothing;
-                }
-            }
-            if connection.undecided < UNDECIDED_LIMIT { Action::CopyEdges } else { Action::Nothing }
-        }
-        policy::FRAMES.. => {
-            if walk::can_go::<SOURCE>(moved, connection) {
-                Action::CopyFrames
-            } else {
-                Action::CopyEdges
-            }
-        }
-        _ => Action::CopyEdges,
+    let policy = connection.policy;
+    if policy == policy::COUNT || policy == policy::CIPHERTEXT {
+        return Action::Nothing;
     }
+    if turn_begins {
+        let first = first_bytes::<SOURCE>(moved);
+        if policy == policy::UNDECIDED && scan::begins_message(first) && !scan::begins_http2(first)
+        {
+            connection.policy = policy::HEADS;
+            if connection.joined == joined::UNLESS_MESSAGE {
+                connection.joined = joined::NO;
+            }
+            return Action::CopyHead;
+        }
+        // Some protocols ask for TLS in the open (PostgreSQL), and the agent may not have heard of it yet.
+        if SOURCE == SOCKET && scan::begins_tls(first) {
+            connection.policy = policy::CIPHERTEXT;
+            return Action::Nothing;
+        }
+    }
+    if policy == policy::ALL || policy == policy::UNDECIDED {
+        let enough = is_told_enough_of(connection, moved.side());
+        return if enough { Action::CopyEdges } else { Action::CopyAll };
+    }
+    if policy >= policy::FRAMES && walk::can_go::<SOURCE>(moved, connection) {
+        return Action::CopyFrames;
+    }
+    Action::CopyEdges
+}
+
+/// Whether short edges will do: of a long turn, and where the agent is slow to say what it makes of a connection.
+#[inline(always)]
+fn is_told_enough_of(connection: &Connection, side: usize) -> bool {
+    let undecided = connection.policy == policy::UNDECIDED;
+    connection.copied[side] >= TURN_LIMIT || undecided && connection.undecided >= UNDECIDED_LIMIT
 }
 
 /// The next bytes are taken for the beginning of a head.
@@ -224,24 +236,9 @@ fn heed_advice(connection: &mut Connection, side: usize, turn_begins: bool) {
     }
 }
 
-/// The last bytes of a fragment of which only the edges are wanted, and in front of them what lies between.
+/// The last bytes of a fragment of which only the edges are wanted.
 #[inline(always)]
-fn edge<const SOURCE: u8, const PLACE: bool>(
-    moved: &Moved,
-    piece: &mut Piece,
-    connection: &mut Connection,
-) {
-    if piece.want == 0 {
-        // The turn has had what it may have; records cost all the same.
-        connection.undecided = connection.undecided.saturating_add(UNDECIDED_RECORD);
-        if piece.total_len > 0 {
-            bare::<SOURCE>(moved, piece);
-            unknown::<PLACE>(piece);
-            go_on(piece);
-        } else {
-            piece.total_len = piece.fragment;
-        }
-    }
+fn last_edge<const SOURCE: u8, const PLACE: bool>(moved: &Moved, piece: &mut Piece) {
     if piece.total_len > 0 {
         piece.want = piece.total_len.min(EDGE_LAST);
         piece.total_len = piece.want;
@@ -264,7 +261,7 @@ pub fn copied(piece: &Piece, connection: &mut Connection, side: usize) {
         }
     } else if connection.policy == policy::UNDECIDED {
         let spent = u64::from(connection.undecided) + u64::from(piece.want);
-        connection.undecided = (spent + u64::from(UNDECIDED_RECORD)) as u32;
+        connection.undecided = (spent + u64::from(UNDECIDED_RECORD)).min(u32::MAX.into()) as u32;
     }
 }
 

@@ -115,7 +115,8 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         ended = whole && scan::ends_with_blank_line::<MOST>(content, copied as usize);
         if !ended {
             // SAFETY: a member of a live struct. VERIFIER: read anew, as above.
-            let before = unsafe { (&raw const piece.newlines).read_volatile() };
+            let before: scan::Newlines =
+                unsafe { (&raw const piece.newlines).read_volatile() }.into();
             // SAFETY: `content` holds eight bytes, and `copied` says whether they are of the fragment.
             let first = unsafe { content.cast::<u64>().read() };
             if before & scan::FRESH != 0 && copied >= 8 && !scan::begins_head(first) {
@@ -136,7 +137,7 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
                     ended = !scan::begins_message(first);
                 }
                 if !ended {
-                    piece.newlines = scan::last_newlines::<MOST>(content, copied, before);
+                    piece.newlines = scan::last_newlines::<MOST>(content, copied, before) as u16;
                 }
             }
         }
@@ -185,7 +186,7 @@ unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece
         (*data).kind = Kind::Data as u8;
         (*data).direction = moved.direction as u8;
         (*data).source = SOURCE;
-        (*data).reserved = 0;
+        (*data).policy = piece.policy as u8;
         (*data).flags = flags;
         (*data).mono_ns = piece.now;
         (*data).begin_ns = moved.begin_ns;

@@ -2,7 +2,10 @@
 //! program images and listeners are told to the agent, ended processes and connections are forgotten.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use remora_common::record::{CloseCause, Kind, Listen};
+use remora_common::{
+    connection::closing,
+    record::{CloseCause, Kind, Listen},
+};
 
 use crate::{
     connection, doors, emit, kernel,
@@ -88,18 +91,11 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
                 // SAFETY: a map value; preallocated, so never unmapped.
                 let connection = unsafe { &mut *connection };
                 connection::catch_up(connection, sk, state == state::LAST_ACK);
-                connection.closing = 1;
+                connection.closing |= closing::FIN;
                 connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
-        state::CLOSE => {
-            if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
-                // SAFETY: as above.
-                connection::catch_up(unsafe { &mut *connection }, sk, true);
-                let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-                connection::forget(sk, CloseCause::Gone, errno);
-            }
-        }
+        state::CLOSE => connection::ended(sk),
         state::LISTEN => listening(sk),
         _ => {}
     }

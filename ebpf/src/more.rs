@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{HashMap, ProgramArray},
 };
 use remora_common::{
-    connection::{Connection, NOT_COUNTED},
+    connection::{Connection, NOT_COUNTED, closing},
     counter::Counter,
     frames::Walk,
     policy::TURN_LIMIT,
@@ -20,7 +20,7 @@ use remora_common::{
 };
 
 use crate::{
-    capture,
+    capture, connection,
     copy::{bare, copy_more},
     maps::{self, CONNECTIONS, WORK},
     moved::{Action, Cursor, Layout, Moved, Piece, Work},
@@ -96,6 +96,14 @@ fn set_aside<const SOURCE: u8>(moved: &Moved, piece: &Piece, sk: u64) -> bool {
     true
 }
 
+/// The same for a program that has its own [`Work`].
+#[inline(always)]
+pub fn begin<const SOURCE: u8>(work: &mut Work) {
+    work.tid = work.moved.tid;
+    let len = work.moved.len.min(i32::MAX as u64) as u32;
+    walk::begin::<SOURCE>(work, len);
+}
+
 /// Jumps to the program that goes on.
 #[inline(always)]
 pub fn jump(ctx: &impl EbpfContext) {
@@ -168,9 +176,12 @@ fn piece<const SOURCE: u8>(work: &mut Work) -> bool {
     if is_more(work, connection) {
         return true;
     }
-    let Work { moved, piece, .. } = work;
+    let Work { moved, piece, sk, .. } = work;
     // SAFETY: as above.
     capture::rest::<SOURCE>(moved, unsafe { piece.assume_init_mut() });
+    if connection.closing & closing::IN_CALL != 0 {
+        connection::settle(*sk);
+    }
     false
 }
 

@@ -3,7 +3,7 @@
 
 use core::mem::MaybeUninit;
 
-use remora_common::{connection::NOT_COUNTED, record::Source};
+use remora_common::record::Source;
 
 /// [`Source`] as a parameter: the kernel programs of each are verified apart.
 pub const SOCKET: u8 = Source::Socket as u8;
@@ -39,7 +39,7 @@ pub struct Moved {
     /// Bytes that the call moved behind those, which are only counted.
     pub rest: u64,
     /// What TCP has counted in this direction behind these bytes, and above these 32 bits in the other one; or
-    /// [`NOT_COUNTED`].
+    /// [`remora_common::connection::NOT_COUNTED`].
     pub seq: u64,
     /// When the call began, 0 if unknown. Not next to `rest`: two zeros side by side became a call that fills byte by
     /// byte.
@@ -82,8 +82,10 @@ pub struct Piece {
     pub action: Action,
     /// Non-zero once the head in progress was seen to end.
     pub ended: u32,
+    /// By which the connection is copied.
+    pub policy: u16,
     /// [`crate::scan::Newlines`] before this piece of a head.
-    pub newlines: u32,
+    pub newlines: u16,
     /// Bytes that the call moved behind those that were wanted first.
     pub behind: u64,
 }

@@ -36,7 +36,7 @@ pub fn blank_line<const MOST: usize>(data: *const u8, len: usize, before: Newlin
             // SAFETY: `at * 64 < len`, and the caller vouches for the memory.
             let word = unsafe { words.add(at * 8 + index).read() } ^ NEWLINES;
             // The high bit of each lane whose byte is no newline (exact: no carry between lanes).
-            let lanes = ((word & LOW_BITS) + LOW_BITS | word) & HIGH_BITS;
+            let lanes = (((word & LOW_BITS) + LOW_BITS) | word) & HIGH_BITS;
             others |= lanes >> index;
             index += 1;
         }
@@ -123,9 +123,16 @@ const fn is_capital(byte: u8) -> bool {
     byte.wrapping_sub(b'A') < 26
 }
 
-/// Whether a fragment begins as a TLS record does: type 20 to 23, major version 3 (RFC 8446 section
+/// Whether a fragment begins as a connection of HTTP/2 does (RFC 9113 section 3.4), which looks like a message.
+#[inline(always)]
+pub fn begins_http2(first: u64) -> bool {
+    const PREFACE: u64 = u64::from_le_bytes(*b"PRI * HT");
+    first == PREFACE
+}
+
+/// Whether a fragment begins as a TLS record does: type 20 to 23, version 3.1 to 3.4 (RFC 8446 section
 /// 5.1). Not only a handshake's: the connection may have been open before it was watched.
 #[inline(always)]
 pub fn begins_tls(first: u64) -> bool {
-    first & 0xfffc == 0x0314
+    first & 0xfffc == 0x0314 && ((first >> 16) as u8).wrapping_sub(1) < 4
 }

@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use remora_common::{
-    connection::{Connection, NOT_COUNTED},
+    connection::{Connection, NOT_COUNTED, closing},
     frames,
     record::{Direction, data_flag},
 };
@@ -14,7 +14,6 @@ use crate::{
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
     process,
     tls::calls,
-    walk,
 };
 
 const RX: usize = Direction::Rx as usize;
@@ -34,14 +33,15 @@ pub fn moved(moved: &Moved) -> bool {
         return false;
     }
     let mut piece = MaybeUninit::uninit();
-    match capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0) {
-        Next::Nothing => {}
-        Next::Encrypted => calls::carried(moved, connection, socket.sk),
+    let next = capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0);
+    if next == Next::More {
         // SAFETY: written, or there would be nothing more of it.
-        Next::More => {
-            return more::leave::<SOCKET>(moved, unsafe { piece.assume_init_mut() }, socket.sk);
+        let piece = unsafe { piece.assume_init_mut() };
+        if more::leave::<SOCKET>(moved, piece, socket.sk) {
+            return true;
         }
     }
+    told(moved, connection, socket.sk, next);
     false
 }
 
@@ -56,16 +56,26 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
         return false;
     }
     let flags = pass_over(connection, moved, *sk);
-    match capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags) {
-        Next::Nothing => {}
-        Next::Encrypted => calls::carried(moved, connection, *sk),
-        Next::More => {
-            work.tid = work.moved.tid;
-            walk::begin::<SOCKET>(work, work.moved.len.min(i32::MAX as u64) as u32);
-            return true;
-        }
+    let next = capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags);
+    if next == Next::More {
+        more::begin::<SOCKET>(work);
+        return true;
     }
+    told(moved, connection, *sk, next);
     false
+}
+
+/// The bytes of `moved` were accounted for.
+#[inline(always)]
+fn told(moved: &Moved, connection: &Connection, sk: u64, next: Next) {
+    let encrypted = next == Next::Encrypted;
+    if encrypted {
+        calls::carried(moved, connection, sk);
+    }
+    // Within a call of a TLS library the plaintext is still to come.
+    if connection.closing & closing::IN_CALL != 0 && !(encrypted && calls::is_in_call(moved.tid)) {
+        connection::settle(sk);
+    }
 }
 
 /// Makes a hole in the positions where TCP has counted more bytes than this program was told of: it was

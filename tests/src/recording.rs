@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -17,6 +18,12 @@ use remora::recording::{
     write::encode,
 };
 use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    agent::command,
+    spans::{self, Span},
+};
 
 /// Longest recording that is worth a place in the repository.
 const MAX_LEN: usize = 16 << 10;
@@ -65,4 +72,43 @@ fn sanitised(raw: &Path) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + S
         sections.push((kind, bytes));
     }
     Ok(encode(&facts, sections.iter().map(|(kind, bytes)| (*kind, &**bytes)))?)
+}
+
+/// `remora replay` as somebody without any privilege; its spans go to `file`.
+///
+/// # Panics
+/// If there is no setpriv.
+#[must_use]
+pub fn replay(recording: &Path, file: &str, arguments: &[&str]) -> Output {
+    let mut remora = Command::new("setpriv");
+    let plain = command();
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => remora.env(name, value),
+            None => remora.env_remove(name),
+        };
+    }
+    remora.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
+    remora.arg(plain.get_program()).arg("replay").arg(recording);
+    remora.args(["--otlp-file", file]).args(arguments);
+    remora.output().expect("setpriv")
+}
+
+/// What a recording replays to is what was seen when it was made.
+///
+/// # Panics
+/// If it is not.
+pub fn replays_to(recording: &Path, seen: &[Span]) {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("spans");
+    let output = replay(recording, file.to_str().expect("a name"), &[]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert_eq!(sorted(&spans::read(&file)), sorted(seen), "{log}");
+}
+
+fn sorted(spans: &[Span]) -> Vec<String> {
+    let mut spans: Vec<&Span> = spans.iter().collect();
+    spans.sort_by_key(|span| (span.start_ns, span.kind));
+    spans.iter().map(|span| format!("{span:?}")).collect()
 }

@@ -2,6 +2,9 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    os::fd::AsRawFd,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -53,6 +56,90 @@ fn requests_that_a_crash_cuts_off_are_spans_with_an_error() {
         let books = done.books();
         assert_eq!((books.requests, books.all_lost(), books.gap_bytes), (2, 0, 0), "{log}");
         println!("{path}: error.type {}", error(&done.spans[1]));
+    }
+}
+
+/// How a client gives up.
+#[derive(Clone, Copy, Debug)]
+enum GivesUp {
+    /// It closes the connection, as `curl --max-time` does.
+    Close,
+    /// It resets it (`SO_LINGER` of 0).
+    Reset,
+    /// It has nothing more to say, and reads on.
+    HalfClose,
+}
+
+/// Asks for `path` and gives up 20 ms later.
+fn ask_and_give_up(port: u16, path: &str, how: GivesUp) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+    thread::sleep(Duration::from_millis(20));
+    match how {
+        GivesUp::Close => {}
+        GivesUp::Reset => {
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+            let len = size_of_val(&linger) as libc::socklen_t;
+            // SAFETY: a socket of our own, and a value of the option's type.
+            let result = unsafe {
+                let value = (&raw const linger).cast();
+                libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len)
+            };
+            assert_eq!(result, 0);
+        }
+        GivesUp::HalfClose => {
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("hello"), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn requests_whose_clients_give_up_are_spans_with_what_the_server_did() {
+    if skip::without_root() || skip::without(&["python3"]) {
+        return;
+    }
+    const EACH: usize = 10;
+    for how in [GivesUp::Close, GivesUp::Reset, GivesUp::HalfClose] {
+        let (_server, port, agent) = trouble();
+        for path in ["/late/one", "/late/two"] {
+            for _ in 0..EACH {
+                ask_and_give_up(port, path, how);
+                // The server takes the next one when it has done with this one.
+                thread::sleep(Duration::from_millis(80));
+            }
+        }
+        // One connection at a time: whoever is answered here comes after all of them.
+        assert_eq!(Connection::open(port).unwrap().get("/fine", "").unwrap().body, "hello");
+        let done = agent.stop();
+        let books = done.books();
+        let log = &done.log;
+        assert_eq!((books.requests, books.all_lost()), (2 * EACH as u64 + 1, 0), "{how:?} {log}");
+        let told = |path: &str| -> Vec<(String, &str)> {
+            let of_path = done.spans.iter().filter(|span| span.text("url.path") == path);
+            of_path.map(|span| (span.line(), span.text("error.type"))).collect()
+        };
+        for (path, spans) in [("/late/one", told("/late/one")), ("/late/two", told("/late/two"))] {
+            assert_eq!(spans.len(), EACH, "{how:?} {log}");
+            for (line, error) in spans {
+                match how {
+                    // Nothing was written, or that was refused.
+                    GivesUp::Reset => {
+                        assert_eq!(line, format!("GET {path} 0"), "{log}");
+                        assert!(!error.is_empty());
+                    }
+                    // The second write meets the reset that answers the first.
+                    GivesUp::Close if path == "/late/two" => {
+                        assert_eq!((&*line, error), ("GET /late/two 200", "connection_reset"));
+                    }
+                    GivesUp::Close | GivesUp::HalfClose => {
+                        assert_eq!((line, error), (format!("GET {path} 200"), ""), "{how:?} {log}");
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use remora::kubernetes::{News, Pod, Settings, watch};
+use remora::kubernetes::{ClusterUpdate, Pod, Settings, watch};
 use remora_tests::api_server::{ApiServer, cluster_uid, pod, recording, replica_set, uid};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Follows the pods of `node-1`.
 struct Follower {
-    news: mpsc::Receiver<News>,
+    news: mpsc::Receiver<ClusterUpdate>,
     stop: CancellationToken,
     _runtime: Runtime,
 }
@@ -43,7 +43,7 @@ impl Follower {
     }
 
     /// The next news that `wanted` takes; everything before it is let go.
-    fn until<T>(&self, what: &str, wanted: impl Fn(&News) -> Option<T>) -> T {
+    fn until<T>(&self, what: &str, wanted: impl Fn(&ClusterUpdate) -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut seen = Vec::new();
         loop {
@@ -60,29 +60,33 @@ impl Follower {
 
     fn pod(&self, name: &str) -> Arc<Pod> {
         self.until(name, |news| match news {
-            News::Pod(pod) if *pod.name == *name && !pod.owner.pending => Some(Arc::clone(pod)),
+            ClusterUpdate::Pod(pod) if *pod.name == *name && !pod.owner.pending => {
+                Some(Arc::clone(pod))
+            }
             _ => None,
         })
     }
 
     fn gone(&self, name: &str) {
         self.until(&format!("end of {name}"), |news| match news {
-            News::Gone(gone) if **gone == *uid(name) => Some(()),
+            ClusterUpdate::Gone(gone) if **gone == *uid(name) => Some(()),
             _ => None,
         });
     }
 
     fn listed(&self) {
-        self.until("list", |news| matches!(news, News::Listed).then_some(()));
+        self.until("list", |news| matches!(news, ClusterUpdate::Listed).then_some(()));
     }
 
     fn back(&self) {
-        self.until("word that it is back", |news| matches!(news, News::Back).then_some(()));
+        self.until("word that it is back", |news| {
+            matches!(news, ClusterUpdate::Back).then_some(())
+        });
     }
 
     fn away(&self) -> String {
         self.until("complaint", |news| match news {
-            News::Away(why) => Some(why.to_string()),
+            ClusterUpdate::Away(why) => Some(why.to_string()),
             _ => None,
         })
     }
@@ -180,8 +184,8 @@ fn a_watch_that_is_too_old_lists_anew_and_finds_what_has_gone() {
         let seen = std::cell::Cell::new((false, false));
         move |news| {
             let (mut gone, mut new) = seen.get();
-            gone |= matches!(news, News::Gone(gone) if **gone == *uid("web-a"));
-            new |= matches!(news, News::Pod(pod) if &*pod.name == "web-c");
+            gone |= matches!(news, ClusterUpdate::Gone(gone) if **gone == *uid("web-a"));
+            new |= matches!(news, ClusterUpdate::Pod(pod) if &*pod.name == "web-c");
             seen.set((gone, new));
             (gone && new).then_some(())
         }
@@ -227,7 +231,7 @@ fn owners_that_may_not_be_asked_for_are_told_from_names() {
         again["metadata"]["labels"]["again"] = "yes".into();
         server.put(again);
         let pod = follower.until(name, |news| match news {
-            News::Pod(pod)
+            ClusterUpdate::Pod(pod)
                 if *pod.name == *name && !pod.owner.pending && pod.label("again").is_some() =>
             {
                 Some(Arc::clone(pod))
@@ -334,9 +338,9 @@ fn what_a_real_api_server_said_is_understood() {
     follower.until("all that was recorded", |news| {
         let (pods, ended, cluster) = &mut *told.borrow_mut();
         match news {
-            News::Pod(pod) => _ = pods.insert(pod.uid.to_string(), Arc::clone(pod)),
-            News::Gone(uid) => ended.push(uid.to_string()),
-            News::Cluster(uid) => *cluster = uid.to_string(),
+            ClusterUpdate::Pod(pod) => _ = pods.insert(pod.uid.to_string(), Arc::clone(pod)),
+            ClusterUpdate::Gone(uid) => ended.push(uid.to_string()),
+            ClusterUpdate::Cluster(uid) => *cluster = uid.to_string(),
             _ => {}
         }
         let settled = pods.values().all(|pod| !pod.owner.pending);

@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     thread,
 };
 
@@ -15,35 +15,14 @@ use remora_tests::{
     agent::{Agent, Done, command},
     nginx::Nginx,
     process::until,
-    skip,
-    spans::{self, Span},
+    recording::{replay, replays_to},
+    skip, spans,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Two letters that nothing else in the recordings has.
 const SECRET: &str = "QZQZQZQZ";
-
-/// `remora replay` as somebody without any privilege; its spans go to `file`.
-fn replay(recording: &Path, file: &str, arguments: &[&str]) -> Output {
-    let mut remora = Command::new("setpriv");
-    let plain = command();
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => remora.env(name, value),
-            None => remora.env_remove(name),
-        };
-    }
-    remora.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]);
-    remora.arg(plain.get_program()).arg("replay").arg(recording);
-    remora.args(["--otlp-file", file]).args(arguments);
-    remora.output().expect("setpriv")
-}
-
-fn sorted(mut spans: Vec<Span>) -> Vec<String> {
-    spans.sort_by_key(|span| (span.start_ns, span.kind));
-    spans.iter().map(|span| format!("{span:?}")).collect()
-}
 
 fn books(log: &str, start: &str) -> String {
     let start = format!("remora: {start}");
@@ -92,7 +71,7 @@ fn assert_same(done: &Done, recording: &Path) {
     let output = replay(recording, &first, &[]);
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
-    assert_eq!(sorted(spans::read(first.as_ref())), sorted(done.spans.clone()), "{log}");
+    replays_to(recording, &done.spans);
     for line in ["records ", "requests "] {
         assert_eq!(books(&log, line), books(&done.log, line));
     }

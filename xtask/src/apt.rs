@@ -10,8 +10,8 @@ use remora_ebpf_build::toolchain::on_path;
 
 use crate::shell::{Root, output, run};
 
-/// The Debian or Ubuntu package that has `command`, where it is not called like it.
-fn package(command: &str) -> &str {
+/// The Debian or Ubuntu packages that have `command` and its services, where they are not called like it.
+fn packages(command: &str) -> &str {
     match command {
         "busybox" => "busybox-static",
         "cc" => "gcc",
@@ -20,12 +20,16 @@ fn package(command: &str) -> &str {
         "host-local" => "containernetworking-plugins",
         "ip" => "iproute2",
         "javac" => "default-jdk-headless",
+        "mvn" => "maven",
         "nft" => "nftables",
         "nginx" => "nginx-light",
         "node" => "nodejs",
         "perf" => "linux-perf",
+        "pip3" => "python3-pip",
+        "postgres" | "pgbench" => "postgresql postgresql-common",
+        "psql" => "postgresql-client",
         "qemu-system-x86_64" => "qemu-system-x86",
-        "redis-benchmark" => "redis-tools",
+        "redis-benchmark" | "redis-cli" => "redis-tools",
         "unshare" => "util-linux",
         "xz" => "xz-utils",
         same => same,
@@ -42,11 +46,12 @@ pub(crate) fn ensure(commands: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|command| package(command)).collect();
-    install(&packages)?;
+    let names: Vec<&str> =
+        missing.iter().flat_map(|command| packages(command).split(' ')).collect();
+    install(&names)?;
     for command in missing {
         if find(command).is_none() {
-            bail!("{command} is not there after installing {}", package(command));
+            bail!("{command} is not there after installing {}", packages(command));
         }
     }
     Ok(())
@@ -95,13 +100,20 @@ fn unit(path: &str) -> Option<&str> {
     (folder.ends_with("/systemd/system") && starts).then_some(name)
 }
 
-/// A command in `PATH` or in the folders of system programs and of container networks' plugins, which a
-/// user's `PATH` may lack.
-fn find(command: &str) -> Option<PathBuf> {
+/// A command in `PATH` or in the folders of system programs, of container networks' plugins and of a
+/// database's server, which a user's `PATH` may lack.
+pub(crate) fn find(command: &str) -> Option<PathBuf> {
     on_path(command).or_else(|| {
-        let dirs = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/cni"];
-        dirs.iter().map(|dir| Path::new(dir).join(command)).find(|file| file.is_file())
+        let dirs = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/lib/cni"].map(PathBuf::from);
+        let mut dirs = dirs.into_iter().chain(postgres_folders());
+        dirs.find_map(|dir| Some(dir.join(command)).filter(|file| file.is_file()))
     })
+}
+
+/// Where Debian keeps PostgreSQL's server programs: a folder for each major version.
+fn postgres_folders() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin")).collect()
 }
 
 /// While it lives, packages being installed may not start services: a web server for tests has no

@@ -17,8 +17,7 @@ use remora_ebpf_build::toolchain::on_path;
 
 use crate::{
     report::Report,
-    shell::{self, cargo, target_dir, workspace},
-    test::WORKSPACE,
+    shell::{self, WORKSPACE, cargo, target_dir, workspace},
 };
 
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@ mod apt;
 mod backends;
 mod bench;
 mod checks;
+mod databases;
 mod demo;
 mod dist;
 mod docs;

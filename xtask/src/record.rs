@@ -20,15 +20,26 @@ pub(crate) struct Options {
 const SCENARIOS: [&str; 6] =
     ["http", "parents", "tls", "lifecycle", "faults_targets", "faults_loss"];
 
+/// And scenarios of a test program of which most are not kept.
+const OF_DATABASES: [&str; 2] = [
+    "redis_wire::inline_commands_and_commands_in_pieces_are_told_apart",
+    "postgres_wire::notifications_are_no_answers_and_bytes_come_one_by_one",
+];
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace().join("tests/data/recordings");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let mut record = cargo();
-    record.args(["test", "-p", "remora", "-p", "remora-tests"]);
-    for scenario in SCENARIOS {
-        record.args(["--test", scenario]);
-    }
-    test::as_root(&mut record, test::root()?);
+    let root = test::root()?;
+    let record = |programs: &[&str]| {
+        let mut record = cargo();
+        record.args(["test", "-p", "remora", "-p", "remora-tests"]);
+        for program in programs {
+            record.args(["--test", program]);
+        }
+        test::as_root(&mut record, root);
+        record.env("REMORA_TEST_RECORD", &folder);
+        record
+    };
     // A recording that is there is not overwritten: the tests of this run decide which go.
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
@@ -37,8 +48,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             fs::remove_file(&path)?;
         }
     }
-    record.env("REMORA_TEST_RECORD", &folder).args(&options.filter);
-    let ran = shell::run(record.args(["--", "--test-threads", "1"]));
+    let mut scenarios = record(&SCENARIOS);
+    let ran = shell::run(scenarios.args(&options.filter).args(["--", "--test-threads", "1"]));
+    let wanted =
+        |name: &&str| options.filter.as_ref().is_none_or(|filter| name.contains(&**filter));
+    let names = OF_DATABASES.into_iter().filter(wanted).collect::<Vec<_>>();
+    let ran = ran.and_then(|()| match &*names {
+        [] => Ok(()),
+        names => {
+            let mut databases = record(&["databases"]);
+            shell::run(databases.args(["--", "--test-threads", "1", "--exact"]).args(names))
+        }
+    });
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "raw") {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use remora_ebpf_build::toolchain::{Toolchain, on_path};
 
 use crate::{
-    apt, backends, rust_src,
+    apt, backends, databases, rust_src,
     shell::{self, cargo},
     vm,
 };
@@ -99,17 +99,25 @@ pub(crate) fn test_programs() -> Result<()> {
         "host-local",
         "ip",
         "javac",
+        "mvn",
         "nginx",
         "node",
+        "npm",
         "openssl",
+        "pip3",
         "podman",
+        "postgres",
+        "psql",
         "python3",
+        "redis-cli",
+        "redis-server",
         "ruby",
         "runc",
         "strace",
         "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;
+    databases::ensure().context("some end-to-end tests need clients that cannot be had")?;
     backends::ensure(&backends::DEFAULT, false)
         .context("some end-to-end tests need backends that cannot be had")
 }

@@ -19,6 +19,9 @@ pub(crate) fn workspace() -> PathBuf {
     manifest_dir.parent().expect("xtask/ lies in the workspace").to_owned()
 }
 
+/// The packages that are built and tested together; the `ebpf` crate compiles for another target only.
+pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
+
 /// Where Cargo puts what it builds, honouring `CARGO_TARGET_DIR`.
 pub(crate) fn target_dir() -> PathBuf {
     // `join` keeps an absolute path as it is.

@@ -15,11 +15,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    backends, bench, fuzz,
+    backends, bench, databases, fuzz,
     prebuilt::{self, Outcome},
     report::{Report, summarise},
     setup,
-    shell::{self, Root, cargo, line, target_dir, workspace},
+    shell::{self, Root, WORKSPACE, cargo, line, target_dir, workspace},
     vm,
 };
 
@@ -51,9 +51,6 @@ enum Ring {
 }
 
 const RINGS: [Ring; 4] = [Ring::Host, Ring::Kernel, Ring::EndToEnd, Ring::Vm];
-
-/// The `ebpf` crate compiles for another target only.
-pub(crate) const WORKSPACE: [&str; 3] = ["--workspace", "--exclude", "remora-ebpf"];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let rings: Vec<Ring> =
@@ -204,6 +201,9 @@ pub(crate) fn as_root(cargo: &mut Command, root: Root) {
     // Root may have another home.
     if let Ok(folder) = backends::folder() {
         cargo.env(backends::FOLDER, folder);
+    }
+    if let Ok(folder) = databases::folder() {
+        cargo.env(databases::FOLDER, folder);
     }
     if root == Root::Sudo {
         let runner = line(&root.command("")).trim_end().to_owned();

@@ -1,8 +1,8 @@
 //! Which measurements are kept as examples of a distribution, with the span that they belong to.
 
 use crate::{
-    correlate::IdGenerator,
-    export::metrics_data::{Exemplar, Number},
+    ids::IdGenerator,
+    metrics_data::{Exemplar, Number},
     trace_context::{SpanId, TraceId},
 };
 

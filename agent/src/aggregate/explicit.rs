@@ -1,14 +1,12 @@
 //! A distribution over fixed bounds.
 
-use std::sync::Arc;
-
 use super::exemplar::{Measured, PerBucket};
-use crate::export::metrics_data::Summary;
+use crate::metrics_data::Summary;
 
 /// Bucket `i` counts values in `(bounds[i-1], bounds[i]]`, the last one those above every bound.
 #[derive(Debug)]
 pub(super) struct Explicit {
-    pub(super) bounds: Arc<[f64]>,
+    pub(super) bounds: &'static [f64],
     /// `counts.len() == bounds.len() + 1`, their sum is `summary.count`.
     pub(super) counts: Box<[u64]>,
     pub(super) summary: Summary,
@@ -16,7 +14,7 @@ pub(super) struct Explicit {
 }
 
 impl Explicit {
-    pub(super) fn new(bounds: Arc<[f64]>) -> Self {
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
         let counts = vec![0; bounds.len() + 1].into();
         let summary = Summary { count: 0, sum: 0.0, min: None, max: None };
         Self { bounds, counts, summary, exemplars: PerBucket::default() }
@@ -49,7 +47,7 @@ mod tests {
 
     #[test]
     fn upper_bounds_are_inclusive() {
-        let mut histogram = Explicit::new([1.0, 2.0].into());
+        let mut histogram = Explicit::new(&[1.0, 2.0]);
         for value in [0.0, 1.0, 1.5, 2.0, 2.1] {
             let (trace_id, span_id) = (TraceId([1; 16]), SpanId([2; 8]));
             let measured = Measured { value, time_unix_ns: 0, trace_id, span_id };

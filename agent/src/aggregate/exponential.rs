@@ -7,8 +7,8 @@ use super::{
     explicit::add,
 };
 use crate::{
-    correlate::IdGenerator,
-    export::metrics_data::{Buckets, Summary},
+    ids::IdGenerator,
+    metrics_data::{Buckets, Summary},
 };
 
 #[derive(Debug)]
@@ -24,8 +24,18 @@ pub(super) struct Exponential {
     pub(super) exemplars: FixedSize,
 }
 
+/// Most buckets, and the finest scale (SDK specification, "Base2 Exponential Bucket Histogram Aggregation").
+const MAX_SIZE: u16 = 160;
+const MAX_SCALE: i8 = 20;
+
+impl Default for Exponential {
+    fn default() -> Self {
+        Self::new(MAX_SIZE, MAX_SCALE)
+    }
+}
+
 impl Exponential {
-    pub(super) fn new(max_size: u16, max_scale: i8) -> Self {
+    fn new(max_size: u16, max_scale: i8) -> Self {
         Self {
             scale: i32::from(max_scale),
             zero_count: 0,

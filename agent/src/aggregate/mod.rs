@@ -1,5 +1,6 @@
-//! RED metrics of all exchanges, also of those whose spans are sampled out: duration and body sizes as
-//! histograms, one series per resource, role and set of conventional attributes.
+//! RED metrics of all exchanges, also of those whose spans are sampled out: histograms of durations and
+//! sizes, one series per resource, role and set of conventional attributes. Which histograms an exchange
+//! has and which series is its own, [`crate::semantics::metrics`] says.
 //!
 //! [`Aggregator::record`] is on the hot path: it hashes borrowed parts of the span and allocates only
 //! for a series that it did not know. [`Aggregator::collect`] turns what was measured since the last
@@ -16,58 +17,21 @@ mod series;
 use std::{borrow::Cow, sync::Arc};
 
 use hashbrown::HashMap;
-use opentelemetry_semantic_conventions::metric;
 
 pub use self::config::{Config, ExemplarFilter, HistogramKind};
 use self::{
     exemplar::Measured,
-    series::{Key, Series, Table},
+    series::{Series, Table},
 };
 use crate::{
-    attribute::Value,
-    correlate::{IdGenerator, random_seed},
-    exchange::{Detail, Role},
-    export::metrics_data::{
-        Attributes, Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
+    ids::{IdGenerator, random_seed},
+    metrics_data::{
+        Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
     },
     resource::Resource,
+    semantics::metrics::Key,
     span::Span,
 };
-
-/// The three histograms of a series, in this order wherever there are three of something.
-const INSTRUMENTS: usize = 3;
-
-struct Instrument {
-    server: &'static str,
-    client: &'static str,
-    unit: &'static str,
-    server_description: &'static str,
-    client_description: &'static str,
-}
-
-const INSTRUMENT: [Instrument; INSTRUMENTS] = [
-    Instrument {
-        server: metric::HTTP_SERVER_REQUEST_DURATION,
-        client: metric::HTTP_CLIENT_REQUEST_DURATION,
-        unit: "s",
-        server_description: "Duration of HTTP server requests.",
-        client_description: "Duration of HTTP client requests.",
-    },
-    Instrument {
-        server: metric::HTTP_SERVER_REQUEST_BODY_SIZE,
-        client: metric::HTTP_CLIENT_REQUEST_BODY_SIZE,
-        unit: "By",
-        server_description: "Size of HTTP server request bodies.",
-        client_description: "Size of HTTP client request bodies.",
-    },
-    Instrument {
-        server: metric::HTTP_SERVER_RESPONSE_BODY_SIZE,
-        client: metric::HTTP_CLIENT_RESPONSE_BODY_SIZE,
-        unit: "By",
-        server_description: "Size of HTTP server response bodies.",
-        client_description: "Size of HTTP client response bodies.",
-    },
-];
 
 /// What one resource measured.
 #[derive(Debug)]
@@ -76,8 +40,13 @@ struct Measurements {
     /// Resources of the processes that are this instance, held so that their addresses stay their own.
     /// Several only where processes share an instance.
     held: Vec<Arc<Resource>>,
-    server: Table,
-    client: Table,
+    tables: Vec<Table>,
+}
+
+impl Measurements {
+    fn series_len(&self) -> usize {
+        self.tables.iter().map(Table::len).sum()
+    }
 }
 
 /// Aggregates exchanges for one reader.
@@ -114,18 +83,15 @@ impl Aggregator {
     /// Counts an exchange. Its span need not be sampled; if it is not, it is no exemplar either
     /// (unless all measurements may be).
     pub fn record(&mut self, span: &Span) {
-        let Detail::Http(http) = &span.exchange.detail;
-        let key = Key::of(span, http);
+        let key = Key::of(span);
         let address = Arc::as_ptr(&span.resource) as usize;
         let place = *self
             .places
             .entry(address)
             .or_insert_with(|| place_for(&mut self.resources, &span.resource));
-        let measurements = &mut self.resources[place];
-        let table = match span.exchange.role {
-            Role::Server => &mut measurements.server,
-            Role::Client => &mut measurements.client,
-        };
+        let tables = &mut self.resources[place].tables;
+        let table = Table::among(tables, key.family(), span.exchange.role);
+        let instruments = table.instruments;
         let series = table.find_or_add(&key, &self.config, self.since_unix_ns);
         series.touched = true;
         let exemplar = match self.config.exemplars {
@@ -133,21 +99,15 @@ impl Aggregator {
             ExemplarFilter::AlwaysOff => false,
             ExemplarFilter::TraceBased => span.flags.is_sampled(),
         };
-        let mut record = |at: usize, value: f64| {
-            let measured = Measured {
-                value,
-                time_unix_ns: span.end_unix_ns,
-                trace_id: span.trace_id,
-                span_id: span.span_id,
-            };
-            series.histograms[at].record(&measured, exemplar, &mut self.random);
-        };
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53: 104 days, 8 PiB")]
-        {
-            record(0, span.duration_ns() as f64 / 1e9);
-            record(1, http.request_content_len as f64);
-            if http.status != 0 {
-                record(2, http.response_content_len as f64);
+        for (instrument, histogram) in instruments.iter().zip(&mut series.histograms) {
+            if let Some(value) = instrument.measure.of(span) {
+                let measured = Measured {
+                    value,
+                    time_unix_ns: span.end_unix_ns,
+                    trace_id: span.trace_id,
+                    span_id: span.span_id,
+                };
+                histogram.record(&measured, exemplar, &mut self.random);
             }
         }
     }
@@ -155,7 +115,7 @@ impl Aggregator {
     /// Series held now.
     #[must_use]
     pub fn series_len(&self) -> usize {
-        self.resources.iter().map(|one| one.server.len() + one.client.len()).sum()
+        self.resources.iter().map(Measurements::series_len).sum()
     }
 
     /// Everything there is to tell at `now_unix_ns`, a batch per resource. Delta: what was measured
@@ -167,31 +127,19 @@ impl Aggregator {
         let mut batches = Vec::new();
         for one in &mut self.resources {
             let mut metrics = Vec::new();
-            for (role, table) in [(Role::Server, &mut one.server), (Role::Client, &mut one.client)]
-            {
+            for table in &mut one.tables {
                 table.evict_idle(now_unix_ns, config);
-                metrics.extend(
-                    (0..INSTRUMENTS).filter_map(|at| {
-                        let data = data(table, at, config, since_unix_ns, now_unix_ns);
-                        let Instrument {
-                            server,
-                            client,
-                            unit,
-                            server_description,
-                            client_description,
-                        } = INSTRUMENT[at];
-                        let (name, description) = match role {
-                            Role::Server => (server, server_description),
-                            Role::Client => (client, client_description),
-                        };
-                        (!data.is_empty()).then_some(Metric {
-                            name: Cow::Borrowed(name),
-                            unit: Cow::Borrowed(unit),
-                            description: Cow::Borrowed(description),
+                for (at, instrument) in table.instruments.iter().enumerate() {
+                    let data = data(table, at, config, since_unix_ns, now_unix_ns);
+                    if !data.is_empty() {
+                        metrics.push(Metric {
+                            name: Cow::Borrowed(instrument.name),
+                            unit: Cow::Borrowed(instrument.unit),
+                            description: Cow::Borrowed(instrument.description),
                             data,
-                        })
-                    }),
-                );
+                        });
+                    }
+                }
                 if config.temporality == Temporality::Delta {
                     table.clear();
                 }
@@ -200,7 +148,7 @@ impl Aggregator {
                 batches.push(MetricBatch { resource: Arc::clone(&one.resource), metrics });
             }
         }
-        self.resources.retain(|one| one.server.len() + one.client.len() > 0);
+        self.resources.retain(|one| one.series_len() > 0);
         self.places.clear();
         for (place, one) in self.resources.iter_mut().enumerate() {
             // Of processes that have gone. The last one stays: that of most instances is the only one.
@@ -235,8 +183,7 @@ fn place_for(resources: &mut Vec<Measurements>, resource: &Arc<Resource>) -> usi
     resources.push(Measurements {
         resource: instance.map_or_else(|| Arc::clone(resource), Arc::new),
         held: vec![Arc::clone(resource)],
-        server: Table::default(),
-        client: Table::default(),
+        tables: Vec::new(),
     });
     resources.len() - 1
 }
@@ -267,7 +214,7 @@ fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: 
             series::Histogram::Explicit(histogram) => explicit.push(HistogramPoint {
                 point,
                 summary,
-                bounds: Arc::clone(&histogram.bounds),
+                bounds: Cow::Borrowed(histogram.bounds),
                 bucket_counts: histogram.counts.to_vec(),
             }),
             series::Histogram::Exponential(histogram) => exponential.push(ExponentialPoint {
@@ -282,16 +229,11 @@ fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: 
         }
     }
     match config.histogram {
-        HistogramKind::Explicit { .. } => Data::Histogram { points: explicit, temporality },
-        HistogramKind::Exponential { .. } => {
+        HistogramKind::Explicit => Data::Histogram { points: explicit, temporality },
+        HistogramKind::Exponential => {
             Data::ExponentialHistogram { points: exponential, temporality }
         }
     }
-}
-
-/// The attributes of the series that takes what is beyond the limit.
-fn overflow_attributes() -> Attributes {
-    [("otel.metric.overflow", Value::Bool(true))].into_iter().collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    exchange::{Exchange, Failure},
-    export::metrics_data::Summary,
-    kubernetes::Peer,
+    exchange::{DbExchange, Detail, Exchange, Failure, Role},
+    metrics_data::{Attributes, Summary},
     semantics::tests::{Collected, exchange, http, span},
+    span::Peer,
     trace_context::TraceFlags,
 };
 
@@ -271,7 +271,7 @@ fn exemplars_follow_the_filter_and_are_told_once() {
         (ExemplarFilter::TraceBased, true, 1),
         (ExemplarFilter::TraceBased, false, 0),
     ] {
-        for histogram in [HistogramKind::explicit(), HistogramKind::exponential()] {
+        for histogram in [HistogramKind::Explicit, HistogramKind::Exponential] {
             let config = Config { exemplars: filter, histogram, ..Config::default() };
             let mut aggregator = Aggregator::new(config, 0);
             let mut span = span(exchange(Role::Server));
@@ -308,16 +308,85 @@ fn resources_have_batches_of_their_own() {
     assert_eq!(count(&batches[..1], "http.server.request.duration"), 2);
 }
 
+/// An exchange of a database, by the protocol's variant.
+fn database(
+    role: Role,
+    detail: fn(Box<DbExchange>) -> Detail,
+    operation: &'static str,
+) -> Exchange {
+    let db = DbExchange { operation: operation.into(), ..DbExchange::default() };
+    Exchange { detail: detail(Box::new(db)), ..exchange(role) }
+}
+
+#[test]
+fn each_family_has_its_instruments_and_bounds_and_a_name_stands_once() {
+    let resource = shared();
+    let mut aggregator = Aggregator::new(Config::default(), 0);
+    // In any order: what is told is in that of families, servers first.
+    for exchange in [
+        database(Role::Client, Detail::Postgres, "SELECT"),
+        database(Role::Server, Detail::Redis, "GET"),
+        exchange(Role::Client),
+        database(Role::Client, Detail::Redis, "GET"),
+        exchange(Role::Server),
+    ] {
+        aggregator.record(&on(&resource, exchange));
+    }
+    assert_eq!(aggregator.series_len(), 5);
+    let batches = aggregator.collect(1);
+    let names: Vec<_> = batches[0].metrics.iter().map(|metric| &*metric.name).collect();
+    assert_eq!(
+        names,
+        [
+            "http.server.request.duration",
+            "http.server.request.body.size",
+            "http.server.response.body.size",
+            "http.client.request.duration",
+            "http.client.request.body.size",
+            "http.client.response.body.size",
+            "db.server.operation.duration",
+            "db.client.operation.duration",
+        ]
+    );
+    let db = metric(&batches, "db.client.operation.duration").unwrap();
+    assert_eq!((&*db.unit, points(db).len()), ("s", 2));
+    let systems = points(db).iter().map(|p| collected(&p.point.attributes).text("db.system.name"));
+    assert_eq!(systems.collect::<Vec<_>>(), ["postgresql", "redis"]);
+    for point in points(db) {
+        assert_eq!(*point.bounds, [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0]);
+        assert_eq!(point.bucket_counts, [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(point.point.exemplars.len(), 1);
+    }
+    let http = points(metric(&batches, "http.client.request.duration").unwrap());
+    assert_eq!(http[0].bounds.len(), 14);
+}
+
+#[test]
+fn what_is_beyond_the_limit_overflows_in_each_family_apart() {
+    let resource = shared();
+    let mut aggregator = Aggregator::new(Config { max_series: 3, ..Config::default() }, 0);
+    for operation in ["GET", "SET", "DEL", "INCR", "GET"] {
+        aggregator.record(&on(&resource, database(Role::Client, Detail::Redis, operation)));
+    }
+    aggregator.record(&on(&resource, exchange(Role::Client)));
+    let batches = aggregator.collect(1);
+    let db = points(metric(&batches, "db.client.operation.duration").unwrap());
+    let counts: Vec<_> = db.iter().map(|point| point.summary.count).collect();
+    assert_eq!(counts, [2, 1, 2]);
+    assert_eq!(collected(&db[2].point.attributes).text("otel.metric.overflow"), "true");
+    let http = points(metric(&batches, "http.client.request.duration").unwrap());
+    assert_eq!(collected(&http[0].point.attributes).text("otel.metric.overflow"), "-");
+}
+
 /// Printed, not asserted: a cost is a number with a place.
 #[test]
 #[ignore = "a measurement: run with --release --nocapture"]
 fn cost_per_exchange() {
     for (what, histogram) in
-        [("explicit", HistogramKind::explicit()), ("exponential", HistogramKind::exponential())]
+        [("explicit", HistogramKind::Explicit), ("exponential", HistogramKind::Exponential)]
     {
         for role in [Role::Server, Role::Client] {
-            let mut aggregator =
-                Aggregator::new(Config { histogram: histogram.clone(), ..delta() }, 0);
+            let mut aggregator = Aggregator::new(Config { histogram, ..delta() }, 0);
             let resource = shared();
             let spans: Vec<_> = (0..64)
                 .map(|i| {

@@ -2,13 +2,11 @@
 //! credentials. All others are zero, which no parser takes for the beginning of anything, so that the
 //! record means the same with them as without them: content, what comes behind a loss, other protocols.
 //!
-//! Nobody else can tell: where a head begins and ends is known to reassembly alone.
+//! Nobody else can tell: where a message begins and ends, and what of it is a secret, is known to its protocol alone.
 
-use crate::{
-    decode::Data,
-    protocol::chunked::{self, Chunked},
-    recording::mask::HeadMask,
-};
+use std::ops::Range;
+
+use crate::{decode::Data, protocol::Keep};
 
 /// The content of the record that was taken last.
 #[derive(Debug, Default)]
@@ -52,7 +50,8 @@ impl Kept {
         self.tail = [0; 8];
     }
 
-    fn room(&mut self, place: Place, len: usize) -> &mut [u8] {
+    /// Where what is kept of a piece goes, zeros as long as nothing is.
+    pub(super) fn room(&mut self, place: Place, len: usize) -> &mut [u8] {
         match place {
             Place::Head(at) => &mut self.head[at..at + len],
             Place::Tail(at) => &mut self.tail[at..at + len],
@@ -63,42 +62,32 @@ impl Kept {
     pub(super) fn literal(&mut self, place: Place, bytes: &[u8]) {
         self.room(place, bytes.len()).copy_from_slice(bytes);
     }
+}
 
-    /// More of a head; `certain` if its start line is whole and stands where one has to.
-    pub(super) fn head_bytes(
-        &mut self,
-        place: Place,
-        bytes: &[u8],
-        certain: bool,
-        mask: &mut HeadMask,
-    ) {
-        mask.mask(bytes, certain, self.room(place, bytes.len()));
+/// What a protocol's reader keeps of a piece, if a recording is made.
+pub(super) struct Keeping<'a> {
+    kept: Option<&'a mut Kept>,
+    place: Place,
+    bytes: &'a [u8],
+}
+
+impl<'a> Keeping<'a> {
+    /// Of `bytes`, which stand at `place` in the record.
+    pub(super) fn of(kept: &'a mut Option<Kept>, place: Place, bytes: &'a [u8]) -> Self {
+        Self { kept: kept.as_mut(), place, bytes }
+    }
+}
+
+impl Keep for Keeping<'_> {
+    fn keep(&mut self, range: Range<usize>) {
+        if let Some(kept) = &mut self.kept {
+            kept.literal(self.place.plus(range.start), &self.bytes[range]);
+        }
     }
 
-    /// The start line at the beginning of `bytes`, which looks like one.
-    pub(super) fn start_line(&mut self, place: Place, bytes: &[u8]) {
-        let len = memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
-        self.head_bytes(place, &bytes[..len], false, &mut HeadMask::new());
-    }
-
-    /// More of a head that has turned out to be none.
-    pub(super) fn junk(&mut self, place: Place, bytes: &[u8]) {
-        HeadMask::junk(bytes, self.room(place, bytes.len()));
-    }
-
-    /// Chunked content from where `chunked` stands.
-    pub(super) fn framing(&mut self, place: Place, bytes: &[u8], chunked: Chunked) {
-        chunked.copy_framing(bytes, self.room(place, bytes.len()));
-    }
-
-    /// Content whose end is looked for in its last bytes.
-    pub(super) fn end_of_content(&mut self, place: Place, bytes: &[u8]) {
-        let from = bytes.len().saturating_sub(chunked::TAIL_LEN);
-        let room = self.room(place, bytes.len());
-        for (&byte, kept) in bytes.iter().zip(room).skip(from) {
-            if matches!(byte, b'0' | b'\r' | b'\n') {
-                *kept = byte;
-            }
+    fn mask(&mut self, range: Range<usize>, byte: u8) {
+        if let Some(kept) = &mut self.kept {
+            kept.room(self.place.plus(range.start), range.len()).fill(byte);
         }
     }
 }

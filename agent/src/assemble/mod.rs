@@ -1,36 +1,42 @@
 //! From records to exchanges: which request met which response, when, and how sure that is.
 //!
-//! [`Assembler`] finds the record's connection and keeps time; `connection` knows what the bytes of
-//! its two directions mean for each other, `half` where one direction stands, `pending` what is
-//! known of an exchange that is not over. Where records were lost, positions decide: what can still
-//! be told for certain is told and marked, everything else is counted as lost with a reason.
+//! [`Assembler`] finds the record's connection and keeps time; `connection` is the transport with its positions,
+//! holes and ends; `conversation` is the protocol that is spoken on it, one file or folder each; `undecided` finds out
+//! which; `pending` is what all protocols know of an exchange that is not over. Where records were lost, positions
+//! decide: what can still be told for certain is told and marked, everything else is counted as lost with a reason.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use hashbrown::{HashMap, hash_map::Entry};
-use remora_common::record::{Close, CloseCause, Direction, Open, Source, open_flag};
+use remora_common::record::{Close, CloseCause, Direction, Open, Role, Source, open_flag};
 
 use crate::{
     accounting::Lost,
     decode::{Data, Record},
     exchange::{self, Endpoint, Exchange, Sink, Started},
-    protocol::http1,
 };
 
 mod connection;
+mod conversation;
+mod dialogue;
 mod endpoint;
-mod half;
-mod headers;
-mod http;
+mod http1;
 mod kept;
 mod pending;
+mod postgres;
+mod redis;
+mod statement;
 #[cfg(test)]
 mod tests;
+mod undecided;
 
-use connection::Connection;
-pub use headers::{KeptHeader, KeptHeaders};
+use connection::{Connection, Wire};
+#[cfg(any(test, fuzzing))]
+pub(crate) use http1::HeadMask;
+pub use http1::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
+use statement::Statements;
 
 /// How often connections are looked through for time-outs, nanoseconds.
 const SWEEP_NS: u64 = 1_000_000_000;
@@ -44,12 +50,12 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests of one connection that wait for their response.
     pub max_open_per_connection: usize,
-    /// Without a response for this long a request is given up.
-    pub no_response_ns: u64,
     /// How long an end that nothing has confirmed yet is waited with.
     pub end_grace_ns: u64,
-    /// Without a byte for this long a connection is forgotten.
+    /// Without a byte for this long a connection is forgotten on which nothing is open.
     pub idle_ns: u64,
+    /// Likewise one with open exchanges, which are lost.
+    pub exchange_idle_ns: u64,
     /// A pipelined connection that lost records is trusted again after a silence this long.
     pub resync_idle_ns: u64,
     /// Longest head that is put together from several records, bytes.
@@ -61,9 +67,9 @@ impl Default for Limits {
         Self {
             max_connections: 32_768,
             max_open_per_connection: 128,
-            no_response_ns: 60_000_000_000,
             end_grace_ns: 20_000_000,
             idle_ns: 900_000_000_000,
+            exchange_idle_ns: 86_400_000_000_000,
             resync_idle_ns: 1_000_000_000,
             max_head_len: 64 << 10,
         }
@@ -147,14 +153,24 @@ struct Shared {
     due: VecDeque<(u64, u64)>,
     spare: Vec<Vec<u8>>,
     headers: KeptHeaders,
+    statements: Statements,
     /// While a recording is made.
     kept: Option<Kept>,
 }
 
-/// [`Shared`] together with where results go.
+/// What a conversation works with: its transport, what connections share, and where results go.
 struct Cx<'a, S> {
+    wire: &'a mut Wire,
     shared: &'a mut Shared,
     sink: &'a mut S,
+}
+
+impl Shared {
+    fn keep(&mut self, note: impl FnOnce(&mut Kept)) {
+        if let Some(kept) = &mut self.kept {
+            note(kept);
+        }
+    }
 }
 
 impl<S: Sink> Cx<'_, S> {
@@ -173,15 +189,19 @@ impl<S: Sink> Cx<'_, S> {
         self.sink.lost(serial, reason);
     }
 
+    /// The connection should be captured by this policy from now on.
+    fn capture(&mut self, policy: u8) {
+        self.wire.wanted = Some(policy);
+        self.sink.capture(self.wire.info.id, policy);
+    }
+
     fn next_serial(&mut self) -> u64 {
         self.shared.last_serial += 1;
         self.shared.last_serial
     }
 
     fn keep(&mut self, note: impl FnOnce(&mut Kept)) {
-        if let Some(kept) = &mut self.shared.kept {
-            note(kept);
-        }
+        self.shared.keep(note);
     }
 
     fn buffer(&mut self) -> Vec<u8> {
@@ -208,6 +228,7 @@ impl Assembler {
                 due: VecDeque::new(),
                 spare: Vec::new(),
                 headers: KeptHeaders::default(),
+                statements: Statements::default(),
                 kept: None,
             },
             swept_ns: 0,
@@ -246,15 +267,14 @@ impl Assembler {
     pub fn record(&mut self, record: &Record<'_>, out: &mut impl Sink) {
         match record {
             Record::Data(data) => self.data(data, out),
-            Record::Open { role: _, open } => self.open(open),
+            Record::Open { role, open } => self.open(*role, open),
             Record::Close { cause, close } => {
-                let cx = &mut Cx { shared: &mut self.shared, sink: out };
                 let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id) else {
-                    cx.shared.stats.records_elsewhere += 1;
+                    self.shared.stats.records_elsewhere += 1;
                     return;
                 };
-                cx.shared.stats.parsed += 1;
-                if entry.get_mut().close(*cause, close, cx) {
+                self.shared.stats.parsed += 1;
+                if entry.get_mut().close(*cause, close, &mut self.shared, out) {
                     entry.remove();
                 }
             }
@@ -273,9 +293,8 @@ impl Assembler {
 
     /// Takes the end of a connection that no record tells of.
     pub fn gone(&mut self, close: &Close, out: &mut impl Sink) {
-        let cx = &mut Cx { shared: &mut self.shared, sink: out };
         if let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id)
-            && entry.get_mut().close(CloseCause::Gone, close, cx)
+            && entry.get_mut().close(CloseCause::Gone, close, &mut self.shared, out)
         {
             entry.remove();
         }
@@ -284,24 +303,24 @@ impl Assembler {
     /// Lets time pass: ends that were waited with, time-outs, idle connections. To be called every
     /// few milliseconds with `CLOCK_MONOTONIC`, not before the records up to then were taken.
     pub fn tick(&mut self, mono_ns: u64, out: &mut impl Sink) {
-        let cx = &mut Cx { shared: &mut self.shared, sink: out };
-        while let Some(&(when_ns, conn_id)) = cx.shared.due.front() {
+        let shared = &mut self.shared;
+        while let Some(&(when_ns, conn_id)) = shared.due.front() {
             if when_ns > mono_ns {
                 break;
             }
-            cx.shared.due.pop_front();
+            shared.due.pop_front();
             if let Some(connection) = self.connections.get_mut(&conn_id) {
-                connection.due(mono_ns, cx);
+                connection.due(mono_ns, shared, out);
             }
         }
         if mono_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
             self.swept_ns = mono_ns;
             self.connections.retain(|_, connection| {
-                connection.sweep(mono_ns, cx);
-                let keep = !connection.is_idle(mono_ns, cx.shared.limits.idle_ns);
+                connection.sweep(mono_ns, shared, out);
+                let keep = !connection.is_idle(mono_ns, &shared.limits);
                 if !keep {
-                    connection.give_up(mono_ns, cx);
-                    cx.shared.stats.connections_evicted += 1;
+                    connection.give_up(mono_ns, shared, out);
+                    shared.stats.connections_evicted += 1;
                 }
                 keep
             });
@@ -312,46 +331,46 @@ impl Assembler {
     /// lost with [`Lost::Stopped`].
     pub fn finish(&mut self, mono_ns: u64, out: &mut impl Sink) {
         self.tick(mono_ns, out);
-        let cx = &mut Cx { shared: &mut self.shared, sink: out };
         for (_, mut connection) in self.connections.drain() {
-            connection.stop(cx);
-            cx.shared.stats.connections_evicted += 1;
+            connection.stop(mono_ns, &mut self.shared, out);
+            self.shared.stats.connections_evicted += 1;
         }
-        cx.shared.due.clear();
+        self.shared.due.clear();
     }
 
     fn data(&mut self, data: &Data<'_>, out: &mut impl Sink) {
         let full = self.connections.len() >= self.shared.limits.max_connections;
-        let cx = &mut Cx { shared: &mut self.shared, sink: out };
-        cx.shared.stats.bytes += u64::from(data.header.total_len);
-        cx.shared.stats.bytes_captured += u64::from(data.header.head_len);
-        cx.keep(|kept| kept.begin(data));
+        let shared = &mut self.shared;
+        shared.stats.bytes += u64::from(data.header.total_len);
+        shared.stats.bytes_captured += u64::from(data.header.head_len);
+        shared.keep(|kept| kept.begin(data));
         match self.connections.entry(data.header.conn_id) {
-            Entry::Occupied(entry) => entry.into_mut().data(data, cx),
+            Entry::Occupied(entry) => entry.into_mut().data(data, shared, out),
             Entry::Vacant(_) if full => {
-                cx.shared.stats.records_refused += 1;
-                if http1::cut_request(data.head).is_some() {
-                    cx.keep(|kept| kept.start_line(Place::Head(0), data.head));
-                    cx.lost(0, Lost::ConnectionsFull);
+                shared.stats.records_refused += 1;
+                if undecided::begins_request(data.head) {
+                    shared.keep(|kept| kept.start_line(Place::Head(0), data.head));
+                    shared.stats.lost += 1;
+                    out.lost(0, Lost::ConnectionsFull);
                 }
             }
             Entry::Vacant(entry) => {
-                cx.shared.stats.connections += 1;
+                shared.stats.connections += 1;
                 let before = data.header.pos.saturating_add(data.header.other_pos);
-                cx.shared.stats.gaps += u64::from(before > 0);
-                cx.shared.stats.gap_bytes = cx.shared.stats.gap_bytes.saturating_add(before);
-                entry.insert(Box::new(unannounced(data))).data(data, cx);
+                shared.stats.gaps += u64::from(before > 0);
+                shared.stats.gap_bytes = shared.stats.gap_bytes.saturating_add(before);
+                entry.insert(Box::new(unannounced(data))).data(data, shared, out);
             }
         }
     }
 
-    fn open(&mut self, open: &Open) {
+    fn open(&mut self, role: Role, open: &Open) {
         let full = self.connections.len() >= self.shared.limits.max_connections;
         let stats = &mut self.shared.stats;
         match self.connections.entry(open.conn_id) {
             Entry::Occupied(mut entry) => {
                 stats.parsed += 1;
-                entry.get_mut().announced(open);
+                entry.get_mut().announced(role, open);
             }
             Entry::Vacant(_) if full => stats.records_refused += 1,
             Entry::Vacant(entry) => {
@@ -359,7 +378,7 @@ impl Assembler {
                 stats.connections += 1;
                 let joined = open.flags & open_flag::JOINED != 0;
                 let info = endpoint::describe(open, Source::Socket, joined);
-                entry.insert(Box::new(Connection::new(Arc::new(info), open.mono_ns)));
+                entry.insert(Box::new(Connection::new(Arc::new(info), role, open.mono_ns)));
             }
         }
     }
@@ -376,7 +395,7 @@ fn unannounced(data: &Data<'_>) -> Connection {
         netns: 0,
         joined: true,
     };
-    let mut connection = Connection::new(Arc::new(info), data.header.mono_ns);
+    let mut connection = Connection::new(Arc::new(info), Role::Unknown, data.header.mono_ns);
     connection.begin_at(data.direction, data.header.pos, data.header.other_pos);
     connection
 }

@@ -1,13 +1,15 @@
-//! An exchange that is not over: what is known of it so far, and how it becomes an [`Exchange`].
+//! Exchanges that are not over: what is known of each so far, which response belongs to which request, and what is
+//! lost when that can no longer be told. The same for every protocol; `D` is what the protocol keeps of an exchange.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use super::role_of;
+use super::{Cx, role_of};
 use remora_common::record::Direction;
 
 use crate::{
-    exchange::{self, Detail, Exchange, Failure, HttpExchange, Marks, Started},
-    protocol::http1::RequestKind,
+    accounting::Lost,
+    exchange::{self, Detail, Exchange, Failure, Marks, Sink, Started},
+    trace_context::TraceContext,
 };
 
 /// When and by whom the first byte of a message was moved.
@@ -20,9 +22,20 @@ pub(super) struct Begin {
     pub(super) pos: u64,
 }
 
+/// What a protocol keeps of an exchange that is not over.
+pub(super) trait InProgress: Default {
+    /// What stays of it when the exchange was settled and its response is still awaited.
+    fn settled(&self) -> Self;
+
+    /// `self` is the response of `request`, whose record came later.
+    fn join(&mut self, request: Self);
+
+    fn into_detail(self) -> Detail;
+}
+
 /// A request whose response is not over, or the reverse.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct Pending<D> {
     pub(super) serial: u64,
     pub(super) begin: Begin,
     pub(super) request_end_ns: u64,
@@ -30,12 +43,13 @@ pub(super) struct Pending {
     /// Last byte of the response so far, and the thread that moved it.
     pub(super) end_ns: u64,
     pub(super) response_tid: u32,
-    pub(super) kind: RequestKind,
     pub(super) marks: Marks,
-    /// The final response's head is known.
+    /// The final response has begun.
     pub(super) answered: bool,
     pub(super) stage: Stage,
-    pub(super) http: Box<HttpExchange>,
+    /// What the request carried.
+    pub(super) trace: TraceContext,
+    pub(super) detail: D,
 }
 
 /// Whether an exchange was announced and is still owed an end.
@@ -52,8 +66,8 @@ pub(super) enum Stage {
     UnrequestedDone,
 }
 
-impl Pending {
-    pub(super) fn request(serial: u64, begin: Begin, http: Box<HttpExchange>) -> Self {
+impl<D: InProgress> Pending<D> {
+    pub(super) fn request(serial: u64, begin: Begin, detail: D) -> Self {
         Self {
             serial,
             begin,
@@ -61,26 +75,25 @@ impl Pending {
             first_byte_ns: 0,
             end_ns: 0,
             response_tid: 0,
-            kind: RequestKind::of(http.method.as_bytes()),
             marks: Marks::default(),
             answered: false,
             stage: Stage::Open,
-            http,
+            trace: TraceContext::default(),
+            detail,
         }
     }
 
     pub(super) fn unrequested(serial: u64) -> Self {
         let stage = Stage::Unrequested;
-        Self { stage, ..Self::request(serial, Begin::default(), Box::default()) }
+        Self { stage, ..Self::request(serial, Begin::default(), D::default()) }
     }
 
     /// Takes what is known out and leaves a settled exchange in its place.
     pub(super) fn settle(&mut self) -> Self {
         let left = Self {
-            kind: self.kind,
             answered: self.answered,
             stage: Stage::Settled,
-            ..Self::request(self.serial, self.begin, Box::default())
+            ..Self::request(self.serial, self.begin, self.detail.settled())
         };
         std::mem::replace(self, left)
     }
@@ -93,12 +106,8 @@ impl Pending {
     pub(super) fn adopt(&mut self, request: Self) {
         self.begin = request.begin;
         self.request_end_ns = request.request_end_ns;
-        self.kind = request.kind;
-        let response = std::mem::replace(&mut self.http, request.http);
-        self.http.status = response.status;
-        self.http.response_content_len = response.response_content_len;
-        self.http.response_head_len = response.response_head_len;
-        self.http.response_headers = response.response_headers;
+        self.trace = request.trace;
+        self.detail.join(request.detail);
         self.stage = Stage::Open;
     }
 
@@ -114,7 +123,8 @@ impl Pending {
             tid: self.begin.tid,
             context: self.begin.context,
             start_mono_ns: self.begin.mono_ns,
-            trace_parent: self.http.trace_parent,
+            trace_parent: self.trace.parent,
+            trace_state: self.trace.state.clone(),
         }
     }
 
@@ -137,13 +147,212 @@ impl Pending {
             context: self.begin.context,
             response_tid: self.response_tid,
             start_mono_ns,
-            request_end_mono_ns: self.request_end_ns.max(start_mono_ns),
             first_byte_mono_ns: self.first_byte_ns,
             end_mono_ns: end_ns.max(self.first_byte_ns).max(start_mono_ns),
             serial: self.serial,
             failure,
             marks: Marks { joined, ..self.marks },
-            detail: Detail::Http(self.http),
+            trace: self.trace,
+            detail: self.detail.into_detail(),
+        }
+    }
+}
+
+/// The exchanges of a connection that are not over, in the order of their requests.
+#[derive(Debug)]
+pub(super) struct Queue<D> {
+    open: VecDeque<Pending<D>>,
+    /// Why new requests cannot be paired.
+    pub(super) barrier: Option<Lost>,
+    /// Requests already counted as lost whose responses may still come.
+    pub(super) uncounted: u32,
+    /// First byte of the last response that was given up for want of a request.
+    unrequested_ns: u64,
+}
+
+impl<D> Default for Queue<D> {
+    fn default() -> Self {
+        Self { open: VecDeque::new(), barrier: None, uncounted: 0, unrequested_ns: 0 }
+    }
+}
+
+impl<D: InProgress> Queue<D> {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending<D>> {
+        self.open.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending<D>> {
+        self.open.iter_mut()
+    }
+
+    pub(super) fn front(&self) -> Option<&Pending<D>> {
+        self.open.front()
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut Pending<D>> {
+        self.open.front_mut()
+    }
+
+    pub(super) fn back(&self) -> Option<&Pending<D>> {
+        self.open.back()
+    }
+
+    /// The exchange with this serial; the newest are asked first, as requests in progress are new.
+    pub(super) fn find(&mut self, serial: u64) -> Option<&mut Pending<D>> {
+        self.open.iter_mut().rev().find(|pending| pending.serial == serial)
+    }
+
+    /// Whether one more request can be told; if not, it is counted as lost. `begin` is when it began.
+    pub(super) fn admits<S: Sink>(&mut self, begin: Begin, cx: &mut Cx<'_, S>) -> bool {
+        if self.barrier.is_none() && self.open.len() >= cx.shared.limits.max_open_per_connection {
+            self.barrier = Some(Lost::TooManyOpen);
+        }
+        if let Some(reason) = self.barrier {
+            cx.lost(0, reason);
+            self.uncounted += 1;
+            return false;
+        }
+        if begin.mono_ns <= self.unrequested_ns {
+            cx.lost(0, Lost::Gap); // its response was given up before
+            return false;
+        }
+        true
+    }
+
+    /// Takes a request that was admitted, and announces it; its serial.
+    pub(super) fn push<S: Sink>(
+        &mut self,
+        mut pending: Pending<D>,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) -> u64 {
+        pending.serial = cx.next_serial();
+        cx.started(&pending.announcement(&cx.wire.info, requests));
+        let serial = pending.serial;
+        self.open.push_back(pending);
+        serial
+    }
+
+    /// As [`Self::push`], unless the response came first and waits for this request.
+    pub(super) fn push_or_adopt<S: Sink>(
+        &mut self,
+        pending: Pending<D>,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) -> u64 {
+        let begin_ns = pending.begin.mono_ns;
+        if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {
+            if begin_ns <= front.first_byte_ns {
+                front.adopt(pending);
+                cx.started(&front.announcement(&cx.wire.info, requests));
+                return front.serial;
+            }
+            self.finish_front(requests, None, cx);
+        }
+        self.push(pending, requests, cx)
+    }
+
+    /// Announces and settles an exchange that has no response.
+    pub(super) fn finish_alone<S: Sink>(
+        &mut self,
+        mut pending: Pending<D>,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) {
+        pending.serial = cx.next_serial();
+        cx.started(&pending.announcement(&cx.wire.info, requests));
+        let end_ns = pending.end_ns;
+        cx.finished(pending.into_exchange(&cx.wire.info, requests, None, end_ns));
+    }
+
+    /// A response came first; its request may follow. Its serial.
+    pub(super) fn push_unrequested<S: Sink>(&mut self, cx: &mut Cx<'_, S>) -> u64 {
+        let serial = cx.next_serial();
+        self.open.push_back(Pending::unrequested(serial));
+        serial
+    }
+
+    /// Takes the front exchange off the queue and settles it, if it is not.
+    pub(super) fn finish_front<S: Sink>(
+        &mut self,
+        requests: Direction,
+        failure: Option<Failure>,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let Some(front) = self.open.pop_front() else { return };
+        match front.stage {
+            Stage::Open => {
+                let end_ns = front.end_ns;
+                cx.finished(front.into_exchange(&cx.wire.info, requests, failure, end_ns));
+            }
+            Stage::Settled => {}
+            Stage::Unrequested | Stage::UnrequestedDone => {
+                self.unrequested_ns = self.unrequested_ns.max(front.first_byte_ns);
+                cx.lost(0, Lost::NoRequest);
+            }
+        }
+    }
+
+    /// Ends whatever is open with the connection's failure, or with its end at `mono_ns`.
+    pub(super) fn fail_all<S: Sink>(
+        &mut self,
+        requests: Direction,
+        mono_ns: u64,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let (failure, end_ns) = cx.wire.failure.unwrap_or((Failure::Closed, mono_ns));
+        while let Some(front) = self.open.front_mut() {
+            front.end_ns = end_ns;
+            self.finish_front(requests, Some(failure), cx);
+        }
+    }
+
+    /// Some time has passed: gives up a response whose request has not come, and ends what is open once the transport
+    /// has failed. For protocols that wait with nothing else.
+    pub(super) fn due<S: Sink>(&mut self, requests: Direction, mono_ns: u64, cx: &mut Cx<'_, S>) {
+        let grace_ns = cx.shared.limits.end_grace_ns;
+        let over = |since_ns: u64| mono_ns.saturating_sub(since_ns) >= grace_ns;
+        let unrequested = |front: &&Pending<D>| front.stage == Stage::UnrequestedDone;
+        if let Some(end_ns) = self.open.front().filter(unrequested).map(|front| front.end_ns) {
+            match over(end_ns) {
+                true => self.finish_front(requests, None, cx),
+                false => cx.wire.make_due(end_ns, cx.shared),
+            }
+        }
+        if let Some((_, failed_ns)) = cx.wire.failure {
+            match over(failed_ns) {
+                true => self.fail_all(requests, failed_ns, cx),
+                false => cx.wire.make_due(failed_ns, cx.shared),
+            }
+        }
+    }
+
+    pub(super) fn lose_all<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
+        self.lose_first(self.open.len(), reason, cx);
+    }
+
+    /// As [`Self::lose_all`], of the first `count`.
+    pub(super) fn lose_first<S: Sink>(&mut self, count: usize, reason: Lost, cx: &mut Cx<'_, S>) {
+        for pending in self.open.drain(..count) {
+            match pending.stage {
+                Stage::Open => {
+                    self.uncounted += 1;
+                    cx.lost(pending.serial, reason);
+                }
+                Stage::Settled => self.uncounted += 1,
+                Stage::Unrequested | Stage::UnrequestedDone => {
+                    self.unrequested_ns = self.unrequested_ns.max(pending.first_byte_ns);
+                    cx.lost(0, Lost::NoRequest);
+                }
+            }
         }
     }
 }

@@ -6,10 +6,12 @@
 //!
 //! Libraries are found in `/proc/PID/maps`: often just after a process appears (the dynamic linker and
 //! the first imports run then), seldom later (`dlopen`). A file that is attached already covers other
-//! processes from their first call on.
+//! processes from their first call on. Which TLS libraries a process uses at all, and which of them are not
+//! seen, [`stacks`] says.
 
 pub mod libraries;
 pub mod openssl;
+pub mod stacks;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -45,6 +45,7 @@ pub(crate) fn fuzz_layout(bytes: &[u8]) {
 
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
+const KIND_TYPEDEF: u32 = 8;
 const KIND_UNION: u32 = 5;
 
 /// An index over raw BTF: type id → place, wanted struct name → type id.
@@ -140,8 +141,11 @@ impl<'a> Types<'a> {
     fn find(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
         let at = *self.places.get(id.checked_sub(1)? as usize)? as usize;
         let header = self.header(at)?;
-        if !matches!(header.kind, KIND_STRUCT | KIND_UNION) || depth > 8 {
-            return None;
+        match header.kind {
+            _ if depth > 8 => return None,
+            KIND_STRUCT | KIND_UNION => {}
+            KIND_TYPEDEF => return self.find(header.size_or_type, name, depth + 1),
+            _ => return None,
         }
         for index in 0..header.vlen as usize {
             let member = at + 12 + index * 12;
@@ -165,7 +169,6 @@ impl<'a> Types<'a> {
 
 /// Bytes that follow a type's 12-byte header; `None` for an unknown kind.
 fn payload(header: Header) -> Option<usize> {
-    let _ = header.size_or_type;
     let each = match header.kind {
         // int, variable, declaration tag
         1 | 14 | 17 => return Some(4),

@@ -39,6 +39,26 @@ impl Door {
     }
 }
 
+/// Which of them may be opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Doors {
+    /// The cheapest that the kernel has.
+    #[default]
+    Auto,
+    Only(Door),
+}
+
+impl Doors {
+    /// In the order in which they are tried.
+    #[must_use]
+    pub fn list(self) -> Vec<Door> {
+        match self {
+            Self::Auto => Door::ALL.to_vec(),
+            Self::Only(door) => vec![door],
+        }
+    }
+}
+
 /// One of each kind that `ebpf/src/doors/fexit.rs` keeps apart.
 const FILE_CALL: &str = "close";
 const SOCKET_CALL: &str = "connect";

@@ -15,7 +15,7 @@ mod usage;
 #[cfg(any(test, fuzzing))]
 pub(crate) use btf::fuzz_layout;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
-pub use doors::Door;
+pub use doors::{Door, Doors};
 pub use load::{
     Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes,
 };

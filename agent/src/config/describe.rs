@@ -5,8 +5,10 @@
 use serde_json::Value as Json;
 
 use super::{
-    file::{Reader, read_section},
     node::{Entry, Node},
+    problem::nearest,
+    reader::Reader,
+    shape::{About, Flag, Shape, Variable, join, sentence},
 };
 
 /// Something that a key can hold: one value, a list, pairs, or further keys.
@@ -31,73 +33,6 @@ pub(super) trait Value {
     fn leaves(&mut self, _path: &str, _visit: &mut dyn FnMut(&str, &mut dyn Leaf)) -> bool {
         false
     }
-}
-
-/// What a value looks like.
-#[derive(Clone, Debug)]
-pub(super) enum Shape {
-    /// One text, number or truth value.
-    Scalar(Scalar),
-    /// A list of these, or one of them alone.
-    List(Box<Shape>),
-    /// Free keys with texts.
-    Pairs,
-    /// Keys that are known.
-    Section(Vec<About>),
-}
-
-/// What one value looks like.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scalar {
-    /// For people: `a size such as 64KiB`.
-    pub(super) expected: String,
-    /// Its types in JSON Schema.
-    pub(super) types: &'static [&'static str],
-    /// The only texts there are, if they are few.
-    pub(super) words: &'static [&'static str],
-    /// A regular expression that texts match.
-    pub(super) pattern: Option<&'static str>,
-}
-
-/// All that is said of a key.
-#[derive(Clone, Debug)]
-pub(super) struct About {
-    pub(super) name: &'static str,
-    pub(super) doc: String,
-    pub(super) shape: Shape,
-    pub(super) default: Json,
-    /// The least and the most.
-    pub(super) bounds: Option<(Json, Json)>,
-    /// Variables that set it, the strongest last.
-    pub(super) variables: Vec<Variable>,
-    pub(super) flag: Option<Flag>,
-    /// What else sets it, for documentation.
-    pub(super) also: &'static str,
-    /// Whether a running agent takes a new value.
-    pub(super) live: bool,
-    /// Texts that can be read and differ from one another.
-    pub(super) samples: &'static [&'static str],
-}
-
-/// A variable of the environment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Variable {
-    pub(super) name: &'static str,
-    /// From its spelling to that of the file.
-    ///
-    /// Errors say what was expected.
-    pub(super) spelling: fn(&str) -> Result<String, String>,
-    /// As [`About::samples`], in its spelling; empty if that is the file's.
-    pub(super) samples: &'static [&'static str],
-}
-
-/// A flag with one value.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Flag {
-    /// With its dashes.
-    pub(super) name: &'static str,
-    pub(super) value_name: &'static str,
-    pub(super) heading: &'static str,
 }
 
 /// A mapping of known keys.
@@ -337,20 +272,38 @@ pub(super) fn shape<S: Section>() -> Shape {
     Shape::Section(S::keys().into_iter().map(|key| key.about).collect())
 }
 
-pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// Lines of a documentation comment as one text.
-pub(super) fn sentence(lines: &[&str]) -> String {
-    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").trim().to_owned()
-}
-
 /// Texts of a type's values, for tests that try every key.
 pub(super) trait Samples {
     fn samples() -> &'static [&'static str] {
         &[]
     }
+}
+
+/// Reads a mapping into the keys of `section`. Whatever is none of them is a mistake: most likely a
+/// misspelt one.
+pub(super) fn read_section<S: Section + 'static>(
+    section: &mut S,
+    reader: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+) -> bool {
+    let Some(entries) = reader.entries(node, path) else { return false };
+    let keys = S::keys();
+    for entry in entries {
+        let setting = join(path, &entry.key);
+        if let Some(key) = keys.iter().find(|key| key.about.name == entry.key) {
+            key.read(section, reader, &entry.value, &setting);
+            continue;
+        }
+        let names: Vec<&str> = keys.iter().map(|key| key.about.name).collect();
+        let hint = match nearest(&entry.key, names.iter().copied()) {
+            Some(key) => format!("did you mean `{key}`?"),
+            None => format!("expected one of {}", names.join(", ")),
+        };
+        reader.problem(entry.place, &setting, format!("unknown setting, {hint}"));
+    }
+    section.read(reader, node, entries, path);
+    true
 }
 
 /// Reads one section of a list.
@@ -362,127 +315,3 @@ pub(super) fn read_item<S: Section + 'static>(
     let mut item = S::default();
     read_section(&mut item, reader, node, setting).then_some(item)
 }
-
-/// A struct whose fields are keys: documentation, default and what else is to be said of each in one
-/// place. What stands behind a default are calls of [`Draft`]'s methods.
-macro_rules! section {
-    (
-        $(#[doc = $about:literal])*
-        pub struct $name:ident {
-            $(
-                $(#[doc = $doc:literal])+
-                pub $field:ident : $type:ty = $default:expr $(, $option:ident ( $($arg:expr),* ) )* ;
-            )*
-        }
-    ) => {
-        $(#[doc = $about])*
-        #[derive(Clone, Debug, PartialEq)]
-        pub struct $name {
-            $( $(#[doc = $doc])+ pub $field: $type, )*
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $( $field: $default, )* }
-            }
-        }
-
-        impl $crate::config::describe::Section for $name {
-            const ABOUT: &'static [&'static str] = &[$($about),*];
-
-            fn keys() -> Vec<$crate::config::describe::Key<Self>> {
-                $crate::config::describe::keys!(Self: $(
-                    $(#[doc = $doc])+ $field $(, $option($($arg),*) )* ;
-                )*)
-            }
-        }
-
-        $crate::config::describe::section_value!($name);
-    };
-}
-pub(super) use section;
-
-/// Keys for fields of a struct that is declared elsewhere.
-macro_rules! keys {
-    ($section:ty : $( $(#[doc = $doc:literal])+ $field:ident $(, $option:ident ( $($arg:expr),* ) )* ; )*) => {{
-        let mut default = <$section>::default();
-        vec![$(
-            $crate::config::describe::Draft::<$section, _>::new(
-                stringify!($field),
-                &[$($doc),+],
-                |section| &mut section.$field,
-                &mut default.$field,
-            )
-            $(.$option($($arg),*))*
-            .done(),
-        )*]
-    }};
-}
-pub(super) use keys;
-
-/// A section as a value, and a list of them.
-macro_rules! section_value {
-    ($name:ty) => {
-        impl $crate::config::describe::Samples for $name {}
-        impl $crate::config::describe::Samples for Vec<$name> {}
-
-        impl $crate::config::describe::Value for $name {
-            fn read(
-                &mut self,
-                reader: &mut $crate::config::file::Reader<'_>,
-                node: &$crate::config::node::Node,
-                setting: &str,
-            ) -> bool {
-                $crate::config::file::read_section(self, reader, node, setting)
-            }
-
-            fn read_text(&mut self, text: &str) -> Result<(), String> {
-                Err(format!("found `{text}`, expected a mapping of settings"))
-            }
-
-            fn shown(&self, secrets: bool) -> serde_json::Value {
-                $crate::config::describe::shown(self, secrets)
-            }
-
-            fn shape(&self) -> $crate::config::describe::Shape {
-                $crate::config::describe::shape::<Self>()
-            }
-
-            fn leaves(
-                &mut self,
-                path: &str,
-                visit: &mut dyn FnMut(&str, &mut dyn $crate::config::describe::Leaf),
-            ) -> bool {
-                $crate::config::describe::leaves(self, path, visit);
-                true
-            }
-        }
-
-        impl $crate::config::describe::Value for Vec<$name> {
-            fn read(
-                &mut self,
-                reader: &mut $crate::config::file::Reader<'_>,
-                node: &$crate::config::node::Node,
-                setting: &str,
-            ) -> bool {
-                let read = $crate::config::describe::read_item;
-                let items = reader.items(node, setting, read);
-                items.map(|items| *self = items).is_some()
-            }
-
-            fn read_text(&mut self, text: &str) -> Result<(), String> {
-                Err(format!("found `{text}`, expected a list of mappings"))
-            }
-
-            fn shown(&self, secrets: bool) -> serde_json::Value {
-                self.iter().map(|item| $crate::config::describe::shown(item, secrets)).collect()
-            }
-
-            fn shape(&self) -> $crate::config::describe::Shape {
-                let item = $crate::config::describe::shape::<$name>();
-                $crate::config::describe::Shape::List(Box::new(item))
-            }
-        }
-    };
-}
-pub(super) use section_value;

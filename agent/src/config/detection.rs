@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use super::{
-    describe::section,
+    section::section,
     value::{Url, keywords},
 };
 use crate::discover::cloud::{Ask, Provider, Settings};
 
 keywords! {
-    /// Whose metadata server is asked.
-    pub enum CloudDetection {
-        /// That of the provider that the firmware names.
+    impl Ask {
         Auto = "auto",
-        Aws = "aws",
-        Gcp = "gcp",
-        Azure = "azure",
-        Off = "off",
+        Only(Provider::Aws) = "aws",
+        Only(Provider::Gcp) = "gcp",
+        Only(Provider::Azure) = "azure",
+        Nobody = "off",
     }
 }
 
@@ -25,7 +23,7 @@ section! {
     pub struct Detection {
         /// Whose metadata server is asked for `cloud.*`, `host.id`, `host.type` and more; auto: that of the
         /// provider that the firmware names, and nobody's on a host of one's own; off: nobody's.
-        pub cloud: CloudDetection = CloudDetection::Auto, variable("REMORA_DETECT_CLOUD");
+        pub cloud: Ask = Ask::Auto, variable("REMORA_DETECT_CLOUD");
         /// Where it is asked, if not at `http://169.254.169.254`.
         pub cloud_endpoint: Option<Url> = None;
         /// How long it may take in all. What it has not said by then is not known; capture begins that much
@@ -40,13 +38,7 @@ impl Detection {
     #[must_use]
     pub fn cloud(&self) -> Settings {
         Settings {
-            ask: match self.cloud {
-                CloudDetection::Auto => Ask::Auto,
-                CloudDetection::Aws => Ask::Only(Provider::Aws),
-                CloudDetection::Gcp => Ask::Only(Provider::Gcp),
-                CloudDetection::Azure => Ask::Only(Provider::Azure),
-                CloudDetection::Off => Ask::Nobody,
-            },
+            ask: self.cloud,
             limit: self.cloud_limit,
             endpoint: self.cloud_endpoint.as_ref().map(|url| url.as_str().into()),
         }

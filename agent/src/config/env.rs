@@ -2,13 +2,14 @@
 //! "Environment variable specification"; OTLP exporter specification). An empty variable counts as
 //! unset; a value that cannot be used is a warning and is ignored.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 use super::{
     Config, Origin, Problem, Sampler,
-    describe::{Leaf, Shape, Variable, leaves},
-    load::Notes,
-    otlp::{Exporter, is_overridden},
+    describe::{Leaf, leaves},
+    notes::Notes,
+    otlp::{MetricsExporter, is_overridden},
+    shape::{Shape, Variable},
     value::read_one,
 };
 
@@ -51,13 +52,19 @@ pub(super) fn apply(
         notes.warnings.retain(|warning| warning.origin != Origin::Environment(SAMPLER_ARG));
     }
     let by_variable = matches!(notes.origin("metrics.exporters"), Origin::Environment(_));
-    if config.metrics.exporters.contains(&Exporter::Prometheus)
+    if config.metrics.exporters.contains(&MetricsExporter::Prometheus)
         && (by_variable || config.output.prometheus.is_none())
     {
         let host = lookup(PROMETHEUS_HOST).unwrap_or_else(|| "localhost".into());
         let port = lookup(PROMETHEUS_PORT).unwrap_or_else(|| "9464".into());
-        let (setting, origin) = ("output.prometheus", Origin::Environment(PROMETHEUS_HOST));
-        match read_one(&format!("{host}:{port}")) {
+        let wrong_port = port.parse::<u16>().is_err();
+        let variable = if wrong_port { PROMETHEUS_PORT } else { PROMETHEUS_HOST };
+        let (setting, origin) = ("output.prometheus", Origin::Environment(variable));
+        let address = match host.parse() {
+            Ok(IpAddr::V6(host)) => format!("[{host}]:{port}"),
+            _ => format!("{host}:{port}"),
+        };
+        match read_one(&address) {
             Ok(address) => {
                 config.output.prometheus = Some(address);
                 notes.came_from(setting, origin);
@@ -74,7 +81,10 @@ pub(super) fn apply(
 fn take(leaf: &mut dyn Leaf, variable: &Variable, text: &str) -> (bool, Vec<String>) {
     let mut wrong = Vec::new();
     let mut readable = text.to_owned();
-    if matches!(leaf.about().shape, Shape::List(_)) {
+    // Of header fields that are wrong, the others stay; attributes of a resource count together or not
+    // at all (specification, "Resource SDK").
+    let is_headers = variable.name.ends_with("_HEADERS");
+    if is_headers || matches!(leaf.about().shape, Shape::List(_)) {
         let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
         let words = words.filter(|word| match leaf.take_text(word) {
             Ok(()) => true,

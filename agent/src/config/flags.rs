@@ -5,14 +5,68 @@ use std::{collections::HashSet, path::PathBuf};
 use super::{
     Config, Origin,
     describe::leaves,
-    load::Notes,
+    notes::Notes,
     otlp::is_overridden,
     selection::{PortList, Selector},
 };
-use crate::{
-    cli::Flags,
-    discover::{self, Criteria, Pattern},
-};
+use crate::discover::{self, Criteria, Pattern};
+
+/// The flags of any command that has a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// Whether it is a mistake to select nothing.
+    pub needs_selection: bool,
+    /// Whether records come from a file, so that none can be written.
+    pub replays: bool,
+    pub config_file: Option<PathBuf>,
+    pub selection: SelectionFlags,
+    pub settings: Settings,
+}
+
+/// Which processes: flags that select.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Selection")]
+pub struct SelectionFlags {
+    /// Processes by id, separated by commas.
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<String>,
+    /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/*`).
+    #[arg(long, value_name = "GLOB")]
+    pub exe: Vec<String>,
+    /// Processes that listen on one of these TCP ports: `80,8000-8099`.
+    #[arg(long, value_name = "PORTS")]
+    pub port: Vec<String>,
+    /// Processes by command name, as `ps -o comm` shows it.
+    #[arg(long, value_name = "GLOB")]
+    pub cmd: Vec<String>,
+    /// Members of a control group and of those below it: `/system.slice/shop.service`.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Vec<String>,
+    /// Every process.
+    #[arg(long)]
+    pub all: bool,
+    /// Executables that are never captured (repeatable).
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+}
+
+/// Flags that set one key of the configuration each, as the keys describe them: flag and text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    /// The text of a flag, named with its dashes.
+    #[must_use]
+    pub fn get(&self, flag: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == flag).map(|(_, text)| &**text)
+    }
+}
+
+impl FromIterator<(&'static str, String)> for Settings {
+    fn from_iter<T: IntoIterator<Item = (&'static str, String)>>(settings: T) -> Self {
+        Self(settings.into_iter().collect())
+    }
+}
 
 /// Sets what the flags say.
 pub(super) fn apply(config: &mut Config, notes: &mut Notes, flags: &Flags) {

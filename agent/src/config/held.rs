@@ -3,10 +3,11 @@
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Samples, Shape, Value},
-    file::Reader,
+    describe::{Samples, Value},
     node::Node,
-    value::{Setting, read_one},
+    reader::Reader,
+    shape::Shape,
+    value::{Setting, read_one, without_credentials},
 };
 use crate::{discover::resource_attributes, semantics::redact::REDACTED};
 
@@ -26,7 +27,11 @@ impl<T: Setting> Value for T {
     }
 
     fn shown(&self, secrets: bool) -> Json {
-        if T::SECRET && !secrets { REDACTED.into() } else { hide_userinfo(self.written(), secrets) }
+        if T::SECRET && !secrets {
+            REDACTED.into()
+        } else {
+            hide_credentials(self.written(), secrets)
+        }
     }
 
     fn shape(&self) -> Shape {
@@ -35,14 +40,10 @@ impl<T: Setting> Value for T {
 }
 
 /// Of a URL with credentials, what may be shown.
-fn hide_userinfo(value: Json, secrets: bool) -> Json {
-    let hidden = value.as_str().filter(|_| !secrets).and_then(|text| {
-        let (scheme, rest) = text.split_once("://")?;
-        let authority = rest.split('/').next()?;
-        let at = authority.rfind('@')?;
-        Some(format!("{scheme}://{REDACTED}{}", &rest[at..]))
-    });
-    hidden.map_or(value, Json::from)
+fn hide_credentials(value: Json, secrets: bool) -> Json {
+    let url = value.as_str().filter(|text| !secrets && text.contains("://"));
+    let shown = url.map(|url| without_credentials(url).into_owned());
+    shown.map_or(value, Json::from)
 }
 
 /// Where a text stands for a list, commas separate its items.

@@ -5,9 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section, section_value},
-    file::Reader,
+    describe::{Key, Samples, Section, Value},
     node::Node,
+    reader::Reader,
+    section::{keys, section, section_value},
+    shape::{Scalar, Shape},
     value::{Setting, keywords},
 };
 use crate::{
@@ -16,20 +18,14 @@ use crate::{
 };
 
 keywords! {
-    /// Whether the API server is asked of whom processes are.
-    pub enum Follow {
-        /// Where the agent runs in a pod, or a kubeconfig is named.
-        Auto = "auto",
-        On = "on",
-        Off = "off",
-    }
+    impl Enabled { Auto = "auto", On = "on", Off = "off" }
 }
 
 section! {
     /// Whose processes are where Kubernetes runs them.
     pub struct Kubernetes {
         /// Whether the API server is asked; auto: where the agent runs in a pod, or a kubeconfig is named.
-        pub enabled: Follow = Follow::Auto;
+        pub enabled: Enabled = Enabled::Auto;
         /// The node whose pods are followed; otherwise that of the agent's own pod.
         pub node: Option<Box<str>> = None, variable("NODE_NAME");
         /// How to reach the API server; otherwise as pods do.
@@ -56,11 +52,7 @@ impl Kubernetes {
     pub fn settings(&self) -> Settings {
         let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
         Settings {
-            enabled: match self.enabled {
-                Follow::Auto => Enabled::Auto,
-                Follow::On => Enabled::On,
-                Follow::Off => Enabled::Off,
-            },
+            enabled: self.enabled,
             node: self.node.clone(),
             kubeconfig: self.kubeconfig.clone(),
             naming: Naming {

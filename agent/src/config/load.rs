@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, Origin, Problem, env, file, flags,
-    otlp::OtlpSignal,
-    value::{Setting, read_one},
+    Config, ConfigError, Origin, Problem, env, file,
+    flags::{self, Flags},
+    notes::Notes,
+    otlp::{MetricsExporter, OtlpSignal, is_named},
 };
-use crate::{cli::Flags, discover::NothingSelected};
+use crate::discover::NothingSelected;
 
 /// A valid configuration, and what is odd about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,56 +26,9 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Where values came from, and what was wrong with those that were not taken.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    origins: HashMap<String, Origin>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) warnings: Vec<Problem>,
-}
-
-impl Notes {
-    pub(super) fn problem(&mut self, origin: Origin, setting: &str, message: String) {
-        self.problems.push(Problem { origin, setting: setting.to_owned(), message });
-    }
-
-    /// Remembers where the value of `setting` came from.
-    pub(super) fn came_from(&mut self, setting: &str, origin: Origin) {
-        self.origins.insert(setting.to_owned(), origin);
-    }
-
-    /// What was said of `setting` does not count any more.
-    pub(super) fn forget(&mut self, setting: &str) {
-        self.origins.remove(setting);
-    }
-
-    /// The value of `text`, or a problem.
-    pub(super) fn parse<T: Setting>(
-        &mut self,
-        setting: &str,
-        origin: Origin,
-        text: &str,
-    ) -> Option<T> {
-        match read_one(text) {
-            Ok(value) => {
-                self.came_from(setting, origin);
-                Some(value)
-            }
-            Err(message) => {
-                self.problem(origin, setting, message);
-                None
-            }
-        }
-    }
-
-    pub(super) fn origin(&self, setting: &str) -> Origin {
-        self.origins.get(setting).cloned().unwrap_or(Origin::Default)
-    }
-}
-
 impl Config {
-    /// Merges the sources. `env` looks a variable up; `file` is the configuration file's path and
-    /// text, if there is one.
+    /// Merges the sources. `env` looks a variable up, both those that are settings and those that the
+    /// file refers to; `file` is the configuration file's path and text, if there is one.
     ///
     /// # Errors
     /// Every mistake of file and flags, and every value out of its range, in one [`ConfigError`].
@@ -83,12 +37,28 @@ impl Config {
         env: impl Fn(&str) -> Option<String>,
         file: Option<(&Path, &str)>,
     ) -> Result<Loaded, ConfigError> {
+        Self::merge(flags, &env, &env, file)
+    }
+
+    fn merge(
+        flags: &Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+        variables: &dyn Fn(&str) -> Option<String>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Loaded, ConfigError> {
         let (mut config, mut notes) = (Self::default(), Notes::default());
         if let Some((path, text)) = file {
-            file::apply(&mut config, &mut notes, &path.to_string_lossy(), text);
+            file::apply(&mut config, &mut notes, variables, &path.to_string_lossy(), text);
         }
-        env::apply(&mut config, &mut notes, &env);
+        env::apply(&mut config, &mut notes, env);
         flags::apply(&mut config, &mut notes, flags);
+        let by_flag = matches!(notes.origin("output.prometheus"), Origin::Flag(_));
+        if !by_flag
+            && is_named(&config.metrics.exporters, MetricsExporter::Prometheus) == Some(false)
+        {
+            config.output.prometheus = None;
+            notes.forget("output.prometheus");
+        }
         if flags.replays
             && config.output.record.take().is_some()
             && let origin @ Origin::Flag(_) = notes.origin("output.record")
@@ -116,12 +86,14 @@ impl Config {
         }
     }
 
-    /// Everything that is wrong with a file by itself.
+    /// Everything that is wrong with a file by itself, and with what it refers to in the environment.
     ///
     /// # Errors
     /// As [`Self::load_here`].
     pub fn check(path: &Path) -> Result<(), ConfigError> {
-        Self::load(&Flags::default(), |_| None, Some((path, &read(path)?))).map(drop)
+        let variables = |name: &str| std::env::var(name).ok();
+        let file = Some((path, &*read(path)?));
+        Self::merge(&Flags::default(), &|_| None, &variables, file).map(drop)
     }
 }
 

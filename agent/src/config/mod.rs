@@ -14,36 +14,49 @@ mod held;
 mod kubernetes;
 mod load;
 mod node;
+mod notes;
 mod otlp;
 mod problem;
+mod reader;
 mod reference;
 mod schema;
+mod section;
 mod selection;
+mod shape;
 mod show;
+mod substitution;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{discover::Criteria, log::LogFilter, semantics::route};
+use crate::{
+    aggregate::{ExemplarFilter, HistogramKind},
+    bpf::{Door, Doors},
+    discover::Criteria,
+    log::LogFilter,
+    metrics_data::Temporality,
+    semantics::route,
+};
 
-use describe::section;
-pub use detection::{CloudDetection, Detection};
-pub use kubernetes::{Follow, Kubernetes};
+pub use detection::Detection;
+pub use flags::{Flags, SelectionFlags, Settings};
+pub use kubernetes::Kubernetes;
 pub use load::Loaded;
 pub use otlp::{
-    Compression, Exporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol, SignalSettings,
-    TlsFiles, TracesSignal,
+    Compression, MetricsExporter, MetricsSignal, Otlp, OtlpSettings, OtlpSignal, Protocol,
+    SignalSettings, TlsFiles, TracesExporter, TracesSignal,
 };
 use otlp::{MILLIS, millis};
 pub use problem::{ConfigError, Origin, Problem};
 pub use reference::reference;
 pub use schema::schema;
+use section::section;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
 use value::keywords;
-pub use value::{FieldName, Size, Url, address};
+pub use value::{FieldName, Size, Url, address, without_credentials};
 
 section! {
     /// What Remora captures and where it sends it. All keys are optional, except that `remora run` needs
@@ -101,15 +114,7 @@ section! {
 }
 
 keywords! {
-    /// How `http.route` is found.
-    pub enum RouteMode {
-        /// Configured patterns first, then a guess at which path segments vary.
-        Heuristic = "heuristic",
-        /// Configured patterns only.
-        Patterns = "patterns",
-        /// Never.
-        Off = "off",
-    }
+    impl route::Mode { Heuristic = "heuristic", Patterns = "patterns", Off = "off" }
 }
 
 section! {
@@ -117,7 +122,7 @@ section! {
     pub struct Routes {
         /// heuristic: configured patterns first, then a guess at which path segments vary; patterns:
         /// configured patterns only; off: never.
-        pub mode: RouteMode = RouteMode::Heuristic, live();
+        pub mode: route::Mode = route::Mode::Heuristic, live();
         /// Templates such as `/users/{id}` or `/files/*`; the first that matches is the route.
         pub patterns: Vec<route::Pattern> = vec![], live();
         /// Distinct fixed segments below one prefix before that position becomes `{param}`.
@@ -195,6 +200,9 @@ section! {
         pub queue: Size = Size::mib(16), within(Size::kib(64), Size::mib(4096));
         /// Connections followed at once.
         pub connections: u32 = 16_384, within(16, 4_194_304);
+        /// An exchange is given up after its connection was silent for this long. It is counted as lost, and is no error.
+        pub exchange_idle: Duration = Duration::from_secs(86_400),
+            within(Duration::from_secs(1), Duration::from_secs(30 * 86_400));
         /// Ring buffer between kernel and agent; a power of two.
         pub ring: Size = Size::mib(4), within(Size::kib(64), Size::mib(1024)), rule(power_of_two),
             flag("--ring-size", "SIZE", "Kernel");
@@ -212,13 +220,7 @@ fn power_of_two(value: &Size) -> Result<(), String> {
 }
 
 keywords! {
-    /// Buckets of the duration and size histograms.
-    pub enum Histogram {
-        /// Boundaries of the semantic conventions.
-        Explicit = "explicit",
-        /// Base-2 exponential.
-        Exponential = "exponential",
-    }
+    impl HistogramKind { Explicit = "explicit", Exponential = "exponential" }
 }
 
 /// The words that the specification has for histograms.
@@ -231,18 +233,12 @@ fn histogram(text: &str) -> Result<String, String> {
 }
 
 keywords! {
-    /// Aggregation temporality of what is exported over OTLP.
-    pub enum Temporality {
-        Cumulative = "cumulative",
-        Delta = "delta",
-        /// Delta for histograms and synchronous counters (OTLP exporter specification).
-        LowMemory = "lowmemory",
-    }
+    // What lowmemory (OTLP exporter specification) leaves cumulative, exchanges do not have.
+    impl Temporality { Cumulative = "cumulative", Delta = "delta" | "lowmemory" }
 }
 
 keywords! {
-    /// Which exchanges may become exemplars (`OTEL_METRICS_EXEMPLAR_FILTER`).
-    pub enum Exemplars {
+    impl ExemplarFilter {
         TraceBased = "trace_based",
         AlwaysOn = "always_on",
         AlwaysOff = "always_off",
@@ -253,10 +249,10 @@ section! {
     /// RED metrics.
     pub struct Metrics {
         /// Which exporters: otlp, prometheus, none. If nothing is said: those that have an endpoint or
-        /// address.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_METRICS_EXPORTER");
+        /// address; otherwise no other, except what flags ask for.
+        pub exporters: Vec<MetricsExporter> = vec![], variable("OTEL_METRICS_EXPORTER");
         /// Buckets: explicit are those of the semantic conventions, exponential are base-2.
-        pub histogram: Histogram = Histogram::Explicit,
+        pub histogram: HistogramKind = HistogramKind::Explicit,
             spelled(
                 "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
                 histogram,
@@ -270,7 +266,8 @@ section! {
             within(Duration::from_millis(100), Duration::from_secs(86_400)),
             spelled("OTEL_METRIC_EXPORT_INTERVAL", millis, MILLIS);
         /// Which exchanges may become exemplars.
-        pub exemplars: Exemplars = Exemplars::TraceBased, variable("OTEL_METRICS_EXEMPLAR_FILTER");
+        pub exemplars: ExemplarFilter = ExemplarFilter::TraceBased,
+            variable("OTEL_METRICS_EXEMPLAR_FILTER");
         /// Series per instrument and service; more go to the overflow series.
         pub max_series: u32 = 2000, within(1, 1_000_000);
         /// A series without new values is forgotten after this.
@@ -295,7 +292,7 @@ section! {
     /// Which traces are exported.
     pub struct Traces {
         /// Which exporters: otlp, console, none. If nothing is said: those that have an endpoint or file.
-        pub exporters: Vec<Exporter> = vec![], variable("OTEL_TRACES_EXPORTER");
+        pub exporters: Vec<TracesExporter> = vec![], variable("OTEL_TRACES_EXPORTER");
         /// What decides on a trace; `parentbased_` ones follow what a request carries.
         pub sampler: Sampler = Sampler::ParentBasedAlwaysOn, live(), variable("OTEL_TRACES_SAMPLER"),
             flag("--sampler", "NAME", "Sampling");
@@ -306,15 +303,13 @@ section! {
 }
 
 keywords! {
-    /// How the kernel side sees system calls.
-    pub enum Door {
-        /// The cheapest that works here.
+    impl Doors {
         Auto = "auto",
-        Socket = "socket",
-        Fexit = "fexit",
-        TypedTracepoint = "tp-btf",
-        RawTracepoint = "raw-tp",
-        Tracepoint = "tracepoint",
+        Only(Door::Socket) = "socket",
+        Only(Door::Fexit) = "fexit",
+        Only(Door::SysExitBtf) = "tp-btf",
+        Only(Door::SysExitRaw) = "raw-tp",
+        Only(Door::Tracepoint) = "tracepoint",
     }
 }
 
@@ -322,7 +317,7 @@ section! {
     /// The kernel side.
     pub struct Kernel {
         /// How system calls are seen; auto is the cheapest that works.
-        pub door: Door = Door::Auto, flag("--door", "DOOR", "Kernel");
+        pub door: Doors = Doors::Auto, flag("--door", "DOOR", "Kernel");
         /// Have the kernel measure the programs' run time, for the agent's own metrics. It then does so
         /// for every BPF program of the host.
         pub run_time: bool = false;
@@ -343,8 +338,7 @@ impl Config {
         if let Some(print) = print {
             return *print == Print::Spans;
         }
-        let console = [&self.traces.exporters, &self.metrics.exporters];
-        if console.iter().any(|exporters| exporters.contains(&Exporter::Console)) {
+        if self.traces.exporters.contains(&TracesExporter::Console) {
             return true;
         }
         let otlp = self.otlp();

@@ -17,6 +17,8 @@ pub(super) struct Place {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) content: Content,
+    /// The scalar as the file has it, where variables were substituted; they may hold secrets.
+    pub(super) written: Option<String>,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,9 @@ impl Node {
 
     /// What it is, for `found …`.
     pub(super) fn describe(&self) -> String {
+        if let Some(written) = &self.written {
+            return format!("what `{written}` holds");
+        }
         match &self.content {
             Content::Nothing => "nothing".into(),
             Content::Scalar(text) => format!("`{text}`"),
@@ -76,7 +81,7 @@ impl Node {
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Content>::deserialize(deserializer)?;
-        Ok(Self { place: place(&spanned), content: spanned.value })
+        Ok(Self { place: place(&spanned), content: spanned.value, written: None })
     }
 }
 

@@ -6,9 +6,11 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Flag, Key, Samples, Section, Shape, Value, keys, section_value},
-    file::Reader,
+    describe::{Key, Samples, Section, Value},
     node::{Content, Node},
+    reader::Reader,
+    section::{keys, section_value},
+    shape::{Flag, Shape, join},
     value::{Setting, Url, keywords},
 };
 use crate::{discover::resource_attributes, semantics::redact::REDACTED};
@@ -46,7 +48,7 @@ pub struct OtlpSignal {
     pub protocol: Protocol,
     /// Sent with each request, decoded.
     pub headers: Vec<(String, String)>,
-    /// Longest time for one request.
+    /// Longest time for one request; zero is no limit.
     pub timeout: Duration,
     pub compression: Compression,
     pub tls: TlsFiles,
@@ -62,10 +64,19 @@ pub struct TlsFiles {
 }
 
 keywords! {
-    /// `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER`; several are separated by commas.
-    pub enum Exporter {
+    /// `OTEL_TRACES_EXPORTER`; several are separated by commas.
+    pub enum TracesExporter {
         Otlp = "otlp",
         Console = "console",
+        None = "none",
+    }
+}
+
+keywords! {
+    /// `OTEL_METRICS_EXPORTER`; several are separated by commas. There is no `console`: what is printed
+    /// are spans.
+    pub enum MetricsExporter {
+        Otlp = "otlp",
         Prometheus = "prometheus",
         None = "none",
     }
@@ -83,6 +94,20 @@ impl Value for Option<Headers> {
             reader.problem(node.place, setting, message.into());
             return false;
         }
+        let Some(entries) = reader.entries(node, setting) else { return false };
+        for entry in entries {
+            if let Err(expected) = check_header(&entry.key, "") {
+                let message = format!("found `{}`, expected {expected}", entry.key);
+                reader.problem(entry.place, setting, message);
+            }
+            if let Content::Scalar(value) = &entry.value.content
+                && let Err(expected) = check_header("x", value)
+            {
+                let setting = join(setting, &entry.key);
+                let message = format!("found what cannot be sent, expected {expected}");
+                reader.problem(entry.value.place, &setting, message);
+            }
+        }
         reader.pairs(node, setting).map(|pairs| *self = Some(Headers(pairs))).is_some()
     }
 
@@ -90,7 +115,13 @@ impl Value for Option<Headers> {
         let pairs = resource_attributes::parse(text).ok().filter(|pairs| !pairs.is_empty());
         let message = "found what cannot be read, expected key=value pairs, percent-encoded, \
                        separated by commas";
-        *self = Some(Headers(pairs.ok_or(message)?));
+        let pairs = pairs.ok_or(message)?;
+        for (name, value) in &pairs {
+            // The name is not repeated: `authorization: Bearer s3cret=` is one, to the first `=`.
+            check_header(name, value)
+                .map_err(|expected| format!("found what cannot be sent, expected {expected}"))?;
+        }
+        *self = Some(Headers(pairs));
         Ok(())
     }
 
@@ -103,6 +134,15 @@ impl Value for Option<Headers> {
     fn shape(&self) -> Shape {
         Shape::Pairs
     }
+}
+
+/// Whether these can be a header field.
+fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+    if name.parse::<http::HeaderName>().is_err() {
+        return Err("the name of a header field such as authorization");
+    }
+    let value = http::HeaderValue::from_bytes(value.as_bytes());
+    value.map(drop).map_err(|_| "a value without control characters")
 }
 
 impl Samples for Option<Headers> {
@@ -153,7 +193,8 @@ macro_rules! signal_keys {
             /// Sent with every export; as a variable or flag `key=value,key=value`, percent-encoded. Values
             /// are not shown anywhere.
             headers, variable(concat!($prefix, "HEADERS"));
-            /// Longest time for one request, 10s if nothing is said. As a variable in milliseconds.
+            /// Longest time for one request, 10s if nothing is said; 0s is no limit. As a variable in
+            /// milliseconds.
             timeout, spelled(concat!($prefix, "TIMEOUT"), millis, MILLIS);
             /// Of requests; none if nothing is said.
             compression, variable(concat!($prefix, "COMPRESSION"));
@@ -241,7 +282,9 @@ pub(super) const MILLIS: &[&str] = &["2000", "3000", "4000"];
 
 impl OtlpSettings {
     /// The exporters that are on: with an endpoint, or because the exporter list names OTLP.
-    pub(super) fn resolve(&self, traces: &[Exporter], metrics: &[Exporter]) -> Otlp {
+    pub(super) fn resolve(&self, traces: &[TracesExporter], metrics: &[MetricsExporter]) -> Otlp {
+        let traces = is_named(traces, TracesExporter::Otlp);
+        let metrics = is_named(metrics, MetricsExporter::Otlp);
         Otlp {
             traces: signal(&self.both, self.traces.0.clone(), traces, "v1/traces"),
             metrics: signal(&self.both, self.metrics.0.clone(), metrics, "v1/metrics"),
@@ -249,17 +292,18 @@ impl OtlpSettings {
     }
 }
 
+/// Whether a list of exporters names this one; `None` if there is no list.
+pub(super) fn is_named<T: PartialEq>(list: &[T], exporter: T) -> Option<bool> {
+    if list.is_empty() { None } else { Some(list.contains(&exporter)) }
+}
+
 fn signal(
     both: &SignalSettings,
     own: SignalSettings,
-    exporters: &[Exporter],
+    named: Option<bool>,
     path: &str,
 ) -> Option<OtlpSignal> {
-    let on = match exporters {
-        [] => both.endpoint.is_some() || own.endpoint.is_some(),
-        named => named.contains(&Exporter::Otlp),
-    };
-    if !on {
+    if !named.unwrap_or_else(|| both.endpoint.is_some() || own.endpoint.is_some()) {
         return None;
     }
     let endpoint = own.endpoint.as_ref().or(both.endpoint.as_ref());
@@ -313,8 +357,7 @@ mod tests {
     }
 
     fn urls(otlp: &Otlp) -> (Option<&str>, Option<&str>) {
-        let of =
-            |signal: &'_ Option<OtlpSignal>| signal.as_ref().map(|s| s.url.as_str().to_owned());
+        let of = |signal: &'_ Option<OtlpSignal>| signal.as_ref().map(|s| s.url.exact().to_owned());
         let (traces, metrics) = (of(&otlp.traces), of(&otlp.metrics));
         (traces.map(|s| &*s.leak()), metrics.map(|s| &*s.leak()))
     }
@@ -327,8 +370,8 @@ mod tests {
     #[test]
     fn a_common_endpoint_is_a_base_and_a_signals_own_is_used_as_it_is() {
         let mut settings = both("http://h:4318/base");
-        settings.metrics.0.endpoint = url("http://m:9/exact");
-        let expected = (Some("http://h:4318/base/v1/traces"), Some("http://m:9/exact"));
+        settings.metrics.0.endpoint = url("http://m:9/exact?token=x");
+        let expected = (Some("http://h:4318/base/v1/traces"), Some("http://m:9/exact?token=x"));
         assert_eq!(urls(&settings.resolve(&[], &[])), expected);
     }
 
@@ -347,9 +390,9 @@ mod tests {
 
     #[test]
     fn an_exporter_list_switches_signals_on_and_off() {
-        let otlp = both("http://h:1").resolve(&[Exporter::None], &[]);
+        let otlp = both("http://h:1").resolve(&[TracesExporter::None], &[]);
         assert!(otlp.traces.is_none() && otlp.metrics.is_some());
-        let otlp = OtlpSettings::default().resolve(&[Exporter::Otlp], &[]);
+        let otlp = OtlpSettings::default().resolve(&[TracesExporter::Otlp], &[]);
         assert_eq!(urls(&otlp), (Some("http://localhost:4318/v1/traces"), None));
     }
 }

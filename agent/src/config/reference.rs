@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::{
     Config,
-    describe::{About, Scalar, Section, Shape, Variable, join, sentence, shape},
+    describe::{Section, shape},
+    shape::{About, Scalar, Shape, Variable, join, sentence},
     show::text,
 };
 
@@ -26,6 +27,10 @@ remora config schema               # JSON Schema for editors
 
 Where a list is expected, one item may stand alone. Sizes are `4096`, `64KiB`, `16MiB`; times are `500ms`, `10s`,
 `5m`. Values of `OTEL_*` variables that cannot be used are warnings and are ignored, as OpenTelemetry wants it.
+
+In values of the file `${NAME}` and `${env:NAME}` stand for an environment variable, `${NAME:-default}` for the
+default where the variable is unset or empty, `$$` for one `$`: OpenTelemetry's rules, except that a variable which
+is not set and has no default is a mistake. What a variable holds is not shown in messages.
 
 A running agent reads its file again on SIGHUP and when the file changes. Keys marked *live* take effect then, all
 at once and without a gap in what is captured; of others that have changed a warning says that they need a restart.

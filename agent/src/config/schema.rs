@@ -4,7 +4,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     Config,
-    describe::{About, Scalar, Section, Shape, sentence, shape},
+    describe::{Section, shape},
+    shape::{About, Scalar, Shape, sentence},
 };
 
 /// The schema.

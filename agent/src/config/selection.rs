@@ -3,10 +3,12 @@
 use serde_json::Value as Json;
 
 use super::{
-    RouteMode, Sampler,
-    describe::{Key, Samples, Scalar, Section, Shape, Value, keys, section, section_value},
-    file::Reader,
+    Sampler,
+    describe::{Key, Samples, Section, Value},
     node::{Entry, Node},
+    reader::Reader,
+    section::{keys, section, section_value},
+    shape::{Scalar, Shape},
     value::{FieldName, Setting},
 };
 use crate::{
@@ -74,7 +76,7 @@ section! {
     /// Routes of one selector's services; what is not said is as for all.
     pub struct OwnRoutes {
         /// heuristic: patterns first, then a guess; patterns: patterns only; off: never.
-        pub mode: Option<RouteMode> = None;
+        pub mode: Option<route::Mode> = None;
         /// Templates such as `/users/{id}`, instead of those for all.
         pub patterns: Option<Vec<route::Pattern>> = None;
     }

@@ -5,10 +5,7 @@ use std::fmt;
 
 use serde_json::{Value as Json, json};
 
-use super::{
-    Config, Loaded, Origin,
-    describe::{About, leaves},
-};
+use super::{Config, Loaded, Origin, describe::leaves, shape::About};
 
 /// A flag of the command line that sets one key.
 #[derive(Clone, Debug)]
@@ -40,7 +37,7 @@ pub fn flags() -> Vec<ConfigFlag> {
 fn help(about: &About) -> String {
     let first = about.doc.split_once(". ").map_or(&*about.doc, |(first, _)| first);
     let mut help = first.trim_end_matches('.').to_owned();
-    if let super::describe::Shape::Scalar(scalar) = &about.shape
+    if let super::shape::Shape::Scalar(scalar) = &about.shape
         && !scalar.words.is_empty()
         && !scalar.words.iter().any(|word| about.doc.contains(word))
     {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use super::{describe::Scalar, problem::nearest};
+use super::{problem::nearest, shape::Scalar};
 use crate::{discover::Pattern, log::LogFilter, semantics::route};
 
 mod address;
 mod quantity;
 
-pub use address::{Url, address};
+pub use address::{Url, address, without_credentials};
 pub use quantity::Size;
 
 /// A value that can be written as one text.
@@ -248,7 +248,8 @@ impl Setting for LogFilter {
     }
 }
 
-/// An enum that is written as one of a few words.
+/// An enum that is written as one of a few words: declared here, or by the stage that it is for. Further words
+/// for a value stand behind a bar.
 macro_rules! keywords {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$meta])*
@@ -263,25 +264,29 @@ macro_rules! keywords {
             }
         }
 
+        $crate::config::value::keywords!(impl $name { $($variant = $word),* });
+    };
+    (impl $name:ty { $($variant:ident $(($of:path))? = $word:literal $(| $other:literal)*),* $(,)? }) => {
         impl $crate::config::value::Setting for $name {
             const SAMPLES: &'static [&'static str] = &[$($word),*];
 
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
-                    $($word => Ok(Self::$variant),)*
-                    _ => Err($crate::config::value::one_of(text, &[$($word),*])),
+                    $($word $(| $other)* => Ok(Self::$variant $(($of))?),)*
+                    _ => Err($crate::config::value::one_of(text, &[$($word, $($other,)*)*])),
                 }
             }
 
             fn written(&self) -> serde_json::Value {
-                self.as_str().into()
+                match self { $(Self::$variant $(($of))? => $word,)* }.into()
             }
 
-            fn looks() -> $crate::config::describe::Scalar {
-                $crate::config::describe::Scalar {
-                    expected: format!("one of {}", [$($word),*].join(", ")),
+            fn looks() -> $crate::config::shape::Scalar {
+                let words = &[$($word, $($other,)*)*];
+                $crate::config::shape::Scalar {
+                    expected: format!("one of {}", words.join(", ")),
                     types: &["string"],
-                    words: &[$($word),*],
+                    words,
                     pattern: None,
                 }
             }
@@ -301,6 +306,7 @@ pub(super) fn one_of(text: &str, words: &[&str]) -> String {
 
 /// The value of `text`; the error says what was found, unless it may be a secret, and what was expected.
 pub(super) fn read_one<T: Setting>(text: &str) -> Result<T, String> {
-    let found = if T::SECRET { "what cannot be read" } else { &format!("`{text}`") };
+    let shown = if text.contains("://") { without_credentials(text) } else { text.into() };
+    let found = if T::SECRET { "what cannot be read" } else { &format!("`{shown}`") };
     T::parse(text).map_err(|expected| format!("found {found}, expected {expected}"))
 }

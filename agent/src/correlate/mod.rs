@@ -10,7 +10,6 @@
 //!
 //! `docs/semantics.md` tells the same to users, with the reasons.
 
-mod ids;
 pub mod pipeline;
 pub mod policy;
 pub mod sampler;
@@ -20,17 +19,17 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-pub(crate) use self::ids::{IdGenerator, random_seed};
 use self::{
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
 };
 use crate::{
     clock::ClockOffset,
-    exchange::{Detail, Exchange, Role, Started},
+    exchange::{Exchange, Role, Started},
+    ids::{IdGenerator, random_seed},
     resource::Resource,
     span::{ParentFrom, Span},
-    trace_context::{SpanId, TraceFlags, TraceId, TraceParent},
+    trace_context::{SpanId, TraceFlags, TraceId, TraceParent, TraceState},
 };
 
 /// Bounds of what is remembered.
@@ -69,6 +68,8 @@ struct Open {
     start_mono_ns: u64,
     /// Serial of the SERVER exchange that became the parent by context.
     parent: Option<u64>,
+    /// Of the trace that the place is in.
+    state: TraceState,
 }
 
 /// Gives exchanges their place; one per agent, on the thread that runs reassembly.
@@ -116,19 +117,25 @@ impl Correlator {
             return;
         }
         let (place, parent) = self.place(started.role, context, started.trace_parent);
+        // A trace is carried on with its state (W3C Trace Context section 3.3): by children, too.
+        let inherited = match (parent, started.trace_parent) {
+            (Some(parent), None) => self.open.get(&parent).map(|open| open.state.clone()),
+            _ => None,
+        };
+        let state = inherited.unwrap_or_else(|| started.trace_state.clone());
         match started.role {
             Role::Server => self.threads.server_started(context, started.serial),
             Role::Client => self.threads.client_started(context, started.serial),
         }
         let Started { serial, role, start_mono_ns, .. } = *started;
-        self.open.insert(serial, Open { place, role, context, start_mono_ns, parent });
+        self.open.insert(serial, Open { place, role, context, start_mono_ns, parent, state });
     }
 
     /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
     /// Works for exchanges that were never announced, too. Route and peer are left to the caller.
     pub fn finished(
         &mut self,
-        exchange: Exchange,
+        mut exchange: Exchange,
         resource: Arc<Resource>,
         offset: ClockOffset,
     ) -> Span {
@@ -136,8 +143,11 @@ impl Correlator {
         if exchange.context == 0 && by != 0 && by != exchange.tid {
             self.threads.distrust_threads_of(exchange.connection.tgid);
         }
-        let Place { trace_id, span_id, parent_span_id, parent_from, flags } =
-            self.final_place(&exchange);
+        let (place, inherited) = self.final_place(&exchange);
+        let Place { trace_id, span_id, parent_span_id, parent_from, flags } = place;
+        if let Some(state) = inherited {
+            exchange.trace.state = state;
+        }
         Span {
             trace_id,
             span_id,
@@ -153,12 +163,12 @@ impl Correlator {
         }
     }
 
-    /// The place given at the start, unless it has become doubtful since.
-    fn final_place(&mut self, exchange: &Exchange) -> Place {
-        let Detail::Http(http) = &exchange.detail;
+    /// The place given at the start, unless it has become doubtful since; with the state of the trace, where
+    /// the place came from the context.
+    fn final_place(&mut self, exchange: &Exchange) -> (Place, Option<TraceState>) {
         let Some(open) = self.open.remove(&exchange.serial) else {
             // Not announced, or not remembered: nothing but what it carries is known.
-            return self.place_alone(http.trace_parent, ParentFrom::Root);
+            return (self.place_alone(exchange.trace.parent, ParentFrom::Root), None);
         };
         self.close(exchange.serial, &open);
         if open.role == Role::Server && exchange.end_mono_ns != 0 {
@@ -166,9 +176,9 @@ impl Correlator {
         }
         if open.parent.is_some() && !self.threads.trusts(open.context) {
             // Since this request was made, its thread turned out to serve several at once.
-            return self.place_alone(http.trace_parent, ParentFrom::Ambiguous);
+            return (self.place_alone(exchange.trace.parent, ParentFrom::Ambiguous), None);
         }
-        open.place
+        (open.place, open.parent.is_some().then_some(open.state))
     }
 
     /// An announced exchange will not become a span. Its thread may still be at work on it, so the
@@ -177,7 +187,7 @@ impl Correlator {
         if let Some(open) = self.open.remove(&serial) {
             self.close(serial, &open);
             if open.role == Role::Server {
-                self.threads.haunt(open.context);
+                self.threads.server_lost(open.context);
             }
         }
     }
@@ -186,11 +196,6 @@ impl Correlator {
     /// open until reassembly ends them.
     pub fn process_gone(&mut self, tgid: u32) {
         self.threads.process_gone(tgid);
-    }
-
-    /// A thread ended, its number may be used again.
-    pub fn thread_gone(&mut self, tgid: u32, tid: u32) {
-        self.threads.forget(Context::of(tgid, tid, 0));
     }
 
     /// Forgets exchanges older than [`Limits::max_age_ns`]; returns how many. Their threads infer no
@@ -273,7 +278,7 @@ impl Correlator {
                     span_id,
                     parent_span_id: None,
                     parent_from: otherwise,
-                    flags: self.sampler.decide(trace_id, Parent::None).flags(TraceFlags::default()),
+                    flags: self.sampler.decide(trace_id, Parent::None).flags(TraceFlags::RANDOM),
                 }
             }
         }
@@ -298,6 +303,7 @@ impl Correlator {
             if let Some(client) = self.open.get_mut(&serial) {
                 client.place = place;
                 client.parent = None;
+                client.state = TraceState::default();
             }
         }
     }

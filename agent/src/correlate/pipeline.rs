@@ -8,11 +8,10 @@ use crate::{
     accounting::Lost,
     aggregate::Aggregator,
     clock::Clock,
-    exchange::{Detail, Endpoint, Exchange, Role, Sink, Started},
-    kubernetes::Peer,
+    exchange::{Endpoint, Exchange, Role, Sink, Started},
     resource::Whose,
-    semantics::Target,
-    span::Span,
+    semantics,
+    span::{Peer, Span},
 };
 
 /// Knows whose exchange it is.
@@ -112,34 +111,32 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     /// Lets go of spans that have waited: for what they waited for, or long enough.
-    pub fn look_at_waiting(&mut self) {
+    pub fn release_settled(&mut self) {
         for mut span in mem::take(&mut self.waiting) {
             match self.resources.whose(span.exchange.connection.tgid) {
                 Whose::Known(resource) => {
                     span.resource = resource;
                     self.pass(span);
                 }
-                Whose::Soon(_) => self.waiting.push_back(span),
+                Whose::Provisional(_) => self.waiting.push_back(span),
                 Whose::OptedOut => self.counts.lost[Lost::OptedOut as usize] += 1,
             }
         }
     }
 
     /// Lets go of all spans that wait, as they are: nothing more is going to be known.
-    pub fn let_go(&mut self) {
-        self.look_at_waiting();
+    pub fn release_waiting(&mut self) {
+        self.release_settled();
         for span in mem::take(&mut self.waiting) {
             self.pass(span);
         }
     }
 
     fn pass(&mut self, mut span: Span) {
-        let Detail::Http(http) = &span.exchange.detail;
-        if span.exchange.role == Role::Server {
-            let target = Target::parse(&http.method, &http.target);
+        if let Some((path, status)) = semantics::path_to_route(&span.exchange) {
             let selector = self.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
-            span.route = self.policies.route(selector, service, target.path, http.status);
+            span.route = self.policies.route(selector, service, path, status);
         }
         for aggregator in &mut self.aggregators {
             aggregator.record(&span);
@@ -163,13 +160,12 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn finished(&mut self, mut exchange: Exchange) {
         let (resource, settled) = match self.resources.whose(exchange.connection.tgid) {
             Whose::Known(resource) => (resource, true),
-            Whose::Soon(resource) => (resource, false),
+            Whose::Provisional(resource) => (resource, false),
             Whose::OptedOut => return self.lost(exchange.serial, Lost::OptedOut),
         };
         let selector = self.selector(exchange.connection.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
-        let Detail::Http(http) = &mut exchange.detail;
-        self.policies.headers(selector, http);
+        self.policies.headers(selector, &mut exchange.detail);
         let offset = self.clock.offset_at(exchange.end_mono_ns);
         // Its place is decided now: who comes after it must not wait for it.
         let mut span = self.correlator.finished(exchange, resource, offset);
@@ -290,7 +286,7 @@ mod tests {
         for serial in 1..=100 {
             let mut exchange = exchange(Role::Client);
             exchange.serial = serial;
-            http(&mut exchange).trace_parent = None;
+            exchange.trace.parent = None;
             pipeline.finished(exchange);
         }
         pipeline.lost(0, Lost::Gap);
@@ -307,15 +303,15 @@ mod tests {
     #[test]
     fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         pipeline.finished(exchange(Role::Server));
-        pipeline.look_at_waiting();
+        pipeline.release_settled();
         assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
         pipeline.resources.0 = Whose::Known(service("other"));
         pipeline.finished(exchange(Role::Server));
         assert_eq!(pipeline.output.len(), 1);
         pipeline.resources.0 = Whose::Known(service("shop"));
-        pipeline.look_at_waiting();
+        pipeline.release_settled();
         let span = &pipeline.output[1];
         assert_eq!(span.resource.service_name(), "shop");
         assert_eq!(span.route.as_deref(), Some("/users/{id}"));
@@ -327,23 +323,23 @@ mod tests {
     #[test]
     fn what_waits_goes_at_the_end_and_beyond_the_bound() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         for _ in 0..=MAX_WAITING {
             pipeline.finished(exchange(Role::Server));
         }
         assert_eq!(pipeline.output.len(), 1);
-        pipeline.let_go();
+        pipeline.release_waiting();
         assert_eq!(pipeline.counts().spans, MAX_WAITING as u64 + 1);
     }
 
     #[test]
     fn whoever_has_opted_out_has_no_spans_not_even_those_that_waited() {
         let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Soon(service("provisional"));
+        pipeline.resources.0 = Whose::Provisional(service("provisional"));
         pipeline.finished(exchange(Role::Server));
         pipeline.resources.0 = Whose::OptedOut;
         pipeline.finished(exchange(Role::Server));
-        pipeline.let_go();
+        pipeline.release_waiting();
         assert!(pipeline.output.is_empty());
         assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
         assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
@@ -362,8 +358,8 @@ mod tests {
             let mut exchange = exchange(Role::Server);
             let connection = Connection { tgid, ..(*exchange.connection).clone() };
             exchange.connection = Arc::new(connection);
+            exchange.trace.parent = None;
             let message = http(&mut exchange);
-            message.trace_parent = None;
             let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
             message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
             pipeline.finished(exchange);
@@ -372,7 +368,7 @@ mod tests {
         finish(2);
         let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
         assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
-        let Detail::Http(found) = &span.exchange.detail;
+        let found = span.exchange.detail.http().unwrap();
         assert!(found.request_headers.is_empty(), "nobody asked for them");
         let quiet = Policy { sampler: loud, ..quiet };
         pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
@@ -380,11 +376,11 @@ mod tests {
         exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
         let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
         http(&mut exchange).request_headers = vec![value];
-        http(&mut exchange).trace_parent = None;
+        exchange.trace.parent = None;
         pipeline.finished(exchange);
         let span = pipeline.output.last().unwrap();
         assert_eq!(span.route, None);
-        let Detail::Http(found) = &span.exchange.detail;
+        let found = span.exchange.detail.http().unwrap();
         assert_eq!(&*found.request_headers[0].key, tenant);
     }
 

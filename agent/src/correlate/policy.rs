@@ -2,7 +2,7 @@
 
 use super::sampler::Sampler;
 use crate::{
-    exchange::{HeaderValues, HttpExchange},
+    exchange::{Detail, HeaderValues},
     semantics::route::{self, Routes},
 };
 
@@ -24,12 +24,12 @@ pub struct HeaderKeys {
 
 impl HeaderKeys {
     /// Leaves what is in the lists. Reassembly keeps what any selector asks for.
-    fn filter(&self, http: &mut HttpExchange) {
+    fn filter(&self, request: &mut Vec<HeaderValues>, response: &mut Vec<HeaderValues>) {
         let keep = |keys: &[Box<str>], values: &mut Vec<HeaderValues>| {
             values.retain(|header| keys.iter().any(|key| **key == *header.key));
         };
-        keep(&self.request, &mut http.request_headers);
-        keep(&self.response, &mut http.response_headers);
+        keep(&self.request, request);
+        keep(&self.response, response);
     }
 }
 
@@ -100,9 +100,12 @@ impl Policies {
         self.routes[at].as_mut()?.route(service, path, status)
     }
 
-    pub(super) fn headers(&self, selector: Option<usize>, http: &mut HttpExchange) {
-        if !(http.request_headers.is_empty() && http.response_headers.is_empty()) {
-            self.policies[self.index(selector)].headers.filter(http);
+    /// Drops the header fields that the selector has not asked for.
+    pub(super) fn headers(&self, selector: Option<usize>, detail: &mut Detail) {
+        if let Some((request, response)) = detail.headers_mut()
+            && !(request.is_empty() && response.is_empty())
+        {
+            self.policies[self.index(selector)].headers.filter(request, response);
         }
     }
 }

@@ -127,7 +127,7 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::ids::IdGenerator;
+    use crate::ids::IdGenerator;
 
     const ON: TraceFlags = TraceFlags::SAMPLED;
     const OFF: TraceFlags = TraceFlags(0);

@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::{
-    semantics::tests::{exchange, http},
-    trace_context::TraceState,
-};
+use crate::{export::exportable::Placement, semantics::tests::exchange, trace_context::TraceState};
 
 /// Feeds a correlator and keeps the spans by serial. Time goes by a millisecond per step.
 struct Scene {
@@ -39,6 +36,7 @@ impl Scene {
             context: 0,
             start_mono_ns: self.now,
             trace_parent: None,
+            trace_state: TraceState::default(),
         };
         change(&mut started);
         self.correlator.started(&started);
@@ -71,8 +69,8 @@ impl Scene {
         exchange.context = started.context;
         exchange.start_mono_ns = started.start_mono_ns;
         exchange.end_mono_ns = self.now;
-        http(&mut exchange).trace_parent = started.trace_parent;
-        http(&mut exchange).trace_state = TraceState::default();
+        exchange.trace.parent = started.trace_parent;
+        exchange.trace.state = started.trace_state;
         change(&mut exchange);
         let span = self.correlator.finished(
             exchange,
@@ -236,6 +234,40 @@ fn unsampled_header_is_honoured_down_to_the_children() {
 }
 
 #[test]
+fn new_traces_say_that_their_ids_are_random_and_others_say_what_they_said() {
+    let mut scene = Scene::new();
+    scene.run(Role::Server, 1, 7);
+    scene.carrying(Role::Server, 2, 8, carried(0xaa, 0xbb, 1));
+    scene.end(2);
+    assert_eq!(scene.spans[&1].flags, TraceFlags(0b11));
+    assert_eq!(scene.spans[&2].flags, TraceFlags(0b01));
+}
+
+#[test]
+fn children_by_context_keep_the_state_of_their_trace() {
+    let state = |text: &str| TraceState(text.into());
+    let exported =
+        |scene: &Scene, serial: u64| Placement::from(&scene.spans[&serial]).trace_state.to_owned();
+    let mut scene = Scene::new();
+    scene.begin(Role::Server, 1, 7, |started| {
+        started.trace_parent = Some(carried(0xaa, 0xbb, 1));
+        started.trace_state = state("vendor=1");
+    });
+    scene.run(Role::Client, 2, 7);
+    scene.begin(Role::Client, 3, 7, |started| {
+        started.trace_parent = Some(carried(0xaa, 0xcc, 1));
+        started.trace_state = state("vendor=2");
+    });
+    scene.end(3);
+    scene.end(1);
+    scene.server(4, 7);
+    scene.run(Role::Client, 5, 7);
+    scene.end(4);
+    let found: Vec<_> = (1..=5).map(|serial| exported(&scene, serial)).collect();
+    assert_eq!(found, ["vendor=1", "vendor=1", "vendor=2", "", ""]);
+}
+
+#[test]
 fn client_that_continues_the_trace_of_its_server_is_its_child() {
     let mut scene = Scene::new();
     scene.carrying(Role::Server, 1, 7, carried(0xaa, 0xbb, 1));
@@ -345,18 +377,6 @@ fn reused_process_id_starts_clean() {
 }
 
 #[test]
-fn reused_thread_id_starts_clean() {
-    let mut scene = Scene::new();
-    scene.server(1, 7);
-    scene.server(2, 7);
-    scene.correlator.thread_gone(TGID, 7);
-    scene.server(3, 7);
-    scene.run(Role::Client, 4, 7);
-    scene.end(3);
-    scene.child(4, 3);
-}
-
-#[test]
 fn sampled_out_spans_say_so_in_their_flags() {
     let mut scene = Scene::with(Sampler::parse("always_off", None).unwrap(), Limits::default());
     scene.run(Role::Server, 1, 7);
@@ -383,7 +403,9 @@ fn cost_per_exchange() {
     for exchange in exchanges {
         let Exchange { serial, role, tid, start_mono_ns, .. } = exchange;
         let (tgid, context, trace_parent) = (TGID, 0, None);
-        let started = Started { serial, role, tgid, tid, context, start_mono_ns, trace_parent };
+        let trace_state = TraceState::default();
+        let started =
+            Started { serial, role, tgid, tid, context, start_mono_ns, trace_parent, trace_state };
         correlator.started(&started);
         let offset = ClockOffset::fixed(0);
         std::hint::black_box(correlator.finished(exchange, Arc::clone(&resource), offset));

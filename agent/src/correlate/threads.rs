@@ -42,14 +42,14 @@ struct Busy {
     servers: Vec<u64>,
     clients: Vec<u64>,
     /// A server request of this context was lost and may still be worked on.
-    haunted: bool,
-    /// `servers` began while haunted.
+    lost_server: bool,
+    /// `servers` began after that.
     uncertain: bool,
 }
 
 impl Busy {
     fn is_idle(&self) -> bool {
-        self.servers.is_empty() && self.clients.is_empty() && !self.haunted
+        self.servers.is_empty() && self.clients.is_empty() && !self.lost_server
     }
 }
 
@@ -81,7 +81,7 @@ impl Threads {
         let busy = self.busy.entry(context).or_default();
         let event_loop = !busy.servers.is_empty() || !busy.clients.is_empty();
         if busy.servers.is_empty() {
-            busy.uncertain = std::mem::take(&mut busy.haunted);
+            busy.uncertain = std::mem::take(&mut busy.lost_server);
         }
         busy.servers.push(serial);
         if event_loop {
@@ -163,18 +163,13 @@ impl Threads {
     }
 
     /// A server request of this context was lost: the next one is not to be trusted.
-    pub(super) fn haunt(&mut self, context: Context) {
+    pub(super) fn server_lost(&mut self, context: Context) {
         // Bounded like the other table; a context that cannot be remembered is an event loop.
         if self.busy.contains_key(&context) || self.busy.len() < self.max_contexts {
-            self.busy.entry(context).or_default().haunted = true;
+            self.busy.entry(context).or_default().lost_server = true;
         } else {
             self.distrust(context);
         }
-    }
-
-    pub(super) fn forget(&mut self, context: Context) {
-        self.busy.remove(&context);
-        self.multiplexing.remove(&context);
     }
 
     pub(super) fn process_gone(&mut self, tgid: u32) {
@@ -223,7 +218,7 @@ mod tests {
         threads.server_ended(T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.forget(T);
+        threads.process_gone(T.tgid);
         threads.server_started(T, 4);
         assert_eq!(threads.handling(T), Handling::One(4));
     }
@@ -249,7 +244,7 @@ mod tests {
     #[test]
     fn request_after_a_lost_one_is_not_trusted_and_the_next_is() {
         let mut threads = Threads::new(8);
-        threads.haunt(T);
+        threads.server_lost(T);
         threads.server_started(T, 2);
         assert_eq!(threads.handling(T), Handling::CannotTell);
         threads.server_ended(T, 2);

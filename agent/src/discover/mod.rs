@@ -7,7 +7,6 @@
 
 mod cgroup;
 pub mod cloud;
-mod container;
 mod host;
 mod listening;
 mod pattern;
@@ -20,9 +19,7 @@ mod selector;
 mod service_name;
 mod sha1;
 mod sockets;
-pub mod tls;
 
-pub use container::{Container, PodMember};
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};
 pub use pod_criteria::{OwnerPattern, PodCriteria, PodFacts};
@@ -31,12 +28,13 @@ pub(crate) use scanner::REMEMBERED;
 pub use scanner::{Change, Scanner, Target};
 pub use selector::{Criteria, Facts, Needs, NothingSelected, Selection, Selector, Selectors};
 pub(crate) use sha1::instance_uuid;
+pub(crate) use sockets::pid;
 pub use sockets::{SocketEntry, SocketState, SocketTable};
 
 /// For `fuzzing`: readers of what processes say of themselves.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn fuzz_texts(text: &str) {
-    let container = Container::of_cgroup(text);
+    let container = crate::container::Container::of_cgroup(text);
     assert!(container.pod.is_none_or(|pod| matches!(pod.uid.len(), 32 | 36)));
     let arguments: Vec<String> = text.split('\0').map(str::to_owned).collect();
     let exe = arguments.first().cloned().unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Pattern, PatternError, PodMember};
-use crate::kubernetes::Pod;
+use super::{Pattern, PatternError};
+use crate::{container::PodMember, kubernetes::Pod};
 
 /// Kinds are combined by *and*, the values of one kind by *or*; of labels and annotations all have to be
 /// there. A kind without values asks for nothing.

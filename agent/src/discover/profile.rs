@@ -11,14 +11,13 @@ use std::{io::Read, path::Path};
 use opentelemetry_semantic_conventions::attribute as key;
 use procfs::process::Process;
 
-use super::{
+use super::{host::Host, resource_attributes, service_name::service_name, sha1::instance_uuid};
+use crate::{
+    attribute::Value,
     container::{Container, container_name},
-    host::Host,
-    resource_attributes,
-    service_name::service_name,
-    sha1::instance_uuid,
+    kubernetes::Pods,
+    resource::Resource,
 };
-use crate::{attribute::Value, kubernetes::Pods, resource::Resource};
 
 /// Bounds of what is read of one process, in bytes.
 const ENVIRON_LIMIT: u64 = 1 << 20;

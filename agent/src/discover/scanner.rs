@@ -97,7 +97,7 @@ impl Scanner {
         Self::with_pods(selectors, host, Pods::default())
     }
 
-    /// With `pods`, of which [`Self::on_pod`] will be told.
+    /// With `pods`, of which [`Self::on_cluster_update`] will be told.
     #[must_use]
     pub fn with_pods(selectors: Selectors, host: Arc<Host>, pods: Pods) -> Self {
         let needs = selectors.needs();

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Container, Pattern, PodCriteria, PodFacts, Ports};
-use crate::kubernetes::Pod;
+use super::{Pattern, PodCriteria, PodFacts, Ports};
+use crate::{container::Container, kubernetes::Pod};
 
 /// What stands for a process that was named and is gone; no process has this id.
 pub(super) const RETIRED: u32 = 0;
@@ -256,7 +256,7 @@ impl Selectors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{discover::PodMember, kubernetes::pod::tests::pod};
+    use crate::{container::PodMember, kubernetes::pod::tests::pod};
 
     const OWN: u32 = 7;
 

@@ -115,7 +115,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 }
 
 /// Linux process ids fit in an `i32` (`PID_MAX_LIMIT` is 2²²); anything else names no process.
-pub(super) fn pid(tgid: u32) -> i32 {
+pub(crate) fn pid(tgid: u32) -> i32 {
     i32::try_from(tgid).unwrap_or(-1)
 }
 

@@ -10,7 +10,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::discover::tls::{TlsScanner, TlsStack};
+use crate::attach::stacks::{TlsScanner, TlsStack};
 
 pub use doors::{door_checks, probe_check, shortfalls};
 pub use host::{CgroupVersion, HostFacts, Lockdown, checks as host_checks, load_programs};

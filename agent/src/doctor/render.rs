@@ -91,7 +91,7 @@ fn painted(text: &str, state: State, width: usize, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::tls::{TlsKind, TlsStack};
+    use crate::attach::stacks::{TlsKind, TlsStack};
 
     fn report() -> Report {
         let stack = |kind, path: &str, supported, reason| TlsStack {

@@ -5,7 +5,6 @@ use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{Detail, Role},
     resource::Resource,
     span::{self, ParentFrom, Span, SpanKind},
     trace_context::{SpanId, TraceId},
@@ -50,17 +49,18 @@ pub struct Placement<'a> {
 
 impl<'a> From<&'a Span> for Placement<'a> {
     fn from(span: &'a Span) -> Self {
-        let Detail::Http(http) = &span.exchange.detail;
-        let from_header = span.parent_from == ParentFrom::Header;
-        // A traceparent that a client sends names a span of its own process, not of a remote one.
-        let remote = from_header && span.exchange.role == Role::Server;
+        let remote = if span.parent_is_remote() { IS_REMOTE } else { 0 };
         Self {
             trace_id: span.trace_id,
             span_id: span.span_id,
             parent_span_id: span.parent_span_id,
-            flags: u32::from(span.flags.0) | HAS_IS_REMOTE | if remote { IS_REMOTE } else { 0 },
+            flags: u32::from(span.flags.0) | HAS_IS_REMOTE | remote,
             // tracestate belongs to the trace that the header names, not to one begun here.
-            trace_state: if from_header { &http.trace_state.0 } else { "" },
+            trace_state: if matches!(span.parent_from, ParentFrom::Header | ParentFrom::Context) {
+                &span.exchange.trace.state.0
+            } else {
+                ""
+            },
             start_unix_ns: span.start_unix_ns,
             end_unix_ns: span.end_unix_ns,
         }

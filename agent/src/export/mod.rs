@@ -1,5 +1,5 @@
 //! From finished spans and metric points to the wire or a file. Nothing here decides what a span is or
-//! says; [`exportable`] and [`metrics_data`] are what it asks for.
+//! says; [`exportable`] and [`crate::metrics_data`] are what it asks for.
 //!
 //! ```text
 //! pipeline thread                                         tokio tasks, one per destination and signal
@@ -15,7 +15,6 @@
 //! few instructions (the scheduled seal of an open request copies at most 4 MiB).
 
 pub mod exportable;
-pub mod metrics_data;
 pub mod otlp;
 pub mod print;
 pub mod prometheus;
@@ -44,7 +43,6 @@ use tokio::{
 use self::{
     exportable::Exportable,
     file::LineFile,
-    metrics_data::{Metric, MetricBatch},
     otlp::{
         Format, Signal, metrics,
         request::{Encoded, Pushed, Request},
@@ -56,13 +54,17 @@ use self::{
     stats::{Destination, DropReason, LaneStats},
     transport::Transport,
 };
-use crate::resource::Resource;
+use crate::{
+    config::without_credentials,
+    metrics_data::{Metric, MetricBatch},
+    resource::Resource,
+};
 
 /// Why export cannot be set up; the settings themselves were well-formed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("cannot set up the export of {} to {endpoint}: {reason}", signal.as_str())]
-    Transport { signal: Signal, endpoint: http::Uri, reason: String },
+    Transport { signal: Signal, endpoint: String, reason: String },
     #[error("cannot open {file} for --otlp-file")]
     File { file: String, source: io::Error },
 }
@@ -120,7 +122,8 @@ impl Exporters {
             };
             if let Some(otlp) = otlp {
                 let transport = Transport::build(signal, otlp).map_err(|reason| {
-                    BuildError::Transport { signal, endpoint: otlp.endpoint.clone(), reason }
+                    let endpoint = without_credentials(&otlp.endpoint.to_string()).into_owned();
+                    BuildError::Transport { signal, endpoint, reason }
                 })?;
                 lane(Destination::Otlp, transport.format(), Carrier::Otlp(transport));
             }

@@ -7,7 +7,7 @@
 //! A child ends before its parent, so a span with a parent waits for it, [`WAIT_NS`] at most. Text that
 //! came over the network is shown without control characters: it cannot move the cursor.
 
-mod aside;
+mod background;
 mod red;
 mod style;
 
@@ -22,12 +22,12 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use self::style::{Color, fit, printable};
 pub use self::{
-    aside::Aside,
+    background::BackgroundWriter,
     red::RedTable,
     style::{Style, duration},
 };
 use crate::{
-    attribute::AttributeSink,
+    semantics::{Outcome, Tone},
     span::{Span, SpanKind, Status},
     trace_context::SpanId,
 };
@@ -47,9 +47,9 @@ struct Row {
     duration_ns: u64,
     kind: SpanKind,
     service: String,
-    /// `GET /path?query`
+    /// `GET /path?query`, `SELECT orders`
     request: String,
-    status: String,
+    outcome: Outcome,
     peer: String,
     /// First 8 digits.
     trace: String,
@@ -59,14 +59,6 @@ struct Row {
 
 impl Row {
     fn of(span: &Span) -> Self {
-        let mut shown = Shown::default();
-        span.visit_attributes(&mut shown);
-        let Shown { method, target, status, peer, peer_port, error } = shown;
-        let peer = match peer_port {
-            Some(port) if peer.contains(':') => format!("[{peer}]:{port}"),
-            Some(port) => format!("{peer}:{port}"),
-            None => peer,
-        };
         let mut trace = span.trace_id.to_string();
         trace.truncate(8);
         Self {
@@ -76,53 +68,14 @@ impl Row {
             duration_ns: span.duration_ns(),
             kind: span.kind(),
             service: printable(span.resource.service_name()),
-            request: printable(&format!("{method} {target}")),
-            status: if status == 0 { "-".into() } else { status.to_string() },
-            peer: printable(&peer),
+            request: printable(&span.summary()),
+            outcome: span.outcome(),
+            peer: printable(&span.exchange.connection.remote.to_string()),
             trace,
-            error,
+            error: span.error_type().map(|error| printable(&error)).unwrap_or_default(),
             failed: span.status() == Status::Error,
         }
     }
-}
-
-/// The attributes that a line shows: by way of them, what is redacted for backends is redacted here.
-#[derive(Default)]
-struct Shown {
-    method: String,
-    target: String,
-    status: i64,
-    peer: String,
-    peer_port: Option<i64>,
-    error: String,
-}
-
-impl AttributeSink for Shown {
-    fn str(&mut self, key: &str, value: &str) {
-        match key {
-            "http.request.method" | "http.request.method_original" => self.method = value.into(),
-            "url.full" | "url.path" => self.target = value.into(),
-            "url.query" => {
-                self.target.push('?');
-                self.target.push_str(value);
-            }
-            "network.peer.address" => self.peer = value.into(),
-            "error.type" => self.error = value.into(),
-            _ => {}
-        }
-    }
-
-    fn int(&mut self, key: &str, value: i64) {
-        match key {
-            "http.response.status_code" => self.status = value,
-            "network.peer.port" => self.peer_port = Some(value),
-            _ => {}
-        }
-    }
-
-    fn bool(&mut self, _: &str, _: bool) {}
-    fn double(&mut self, _: &str, _: f64) {}
-    fn strs(&mut self, _: &str, _: &[&str]) {}
 }
 
 /// Writes spans as lines. Give it every span, and call [`Self::flush_due`] from time to time.
@@ -272,11 +225,11 @@ impl<W: Write> SpanPrinter<W> {
         let cut = self.style.width.is_some();
 
         let style = self.style;
-        let status_color = match row.status.as_bytes().first() {
+        let outcome_color = match row.outcome.tone {
             _ if row.failed => Color::Red,
-            Some(b'2') => Color::Green,
-            Some(b'4' | b'5') => Color::Yellow,
-            _ => Color::None,
+            Tone::Good => Color::Green,
+            Tone::Refused => Color::Yellow,
+            Tone::Neutral => Color::None,
         };
         let (arrow, arrow_color) = match row.kind {
             SpanKind::Server => ("←", Color::Cyan),
@@ -292,7 +245,7 @@ impl<W: Write> SpanPrinter<W> {
         line.push_str("  ");
         fit(line, &row.request, request_width, cut);
         line.push_str("  ");
-        style.paint(line, status_color, &format!("{:>3}", row.status));
+        style.paint(line, outcome_color, &format!("{:>3}", row.outcome.text));
         line.push_str("  ");
         fit(line, &row.peer, self.peer_width, true);
         line.push_str("  ");
@@ -318,7 +271,7 @@ fn clock(unix_ns: u64, zone: &TimeZone) -> String {
 mod tests {
     use super::*;
     use crate::{
-        exchange::{Failure, Role},
+        exchange::{DbExchange, Detail, Exchange, Failure, Role},
         semantics::tests::{exchange, http, span},
     };
 
@@ -355,6 +308,29 @@ mod tests {
             "{line}"
         );
         assert!(line.ends_with("  200  10.0.0.1:50000   01010101\n"), "{line}");
+    }
+
+    #[test]
+    fn operations_of_databases_are_lines_as_requests_are() {
+        let mut printer = printer(PLAIN);
+        let db = DbExchange {
+            operation: "INSERT".into(),
+            summary: Some("INSERT orders".into()),
+            status_code: Some("23505".into()),
+            failed: true,
+            ..DbExchange::default()
+        };
+        let detail = Detail::Postgres(Box::new(db));
+        printer.push(&span(Exchange { detail, ..exchange(Role::Client) }), 0).unwrap();
+        let db = DbExchange { operation: "PIPELINE GET".into(), ..DbExchange::default() };
+        let detail = Detail::Redis(Box::new(db));
+        printer.push(&span(Exchange { detail, ..exchange(Role::Server) }), 0).unwrap();
+        let lines = text(printer);
+        let [insert, get] = lines.lines().collect::<Vec<_>>()[..] else { panic!("{lines}") };
+        assert!(insert.contains("→ unknown_service  INSERT orders "), "{insert}");
+        assert!(insert.ends_with("  err  10.0.0.2:8080    01010101  23505"), "{insert}");
+        assert!(get.contains("← unknown_service  PIPELINE GET "), "{get}");
+        assert!(get.ends_with("   ok  10.0.0.1:50000   01010101"), "{get}");
     }
 
     #[test]

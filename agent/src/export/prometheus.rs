@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 
 pub use self::text::{Format, render};
 use crate::{
-    export::metrics_data::MetricBatch,
+    metrics_data::MetricBatch,
     serve::{Answer, plain},
 };
 

@@ -107,8 +107,7 @@ impl Queue {
     }
 
     fn is_over(&self, state: &State) -> bool {
-        let spans = self.limits.max_spans.filter(|_| self.signal == Signal::Traces);
-        state.bytes > self.limits.max_bytes || spans.is_some_and(|max| state.items > max)
+        state.bytes > self.limits.max_bytes
     }
 
     /// Counts items that never became part of a request.
@@ -238,8 +237,8 @@ mod tests {
 
     use super::*;
 
-    fn queue(max_bytes: usize, max_spans: Option<u64>) -> Queue {
-        Queue::new(Signal::Traces, Destination::Otlp, &QueueSettings { max_bytes, max_spans })
+    fn queue(max_bytes: usize) -> Queue {
+        Queue::new(Signal::Traces, Destination::Otlp, &QueueSettings { max_bytes })
     }
 
     fn request(byte: u8, len: usize, items: u64) -> Encoded {
@@ -252,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_the_oldest_first_and_counts() {
-        let queue = queue(100, None);
+        let queue = queue(100);
         for byte in 0..10 {
             queue.offer(request(byte, 30, 2));
         }
@@ -265,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_on_the_wire_is_not_evicted_but_between_attempts_it_is() {
-        let queue = queue(100, None);
+        let queue = queue(100);
         queue.offer(request(0, 60, 1));
         queue.try_claim(0).unwrap();
         queue.offer(request(1, 60, 1)); // no room beside the claimed one
@@ -286,17 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_in_spans_holds_beside_the_one_in_bytes() {
-        let queue = queue(1000, Some(10));
-        for byte in 0..4 {
-            queue.offer(request(byte, 10, 4));
-        }
-        assert_eq!(queue.stats(16, 0).queued, 8);
-    }
-
-    #[test]
     fn a_claim_takes_what_fits_but_at_least_one() {
-        let queue = queue(1000, None);
+        let queue = queue(1000);
         for byte in 0..4 {
             queue.offer(request(byte, 100, 1));
         }
@@ -331,7 +321,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_account_closes_and_the_bound_holds_after_every_step(steps in steps()) {
-            let queue = queue(200, Some(50));
+            let queue = queue(200);
             let (mut accepted, mut claimed) = (0, false);
             for step in steps {
                 match step {
@@ -356,7 +346,7 @@ mod tests {
                 }
                 let stats = queue.stats(accepted, 0);
                 prop_assert!(stats.balances(), "{stats:?}");
-                prop_assert!(stats.queued_bytes <= 200 && stats.queued <= 50, "{stats:?}");
+                prop_assert!(stats.queued_bytes <= 200, "{stats:?}");
             }
             queue.close();
             let stats = queue.stats(accepted, 0);
@@ -366,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_closed_queue_counts_what_was_left_and_what_still_comes() {
-        let queue = queue(1000, None);
+        let queue = queue(1000);
         queue.offer(request(0, 10, 3));
         queue.close();
         queue.offer(request(1, 10, 4));

@@ -51,7 +51,7 @@ impl Sender {
     /// Sends until the task is aborted.
     pub(crate) async fn run(self) {
         let Self { queue, transport, retry, mut merge_bytes } = self;
-        let (signal, endpoint) = (queue.signal.as_str(), transport.endpoint().to_string());
+        let (signal, endpoint) = (queue.signal.as_str(), transport.endpoint());
         let mut outage: Option<Outage> = None;
         let (mut refusing, mut partial) = (false, false);
         // Requests to send one by one, because together they were refused.

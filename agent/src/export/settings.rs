@@ -5,9 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::{otlp::Signal, transport::tls::Tls};
+use super::otlp::Signal;
 use crate::config::{Batch, Config, OtlpSignal, TlsFiles};
 pub use crate::config::{Compression, Protocol};
+use crate::trust::Tls;
 
 /// Requests are kept below this many bytes, uncompressed: gRPC servers refuse messages of 4 MiB and
 /// more by default. The margin is for their own framing.
@@ -26,8 +27,8 @@ pub struct OtlpSettings {
     /// Values are marked sensitive: they do not appear in debug output.
     pub headers: HeaderMap,
     pub compression: Compression,
-    /// One attempt's bound.
-    pub timeout: Duration,
+    /// One attempt's bound, if there is one.
+    pub timeout: Option<Duration>,
     pub tls: Tls,
 }
 
@@ -48,8 +49,6 @@ pub struct BatchSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
     pub max_bytes: usize,
-    /// Spans; metric points are not counted.
-    pub max_spans: Option<u64>,
 }
 
 /// How an attempt that failed for now is repeated: the `n`-th pause is `initial * 2^n`, at most `max`,
@@ -115,7 +114,7 @@ impl Settings {
                 merge_backlog: output.batch.max_spans == Batch::default().max_spans,
                 max_request_bytes: MAX_REQUEST_BYTES.min(queue_bytes / REQUESTS_PER_QUEUE),
             },
-            queue: QueueSettings { max_bytes: queue_bytes, max_spans: None },
+            queue: QueueSettings { max_bytes: queue_bytes },
             retry: RetrySettings {
                 initial: Duration::from_millis(500),
                 max: Duration::from_secs(15),
@@ -126,8 +125,11 @@ impl Settings {
 
 impl OtlpSettings {
     fn of(otlp: &OtlpSignal) -> Result<Self, String> {
-        let url = otlp.url.as_str();
-        let endpoint: Uri = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        let endpoint: Uri = otlp
+            .url
+            .exact()
+            .parse()
+            .map_err(|error| format!("`{}` is no URL: {error}", otlp.url.as_str()))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &otlp.headers {
             let name =
@@ -142,7 +144,7 @@ impl OtlpSettings {
             endpoint,
             headers,
             compression: otlp.compression,
-            timeout: otlp.timeout,
+            timeout: (!otlp.timeout.is_zero()).then_some(otlp.timeout),
             tls: tls(&otlp.tls)?,
         })
     }

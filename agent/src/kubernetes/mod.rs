@@ -2,7 +2,7 @@
 //!
 //! [`watch`] follows the pods of this node at the API server and tells of each as a slim [`Pod`]; the worker keeps
 //! them in [`Pods`], beside its table of processes, and [`attributes`] says what resource attributes they
-//! give. A process is tied to its pod by its control group ([`crate::discover::Container`]), so the API
+//! give. A process is tied to its pod by its control group ([`crate::container::Container`]), so the API
 //! server never has to be asked while a span waits. Which pods are captured is decided in
 //! [`crate::discover`], as for processes. Whom they talk to is told by [`peers`], where that is asked for.
 
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 pub use self::{
     attributes::Naming,
-    peers::{Peer, Peers},
+    peers::Peers,
     pod::{Keep, Pod},
     settings::{Enabled, Settings},
     store::Pods,
@@ -35,7 +35,7 @@ pub use self::{
 
 /// What is told of the cluster.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum ClusterUpdate {
     /// A pod is new or has changed.
     Pod(Arc<Pod>),
     /// A pod was deleted; its uid at the API server.

@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr};
 use kube::{Api, Client, api::ListParams};
 
 use super::slim::SlimPod;
-use crate::discover::Container;
+use crate::container::Container;
 
 /// Where a pod reads which namespace it is in.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::{Naming, Pod, Settings, attributes::attributes};
 use crate::{
     attribute::Value,
-    discover::{Container, PodMember},
+    container::{Container, PodMember},
 };
 
 /// Pods by the uid that control groups have.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    News, Pod, Settings,
+    ClusterUpdate, Pod, Settings,
     away::{Away, FIRST_PAUSE, LONGEST_PAUSE, Retry, is_expired, refusal},
     node_name::{Own, node_of},
     owners::{Answer, Owners},
@@ -71,7 +71,7 @@ pub async fn client(settings: &Settings) -> Result<Client, WatchError> {
 pub async fn run(
     client: Client,
     settings: Settings,
-    tell: impl Fn(News) + Send + Sync,
+    tell: impl Fn(ClusterUpdate) + Send + Sync,
     stop: CancellationToken,
 ) {
     let work = async {
@@ -86,12 +86,12 @@ pub async fn run(
 }
 
 /// The node's name; asks until it is known.
-async fn node(client: &Client, settings: &Settings, tell: &impl Fn(News)) -> String {
+async fn node(client: &Client, settings: &Settings, tell: &impl Fn(ClusterUpdate)) -> String {
     if let Some(name) = settings.node.as_deref().filter(|name| !name.is_empty()) {
         return name.to_owned();
     }
     let mut retry = Retry::of("pods");
-    let tell_away = |why: &str| tell(News::Away(why.into()));
+    let tell_away = |why: &str| tell(ClusterUpdate::Away(why.into()));
     loop {
         match node_of(client, &Own::detect()).await {
             Ok(node) => return node,
@@ -101,14 +101,14 @@ async fn node(client: &Client, settings: &Settings, tell: &impl Fn(News)) -> Str
 }
 
 /// The cluster's uid, if it may be known.
-async fn cluster(client: &Client, tell: &impl Fn(News)) {
+async fn cluster(client: &Client, tell: &impl Fn(ClusterUpdate)) {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
     let mut pause = FIRST_PAUSE;
     loop {
         match namespaces.get_metadata(CLUSTER_NAMESPACE).await {
             Ok(found) => {
                 if let Some(uid) = found.metadata.uid {
-                    tell(News::Cluster(uid.into()));
+                    tell(ClusterUpdate::Cluster(uid.into()));
                 }
                 return;
             }
@@ -123,7 +123,7 @@ async fn cluster(client: &Client, tell: &impl Fn(News)) {
     }
 }
 
-async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
+async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(ClusterUpdate)) {
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut watch = Watch {
         keep,
@@ -133,7 +133,7 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
         tell,
     };
     let mut retry = Retry::of("pods");
-    let tell_away = |why: &str| tell(News::Away(why.into()));
+    let tell_away = |why: &str| tell(ClusterUpdate::Away(why.into()));
     loop {
         let pods: Api<SlimPod> = Api::all(client.clone());
         // From the server's cache, which has pods by node: nothing is read from the cluster's database.
@@ -153,7 +153,7 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
             match event {
                 Ok(Some(event)) => {
                     if watch.event(event) {
-                        retry.succeeded(watch.known.len(), || tell(News::Back));
+                        retry.succeeded(watch.known.len(), || tell(ClusterUpdate::Back));
                     }
                 }
                 Ok(None) => break,
@@ -170,7 +170,7 @@ async fn follow(client: &Client, node: &str, keep: Keep, tell: &impl Fn(News)) {
                         while let Err(error) = client.apiserver_version().await {
                             retry.failed(&Away::Server(error), tell_away).await;
                         }
-                        retry.succeeded(watch.known.len(), || tell(News::Back));
+                        retry.succeeded(watch.known.len(), || tell(ClusterUpdate::Back));
                     }
                 }
             }
@@ -189,7 +189,7 @@ struct Watch<'a, T> {
     tell: &'a T,
 }
 
-impl<T: Fn(News)> Watch<'_, T> {
+impl<T: Fn(ClusterUpdate)> Watch<'_, T> {
     /// Takes an event; whether it shows that the server is there.
     fn event(&mut self, event: Event<SlimPod>) -> bool {
         match event {
@@ -211,7 +211,7 @@ impl<T: Fn(News)> Watch<'_, T> {
                 let gone: Vec<_> = known.filter(|uid| !listed.contains(*uid)).cloned().collect();
                 gone.iter().for_each(|uid| self.remove(uid));
                 tracing::debug!(pods = self.known.len(), "pods listed");
-                (self.tell)(News::Listed);
+                (self.tell)(ClusterUpdate::Listed);
             }
             Event::Apply(pod) => _ = self.put(pod),
             Event::Delete(pod) => {
@@ -240,12 +240,12 @@ impl<T: Fn(News)> Watch<'_, T> {
         }
         let pod = Arc::new(pod);
         self.known.insert(pod.uid.clone(), Arc::clone(&pod));
-        (self.tell)(News::Pod(pod));
+        (self.tell)(ClusterUpdate::Pod(pod));
     }
 
     fn remove(&mut self, uid: &str) {
         if self.known.remove(uid).is_some() {
-            (self.tell)(News::Gone(uid.into()));
+            (self.tell)(ClusterUpdate::Gone(uid.into()));
         }
         let known = &self.known;
         let owns = |uid: &str, pod: &Pod| pod.owner.direct.as_ref().is_some_and(|o| &*o.uid == uid);

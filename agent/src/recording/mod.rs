@@ -2,12 +2,11 @@
 //! same spans and metrics later, and nothing that a span does not need. `docs/recording.md` describes
 //! the file.
 //!
-//! - [`format`]: what is in it. [`mask`]: what of a message may be in it.
+//! - [`format`]: what is in it. What of a message may be in it, its protocol says ([`crate::assemble::Kept`]).
 //! - [`write`]: from the worker, which never waits, by way of a thread that does.
 //! - [`read`]: from any bytes; nothing in a file is trusted.
 
 pub mod format;
-pub(crate) mod mask;
 pub mod read;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,13 @@
 //! What came of every record and every request.
 
 use crate::{
+    accounting::Lost,
     assemble,
     bpf::{self, KernelUsage},
     correlate::pipeline::Counts,
+    export::stats::LaneStats,
     recording::write::Summary,
+    status::{Accounting, Export, Requests},
 };
 
 /// What is known at the end.
@@ -23,6 +26,36 @@ pub(super) struct Books {
 }
 
 impl Books {
+    /// As they are told to people, with what became of spans and points in `lanes`.
+    pub(super) fn accounting(&self, lanes: &[LaneStats], connections: usize) -> Accounting {
+        let export = |lane: &LaneStats| Export {
+            signal: lane.signal.as_str().to_owned(),
+            destination: lane.destination.as_str().to_owned(),
+            accepted: lane.accepted,
+            exported: lane.exported,
+            dropped: lane.dropped.iter().map(|(reason, n)| (reason.as_str(), n)).collect(),
+            queued: lane.queued,
+            failed_attempts: lane.failed_attempts,
+        };
+        let counts = &self.counts;
+        Accounting {
+            records: self.records,
+            records_parsed: self.assembled.parsed,
+            records_ignored: self.ignored().collect(),
+            kernel_drops: self.drops.iter().cloned().collect(),
+            bytes_seen: self.assembled.bytes,
+            bytes_missed: self.assembled.gap_bytes,
+            connections,
+            requests: Requests {
+                ended: counts.ended(),
+                spans: counts.spans,
+                sampled_out: counts.sampled_out,
+                lost: Lost::ALL.iter().map(|lost| (lost.as_str(), counts.lost(*lost))).collect(),
+            },
+            exports: lanes.iter().map(export).collect(),
+        }
+    }
+
     /// Records that took no part in an exchange, by reason.
     pub(super) fn ignored(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.assembled.ignored().into_iter().chain([("undecodable", self.undecodable)])

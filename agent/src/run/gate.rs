@@ -15,8 +15,7 @@ use std::{
     process::{Child, Command, ExitCode},
 };
 
-/// Name of the hidden subcommand.
-pub const GATE: &str = "__gate";
+use crate::cli::GATE;
 
 /// A child that waits to be let through.
 pub(super) struct Gated {

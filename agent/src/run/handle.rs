@@ -5,12 +5,8 @@ use std::{future::Future, sync::mpsc, thread::JoinHandle};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{books::Books, health::Snapshot, live::Reload};
-use crate::{
-    bpf::Waker,
-    export::{metrics_data::MetricBatch, prometheus},
-    kubernetes::News,
-};
+use super::{books::Books, live::Reload, snapshot::Snapshot};
+use crate::{bpf::Waker, export::prometheus, kubernetes::ClusterUpdate, metrics_data::MetricBatch};
 
 /// What the worker is asked to do.
 pub(super) enum Order {
@@ -22,9 +18,9 @@ pub(super) enum Order {
     Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.
     Settle(mpsc::Sender<()>),
-    /// Something was told of a pod.
+    /// Something was told of the cluster.
     #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "nobody tells of pods"))]
-    Pod(News),
+    Cluster(ClusterUpdate),
     /// Answer.
     Answer(oneshot::Sender<()>),
     /// Hand over the totals.
@@ -72,11 +68,11 @@ impl Handle {
 
     /// Where to tell of pods.
     #[cfg(feature = "kubernetes")]
-    pub(super) fn pods(&self) -> impl Fn(News) + Send + Sync + use<> {
+    pub(super) fn pods(&self) -> impl Fn(ClusterUpdate) + Send + Sync + use<> {
         let (orders, waker) = (self.orders.clone(), self.waker.clone());
-        move |news| {
+        move |update| {
             // A worker that has ended does not care any more.
-            let _ = orders.send(Order::Pod(news));
+            let _ = orders.send(Order::Cluster(update));
             waker.wake();
         }
     }

@@ -13,16 +13,15 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::{
-    books::Books,
     handle::{Order, Questions},
+    snapshot::Snapshot,
 };
 use crate::{
-    accounting::Lost,
     doctor::Check,
-    export::{prometheus, stats::LaneStats},
+    export::prometheus,
     kubernetes::peers::Counts,
     serve::{Answer, plain},
-    status::{self, Accounting, Configuration, Export, Feature, Phase, Requests, Status},
+    status::{Configuration, Export, Feature, Phase, Status},
 };
 
 /// The worker answers in milliseconds; one that does not in this time is stuck.
@@ -30,15 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 const PAGES: &str = "/healthz: whether it is alive\n/readyz: whether it is attached\n/metrics: of the agent itself\n/status: \
                      what it knows of itself\n";
-
-/// What the worker knows.
-#[derive(Default)]
-pub(super) struct Snapshot {
-    pub(super) accounting: Accounting,
-    pub(super) targets: status::Targets,
-    pub(super) blind_spots: Vec<status::BlindSpot>,
-    pub(super) peers: Option<Counts>,
-}
 
 /// See the module.
 pub(super) struct Health {
@@ -135,7 +125,7 @@ impl Health {
 /// An output as a feature.
 fn of_export(export: &Export) -> Feature {
     let Export { signal, destination, queued, failed_attempts, dropped, .. } = export;
-    let dropped: u64 = dropped.values().sum();
+    let dropped = dropped.sum();
     let (health, reason) = match (*queued, *failed_attempts, dropped) {
         (queued, failed, _) if queued > 0 && failed > 0 => {
             ("degraded", format!("{queued} wait, {failed} attempts have failed"))
@@ -182,36 +172,6 @@ impl Answer for Answers {
     }
 }
 
-/// The books as they are told.
-pub(super) fn accounting(books: &Books, lanes: &[LaneStats], connections: usize) -> Accounting {
-    let export = |lane: &LaneStats| Export {
-        signal: lane.signal.as_str().to_owned(),
-        destination: lane.destination.as_str().to_owned(),
-        accepted: lane.accepted,
-        exported: lane.exported,
-        dropped: lane.dropped.iter().map(|(reason, n)| (reason.as_str().into(), n)).collect(),
-        queued: lane.queued,
-        failed_attempts: lane.failed_attempts,
-    };
-    let counts = &books.counts;
-    Accounting {
-        records: books.records,
-        records_parsed: books.assembled.parsed,
-        records_ignored: books.ignored().map(|(name, count)| (name.into(), count)).collect(),
-        kernel_drops: books.drops.iter().cloned().collect(),
-        bytes_seen: books.assembled.bytes,
-        bytes_missed: books.assembled.gap_bytes,
-        connections,
-        requests: Requests {
-            ended: counts.ended(),
-            spans: counts.spans,
-            sampled_out: counts.sampled_out,
-            lost: Lost::ALL.iter().map(|lost| (lost.as_str().into(), counts.lost(*lost))).collect(),
-        },
-        exports: lanes.iter().map(export).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -221,7 +181,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::serve::Server;
+    use crate::{serve::Server, status};
 
     async fn get(addr: std::net::SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(addr).await.unwrap();

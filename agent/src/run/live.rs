@@ -115,13 +115,9 @@ fn sampler(sampler: config::Sampler, ratio: f64) -> Sampler {
     Sampler::parse(sampler.as_str(), Some(&ratio.to_string())).unwrap_or_default()
 }
 
-fn routes(mode: config::RouteMode, patterns: &[route::Pattern], max: u32) -> route::Config {
+fn routes(mode: route::Mode, patterns: &[route::Pattern], max: u32) -> route::Config {
     route::Config {
-        mode: match mode {
-            config::RouteMode::Heuristic => route::Mode::Heuristic,
-            config::RouteMode::Patterns => route::Mode::Patterns,
-            config::RouteMode::Off => route::Mode::Off,
-        },
+        mode,
         patterns: patterns.to_vec(),
         max_siblings: max as usize,
         ..route::Config::default()

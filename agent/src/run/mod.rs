@@ -14,13 +14,17 @@ mod gate;
 mod handle;
 mod health;
 mod live;
+mod outlet;
 mod parts;
 mod pods;
 mod readers;
 mod reload;
 mod replay;
 mod report;
+mod schedule;
 mod service;
+mod snapshot;
+mod stages;
 mod telemetry;
 mod terminal;
 mod tls;
@@ -47,15 +51,11 @@ use self::{
     reload::{Of, Reloader},
     report::Report,
 };
-pub use self::{
-    gate::{GATE, pass as pass_gate},
-    replay::replay,
-};
+pub use self::{gate::pass as pass_gate, replay::replay};
 use crate::{
     attach::TlsSources,
     bpf::{self, LoadError, Programs},
-    cli::Flags,
-    config::Loaded,
+    config::{Flags, Loaded},
     discover::{NothingSelected, Selectors, cloud},
     doctor::{self, Check, HostFacts},
     export::{BuildError, Exporter, Exporters, prometheus, settings::SettingsError},

@@ -4,14 +4,13 @@ use std::{fmt, path::PathBuf};
 
 use super::{live::Live, readers::Readers};
 use crate::{
-    aggregate::{self, ExemplarFilter, HistogramKind},
-    assemble,
-    bpf::{self, Door},
-    config::{self, Config},
+    aggregate::{self, HistogramKind},
+    assemble, bpf,
+    config::Config,
     discover::{Host, Selectors},
     doctor::{HostFacts, State},
-    export::metrics_data::Temporality,
     kubernetes::{self, Peers, Pods},
+    metrics_data::Temporality,
 };
 
 /// What the stages are built from.
@@ -41,26 +40,16 @@ impl Parts {
         let output = &config.output;
         let total_metrics = aggregate::Config {
             // The text that Prometheus reads has no exponential buckets.
-            histogram: HistogramKind::explicit(),
+            histogram: HistogramKind::Explicit,
             temporality: Temporality::Cumulative,
-            exemplars: match metrics.exemplars {
-                config::Exemplars::TraceBased => ExemplarFilter::TraceBased,
-                config::Exemplars::AlwaysOn => ExemplarFilter::AlwaysOn,
-                config::Exemplars::AlwaysOff => ExemplarFilter::AlwaysOff,
-            },
+            exemplars: metrics.exemplars,
             keep_exemplars: true,
             max_series: metrics.max_series as usize,
             idle_ns: nanos(metrics.idle),
         };
         let otlp_metrics = aggregate::Config {
-            histogram: match metrics.histogram {
-                config::Histogram::Explicit => HistogramKind::explicit(),
-                config::Histogram::Exponential => HistogramKind::exponential(),
-            },
-            temporality: match metrics.temporality {
-                config::Temporality::Cumulative => Temporality::Cumulative,
-                config::Temporality::Delta | config::Temporality::LowMemory => Temporality::Delta,
-            },
+            histogram: metrics.histogram,
+            temporality: metrics.temporality,
             keep_exemplars: false,
             ..total_metrics.clone()
         };
@@ -68,7 +57,7 @@ impl Parts {
         let ring_bytes = u32::try_from(config.limits.ring.0).unwrap_or(1 << 31);
         Self {
             kernel: bpf::Options {
-                doors: doors(config.kernel.door),
+                doors: config.kernel.door.list(),
                 ring_bytes,
                 max_connections: config.limits.connections,
                 ..bpf::Options::default()
@@ -77,6 +66,7 @@ impl Parts {
             assemble: assemble::Limits {
                 max_connections: config.limits.connections as usize,
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
+                exchange_idle_ns: nanos(config.limits.exchange_idle),
                 ..assemble::Limits::default()
             },
             live: Live::of(config),
@@ -84,7 +74,7 @@ impl Parts {
                 otlp: (config.otlp().metrics.is_some() || output.otlp_file.is_some())
                     .then_some(otlp_metrics),
                 table: config.prints_spans().then(|| aggregate::Config {
-                    histogram: HistogramKind::exponential(),
+                    histogram: HistogramKind::Exponential,
                     ..total_metrics.clone()
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),
@@ -114,17 +104,6 @@ fn followed_pods(
     let told = settings.naming.pod_annotations.iter().cloned();
     settings.keep.annotations.extend(asked.chain(told));
     Some(settings)
-}
-
-fn doors(door: config::Door) -> Vec<Door> {
-    match door {
-        config::Door::Auto => Door::ALL.to_vec(),
-        config::Door::Socket => vec![Door::Socket],
-        config::Door::Fexit => vec![Door::Fexit],
-        config::Door::TypedTracepoint => vec![Door::SysExitBtf],
-        config::Door::RawTracepoint => vec![Door::SysExitRaw],
-        config::Door::Tracepoint => vec![Door::Tracepoint],
-    }
 }
 
 fn nanos(duration: std::time::Duration) -> u64 {

@@ -16,8 +16,7 @@ use super::{
     live::{Live, Reload},
 };
 use crate::{
-    cli::Flags,
-    config::{Changed, Config, Loaded, changed},
+    config::{Changed, Config, Flags, Loaded, changed},
     discover::{NothingSelected, Selectors},
     log,
 };

@@ -4,43 +4,44 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, Stdout, Write},
+    io::{self, Stdout},
     path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use remora_common::record::ProcessChange;
 use tokio::runtime::Runtime;
 
 use super::{
-    FLUSH, RunError, announce_options, books::Books, live::Live, parts::Parts, readers::Readers,
-    report::Report, runtime, terminal::Terminal,
+    FLUSH, RunError, announce_options,
+    books::Books,
+    live::Live,
+    outlet::Outlet,
+    parts::Parts,
+    report::Report,
+    runtime,
+    stages::{Begin, Stages},
+    terminal::Terminal,
 };
 use crate::{
     assemble::Assembler,
     clock::{Clock, ClockOffset},
     config::Loaded,
-    correlate::{
-        Correlator, Limits,
-        pipeline::{Output, Pipeline, Resources},
-    },
-    decode::Record,
+    correlate::pipeline::Resources,
     discover::{REMEMBERED, Selectors},
     export::{
         Exporter, Exporters,
-        metrics_data::MetricBatch,
-        print::{RedTable, SpanPrinter, Style},
+        print::{SpanPrinter, Style},
         prometheus,
         settings::Settings,
     },
+    metrics_data::MetricBatch,
     recording::{
         format::{self, End, Facts},
         read::{ReadError, Reader, Section},
     },
     resource::{Resource, Whose},
-    span::Span,
 };
 
 /// Spans between two looks at whether the exporters keep up.
@@ -80,13 +81,13 @@ pub fn replay(loaded: Loaded, path: &Path) -> Result<ExitCode, RunError> {
         "replaying {}: {}", path.display(), facts.selection
     );
     let (begun, busy) = (Instant::now(), cpu_time());
-    let mut stages = Stages::new(parts, &facts, exporters.spawn(), &runtime);
-    let fault = stages.run(&mut reader).err();
-    let (books, totals) = stages.finish();
+    let mut replay = Replay::new(parts, &facts, exporters.spawn(), &runtime);
+    let fault = replay.run(&mut reader).err();
+    let (books, totals) = replay.finish();
     let (elapsed, busy) = (begun.elapsed(), cpu_time().saturating_sub(busy));
-    let lanes = runtime.block_on(stages.pipeline.output.exporter.shutdown(FLUSH));
+    let lanes = runtime.block_on(replay.exporter().shutdown(FLUSH));
     eprint!("{}", Report { books: &books, lanes: &lanes });
-    stages.notes.report(&books, elapsed, busy);
+    replay.notes.report(&books, elapsed, busy);
     if let Some(server) = server {
         tracing::info!("serving the totals until interrupted");
         let stop = tokio_util::sync::CancellationToken::new();
@@ -120,26 +121,6 @@ impl prometheus::Source for Totals {
     fn collect(&self) -> impl Future<Output = Vec<MetricBatch>> + Send {
         std::future::ready(self.0.clone())
     }
-}
-
-/// Where spans go.
-struct Outlet {
-    exporter: Exporter,
-    terminal: Terminal<Stdout>,
-    spans: u64,
-    mono_ns: u64,
-}
-
-impl Output for Outlet {
-    fn span(&mut self, span: Span) {
-        self.spans += 1;
-        self.exporter.span(&span);
-        let now_ns = self.mono_ns;
-        self.terminal.print(|printer| printer.push(&span, now_ns));
-    }
-
-    /// What is captured was decided when the recording was made.
-    fn capture(&mut self, _: u64, _: u8) {}
 }
 
 /// The processes of the recording, as the scanner would know them.
@@ -214,164 +195,118 @@ impl Notes {
     }
 }
 
-struct Stages<'a> {
-    assembler: Assembler,
-    pipeline: Pipeline<Processes, Outlet>,
+/// The stages, fed from the recording.
+struct Replay<'a> {
+    stages: Stages<Processes, Stdout>,
     runtime: &'a Runtime,
-    books: Books,
     notes: Notes,
-    mono_ns: u64,
-    metric_interval_ns: u64,
-    next_metrics_ns: u64,
     /// Spans when the exporters were waited for.
     paced: u64,
-    /// Positions of their aggregators.
-    readers: Readers<usize>,
 }
 
-impl<'a> Stages<'a> {
+impl<'a> Replay<'a> {
     fn new(parts: Parts, facts: &Facts, exporter: Exporter, runtime: &'a Runtime) -> Self {
-        let offset = ClockOffset::fixed(facts.offset_ns);
-        let start_unix_ns = offset.unix_ns(facts.start_mono_ns);
-        let (aggregators, readers) = parts.readers.begin(start_unix_ns, facts.seed);
-        let printer = readers.table.is_some().then(|| {
-            let stdout = io::stdout();
-            let style = Style::detect(&stdout);
-            SpanPrinter::new(stdout, style)
-        });
+        let begin = Begin {
+            clock: Clock::fixed(ClockOffset::fixed(facts.offset_ns)),
+            mono_ns: facts.start_mono_ns,
+            seed: facts.seed,
+        };
         let unknown = Arc::new(Resource::unknown());
         let Live { policies, metric_interval, .. } = parts.live;
-        let metric_interval_ns = u64::try_from(metric_interval.as_nanos()).unwrap_or(u64::MAX);
         let processes = Processes { targets: HashMap::new(), ended: VecDeque::new(), unknown };
-        Self {
-            assembler: Assembler::new(facts.limits.of_assembler()),
-            pipeline: Pipeline::new(
-                Correlator::seeded(policies.sampler(None), Limits::default(), facts.seed),
-                policies,
-                aggregators,
-                Clock::fixed(offset),
-                processes,
-                Outlet {
-                    exporter,
-                    terminal: Terminal::new(printer),
-                    spans: 0,
-                    mono_ns: facts.start_mono_ns,
-                },
-            ),
-            runtime,
-            books: Books::default(),
-            notes: Notes::default(),
-            mono_ns: facts.start_mono_ns,
-            metric_interval_ns,
-            next_metrics_ns: facts.start_mono_ns.saturating_add(metric_interval_ns),
-            paced: 0,
-            readers,
-        }
+        let assembler = Assembler::new(facts.limits.of_assembler());
+        let now_ns = facts.start_mono_ns;
+        let stages = Stages::new(
+            begin,
+            assembler,
+            policies,
+            parts.readers,
+            metric_interval,
+            processes,
+            |readers| {
+                let printer = readers.table.is_some().then(|| {
+                    let stdout = io::stdout();
+                    let style = Style::detect(&stdout);
+                    SpanPrinter::new(stdout, style)
+                });
+                let terminal = Terminal::new(printer);
+                Outlet { exporter, terminal, verdicts: None, now_ns, spans: 0 }
+            },
+        );
+        Self { stages, runtime, notes: Notes::default(), paced: 0 }
+    }
+
+    fn exporter(&self) -> &Exporter {
+        &self.stages.pipeline.output.exporter
     }
 
     fn run(&mut self, reader: &mut Reader<impl io::Read>) -> Result<(), ReadError> {
         while let Some(section) = reader.next()? {
             self.section(section);
-            if self.pipeline.output.spans - self.paced >= PACE {
-                self.paced = self.pipeline.output.spans;
-                self.runtime.block_on(self.pipeline.output.exporter.room());
+            let spans = self.stages.pipeline.output.spans;
+            if spans - self.paced >= PACE {
+                self.paced = spans;
+                self.runtime.block_on(self.exporter().room());
             }
         }
         Ok(())
     }
 
     fn section(&mut self, section: Section<'_>) {
+        let stages = &mut self.stages;
         match section {
-            Section::Record(sample) => {
-                self.books.records += 1;
-                match Record::decode(sample) {
-                    Ok(record) => self.record(&record),
-                    Err(_) => self.books.undecodable += 1,
-                }
-            }
+            // One that is none is in the books.
+            Section::Record(sample) => _ = stages.sample(sample),
             Section::Undecodable => {
-                self.books.records += 1;
-                self.books.undecodable += 1;
+                stages.books.records += 1;
+                stages.books.undecodable += 1;
             }
             Section::Tick(mono_ns) => self.tick(mono_ns),
-            Section::Forgot(mono_ns) => _ = self.pipeline.correlator.expire(mono_ns),
-            Section::Orphan(close) => self.assembler.gone(&close, &mut self.pipeline),
-            Section::Offset(offset) => self.pipeline.clock = Clock::fixed(offset),
+            Section::Forgot(mono_ns) => _ = stages.pipeline.correlator.expire(mono_ns),
+            Section::Orphan(close) => stages.assembler.gone(&close, &mut stages.pipeline),
+            Section::Offset(offset) => stages.pipeline.clock = Clock::fixed(offset),
             Section::Target(target) => {
                 let resource = format::resource(&target.resource);
                 let resource =
                     Arc::new(if target.shared { resource.of_shared_instance() } else { resource });
-                self.pipeline.resources.targets.insert(target.tgid, resource);
+                stages.pipeline.resources.targets.insert(target.tgid, resource);
             }
-            Section::Gone(tgid) => self.pipeline.resources.gone(tgid),
+            Section::Gone(tgid) => stages.pipeline.resources.gone(tgid),
             Section::Lost(records) => self.notes.missing += records,
             Section::End(end) => {
-                self.mono_ns = self.mono_ns.max(end.mono_ns);
-                self.books.drops = end.drops.clone();
+                stages.now_ns = stages.now_ns.max(end.mono_ns);
+                stages.books.drops = end.drops.clone();
                 self.notes.end = Some(end);
             }
             Section::Unknown(_) => self.notes.unknown += 1,
         }
     }
 
-    fn record(&mut self, record: &Record<'_>) {
-        let mono_ns = record.mono_ns();
-        self.mono_ns = self.mono_ns.max(mono_ns);
-        self.pipeline.output.mono_ns = self.mono_ns;
-        self.assembler.record(record, &mut self.pipeline);
-        if let Record::Process { change: ProcessChange::Exec | ProcessChange::Exit, process } =
-            record
-        {
-            self.pipeline.correlator.process_gone(process.tgid);
-        }
-    }
-
     fn tick(&mut self, mono_ns: u64) {
-        self.mono_ns = self.mono_ns.max(mono_ns);
-        self.pipeline.output.mono_ns = self.mono_ns;
-        self.assembler.tick(mono_ns, &mut self.pipeline);
-        self.pipeline.output.terminal.print(|printer| printer.flush_due(mono_ns));
-        if mono_ns >= self.next_metrics_ns {
-            self.next_metrics_ns = mono_ns.saturating_add(self.metric_interval_ns);
+        self.stages.tick(mono_ns);
+        self.stages.pipeline.output.terminal.print(|printer| printer.flush_due(mono_ns));
+        if self.stages.metrics.is_due(mono_ns) {
             self.export_metrics();
         }
     }
 
-    fn now_unix_ns(&mut self) -> u64 {
-        let now = self.mono_ns;
-        self.pipeline.clock.offset_at(now).unix_ns(now)
-    }
-
     /// Between the spans before and after it: a file has one order.
     fn export_metrics(&mut self) {
-        let now = self.now_unix_ns();
-        let Some(at) = self.readers.otlp else { return };
-        let batches = self.pipeline.aggregators[at].collect(now);
-        let exporter = &self.pipeline.output.exporter;
-        self.runtime.block_on(exporter.flush(FLUSH));
-        exporter.metrics(&batches);
-        self.runtime.block_on(exporter.flush(FLUSH));
+        let Some(reader) = self.stages.readers.otlp else { return };
+        let batches = self.stages.collect(Some(reader), self.stages.now_ns);
+        self.runtime.block_on(self.exporter().flush(FLUSH));
+        self.exporter().metrics(&batches);
+        self.runtime.block_on(self.exporter().flush(FLUSH));
     }
 
+    /// The books, and what whoever scrapes is told from now on.
     fn finish(&mut self) -> (Books, Vec<MetricBatch>) {
-        let now_ns = self.mono_ns;
-        self.assembler.finish(now_ns, &mut self.pipeline);
+        let now_ns = self.stages.now_ns;
+        self.stages.finish(now_ns);
         self.export_metrics();
-        self.pipeline.output.terminal.print(SpanPrinter::finish);
-        let now = self.now_unix_ns();
-        let mut collect = |at: Option<usize>| {
-            at.map(|at| self.pipeline.aggregators[at].collect(now)).unwrap_or_default()
-        };
-        let (totals, table) = (collect(self.readers.totals), collect(self.readers.table));
-        if self.readers.table.is_some() {
-            let stdout = io::stdout();
-            let table = RedTable::new(&table, Style::detect(&stdout));
-            if !table.is_empty() {
-                let _ = writeln!(stdout.lock(), "\n{table}");
-            }
-        }
-        self.books.assembled = *self.assembler.stats();
-        self.books.counts = self.pipeline.counts();
-        (self.books.clone(), totals)
+        self.stages.finish_printing(now_ns);
+        let totals = self.stages.collect(self.stages.readers.totals, now_ns);
+        self.stages.close_books();
+        (self.stages.books.clone(), totals)
     }
 }

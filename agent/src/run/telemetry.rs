@@ -8,13 +8,11 @@ use crate::{
     attribute::Value,
     bpf::KernelUsage,
     discover::{Host, instance_uuid},
-    export::{
-        metrics_data::{
-            Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
-        },
-        stats::LaneStats,
-    },
+    export::stats::LaneStats,
     kubernetes::peers::Counts,
+    metrics_data::{
+        Attributes, Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality,
+    },
     resource::Resource,
 };
 
@@ -193,11 +191,15 @@ impl Telemetry {
                 vec![(mode("user"), seconds(usage.utime)), (mode("system"), seconds(usage.stime))];
             metrics.push(sum("process.cpu.time", "s", "CPU time of the agent", rows));
             let resident = usage.rss * procfs::page_size();
-            metrics.push(gauge(
+            // An UpDownCounter (semantic conventions, "Process metrics").
+            let points = points(plain(resident), self.start_unix_ns, now_unix_ns);
+            let temporality = Temporality::Cumulative;
+            let data = Data::Sum { points, temporality, monotonic: false };
+            metrics.push(metric(
                 "process.memory.usage",
                 "By",
                 "Resident memory of the agent",
-                plain(resident),
+                data,
             ));
         }
         metrics.retain(|metric| !metric.data.is_empty());
@@ -297,4 +299,28 @@ fn lane_attributes(lane: &LaneStats) -> Vec<(&'static str, Value)> {
         ("signal", Value::from(lane.signal.as_str())),
         ("destination", Value::from(lane.destination.as_str())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_the_agent_is_a_sum_that_falls_too() {
+        let observed = Observed {
+            lanes: &[],
+            processes: 0,
+            connections: 0,
+            ring_peak: 0,
+            blind_spots: BTreeMap::new(),
+            peers: None,
+        };
+        let telemetry = Telemetry { resource: Arc::default(), start_unix_ns: 1 };
+        let batch = telemetry.collect(2, &Books::default(), &observed);
+        let memory = batch.metrics.iter().find(|metric| metric.name == "process.memory.usage");
+        let Data::Sum { monotonic, temporality, .. } = &memory.unwrap().data else {
+            panic!("{memory:?}")
+        };
+        assert_eq!((*monotonic, *temporality), (false, Temporality::Cumulative));
+    }
 }

@@ -12,10 +12,10 @@ use std::{
     time::Instant,
 };
 
-use crate::{attach::TlsSources, discover::tls::TlsScanner};
+use crate::attach::{TlsSources, stacks::TlsScanner};
 
 /// What the worker has seen of a process.
-pub(super) enum News {
+pub(super) enum ProcessUpdate {
     /// Selected while it runs.
     Selected(u32),
     /// Selected with a new program image.
@@ -23,7 +23,7 @@ pub(super) enum News {
     /// Moves ciphertext outside of probed calls.
     SpeaksTls(u32),
     Gone(u32),
-    /// Answer when all news before this is dealt with.
+    /// Answer when all updates before this one are dealt with.
     Settle(mpsc::Sender<()>),
 }
 
@@ -40,19 +40,19 @@ impl BlindSpots {
 
 /// The thread, if there is TLS to be seen on this kernel.
 pub(super) struct TlsThread {
-    news: mpsc::Sender<News>,
+    updates: mpsc::Sender<ProcessUpdate>,
     thread: JoinHandle<()>,
     blind: BlindSpots,
 }
 
 impl TlsThread {
     pub(super) fn spawn(sources: TlsSources) -> io::Result<Self> {
-        let (news, inbox) = mpsc::channel();
+        let (updates, inbox) = mpsc::channel();
         let blind = BlindSpots::default();
         let attacher = Attacher { sources, blind: blind.clone() };
         let thread =
             thread::Builder::new().name("remora-tls".into()).spawn(move || attacher.run(&inbox))?;
-        Ok(Self { news, thread, blind })
+        Ok(Self { updates, thread, blind })
     }
 
     /// How many selected processes speak TLS that is not seen, by library.
@@ -72,13 +72,13 @@ impl TlsThread {
     }
 
     /// A thread that has panicked hears nothing; plaintext goes on being seen.
-    pub(super) fn tell(&self, news: News) {
-        let _ = self.news.send(news);
+    pub(super) fn tell(&self, update: ProcessUpdate) {
+        let _ = self.updates.send(update);
     }
 
     /// Detaches; returns when it is done.
     pub(super) fn stop(self) {
-        drop(self.news);
+        drop(self.updates);
         if self.thread.join().is_err() {
             tracing::error!("the TLS thread has panicked");
         }
@@ -92,18 +92,18 @@ struct Attacher {
 }
 
 impl Attacher {
-    fn run(mut self, inbox: &mpsc::Receiver<News>) {
+    fn run(mut self, inbox: &mpsc::Receiver<ProcessUpdate>) {
         let mut next = Instant::now();
         loop {
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(News::Selected(tgid)) => self.sources.process_selected(tgid),
-                Ok(News::Started(tgid)) => self.sources.process_started(tgid),
-                Ok(News::SpeaksTls(tgid)) => self.speaks_tls(tgid),
-                Ok(News::Gone(tgid)) => {
+                Ok(ProcessUpdate::Selected(tgid)) => self.sources.process_selected(tgid),
+                Ok(ProcessUpdate::Started(tgid)) => self.sources.process_started(tgid),
+                Ok(ProcessUpdate::SpeaksTls(tgid)) => self.speaks_tls(tgid),
+                Ok(ProcessUpdate::Gone(tgid)) => {
                     self.blind.edit(|blind| blind.remove(&tgid));
                     self.sources.process_gone(tgid);
                 }
-                Ok(News::Settle(done)) => _ = done.send(()),
+                Ok(ProcessUpdate::Settle(done)) => _ = done.send(()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

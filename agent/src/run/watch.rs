@@ -9,10 +9,9 @@ use remora_common::{
     target::{INHERIT, SELECTED},
 };
 
-use super::tls::{News, TlsThread};
+use super::tls::{ProcessUpdate, TlsThread};
 use crate::{
     bpf::Targets,
-    correlate::Correlator,
     decode::Record,
     discover::{Change, Scanner, Target},
     recording::write::Recorder,
@@ -29,17 +28,10 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Keeps the table of processes in step with what the kernel side tells of them.
-    pub(super) fn record(
-        &mut self,
-        record: &Record<'_>,
-        scanner: &mut Scanner,
-        correlator: &mut Correlator,
-    ) {
+    pub(super) fn record(&mut self, record: &Record<'_>, scanner: &mut Scanner) {
         let change = match record {
             Record::Process { change: ProcessChange::Exec, process } => {
-                let change = scanner.on_exec(process.tgid);
-                correlator.process_gone(process.tgid);
-                change
+                scanner.on_exec(process.tgid)
             }
             Record::Process { change: ProcessChange::Fork, process } => {
                 match scanner.on_fork(process.parent_tgid, process.tgid) {
@@ -52,7 +44,6 @@ impl Watch {
                 }
             }
             Record::Process { change: ProcessChange::Exit, process } => {
-                correlator.process_gone(process.tgid);
                 self.ended.insert(process.tgid);
                 match scanner.find(process.tgid) {
                     // That of an earlier one with its number.
@@ -61,15 +52,15 @@ impl Watch {
                 }
             }
             Record::Process { change: ProcessChange::SpeaksTls, process } => {
-                return self.tell(News::SpeaksTls(process.tgid));
+                return self.tell(ProcessUpdate::SpeaksTls(process.tgid));
             }
             Record::Open { open, .. } => scanner.on_connection(open.tgid),
             Record::Listen(listen) => scanner.on_listen(listen.tgid, listen.port),
             _ => return,
         };
         let how = match record {
-            Record::Process { change: ProcessChange::Exec, .. } => News::Started,
-            _ => News::Selected,
+            Record::Process { change: ProcessChange::Exec, .. } => ProcessUpdate::Started,
+            _ => ProcessUpdate::Selected,
         };
         let new = match &change {
             Change::Select(target) if self.targets.get(target.tgid) == 0 => Some(target.tgid),
@@ -94,7 +85,7 @@ impl Watch {
             for child in children(parent) {
                 if self.targets.get(child) == 0 {
                     let change = scanner.on_fork(parent, child);
-                    self.apply(change, News::Selected, scanner);
+                    self.apply(change, ProcessUpdate::Selected, scanner);
                     parents.push(child);
                 }
             }
@@ -113,16 +104,16 @@ impl Watch {
         }
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&self, update: ProcessUpdate) {
         if let Some(tls) = &self.tls {
-            tls.tell(news);
+            tls.tell(update);
         }
     }
 
     /// Answers when everything that was told is done.
     pub(super) fn settle(&self, done: mpsc::Sender<()>) {
         match &self.tls {
-            Some(tls) => tls.tell(News::Settle(done)),
+            Some(tls) => tls.tell(ProcessUpdate::Settle(done)),
             // Who asked may have gone.
             None => _ = done.send(()),
         }
@@ -134,7 +125,12 @@ impl Watch {
     }
 
     /// Does what `scanner` has found necessary.
-    pub(super) fn apply(&mut self, change: Change, how: fn(u32) -> News, scanner: &mut Scanner) {
+    pub(super) fn apply(
+        &mut self,
+        change: Change,
+        how: fn(u32) -> ProcessUpdate,
+        scanner: &mut Scanner,
+    ) {
         match change {
             Change::Select(target) => {
                 // A shell that is started may become twenty programs before the one that is meant.
@@ -170,7 +166,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
-                self.tell(News::Gone(tgid));
+                self.tell(ProcessUpdate::Gone(tgid));
             }
             Change::Gone(tgid) => {
                 self.targets.ended(tgid);
@@ -178,7 +174,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
-                self.tell(News::Gone(tgid));
+                self.tell(ProcessUpdate::Gone(tgid));
             }
             Change::Keep => {}
         }

@@ -4,12 +4,12 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    io::{self, Write},
+    io,
     net::IpAddr,
     path::Path,
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,12 @@ use super::{
     books::Books,
     handle::{Handle, Order},
     live::{Live, Reload},
+    outlet::Outlet,
     parts::Parts,
-    readers::Readers,
+    stages::{Begin, Stages},
     telemetry::Telemetry,
     terminal::Terminal,
-    tls::{News, TlsThread},
+    tls::{ProcessUpdate, TlsThread},
     watch::Watch,
 };
 use crate::{
@@ -31,24 +32,20 @@ use crate::{
     attach::TlsSources,
     bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts},
     clock::{Clock, mono_ns},
-    correlate::{
-        Correlator, Limits,
-        pipeline::{Output, Pipeline, Resources},
-        random_seed,
-    },
-    decode::Record,
+    correlate::pipeline::Resources,
     discover::{Change, Scanner},
     export::{
         Exporter,
-        print::{Aside, RedTable, SpanPrinter, Style},
+        print::{BackgroundWriter, SpanPrinter, Style},
     },
-    kubernetes::{Peer, Peers},
+    ids::random_seed,
+    kubernetes::Peers,
     recording::{
         format::{self, End, Facts, Layout},
         write::Recorder,
     },
     resource::{Resource, Whose},
-    span::Span,
+    span::Peer,
 };
 
 mod processes;
@@ -75,9 +72,9 @@ pub(super) fn spawn(
     let waker = reader.waker();
     let (orders, inbox) = mpsc::channel();
     let failed = |source| RunError::Start { what: "the worker thread".into(), source };
-    let start = Start { clock: Clock::start(), mono_ns: mono_ns(), seed: random_seed() };
+    let begin = Begin { clock: Clock::start(), mono_ns: mono_ns(), seed: random_seed() };
     let recorder = match &parts.record {
-        Some(path) => Some(recorder(path, &parts, &programs, &start)?),
+        Some(path) => Some(recorder(path, &parts, &programs, &begin)?),
         None => None,
     };
     let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
@@ -91,34 +88,27 @@ pub(super) fn spawn(
                 tracing::debug!(%error, "the worker has no priority");
             }
             let watch = Watch { targets, tls, ended: HashSet::new(), recorder };
-            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, start)
+            Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, begin)
                 .run();
         })
         .map_err(failed)?;
     Ok(Handle::new(orders, waker, thread, ended))
 }
 
-/// What a replay has to have the same.
-struct Start {
-    clock: Clock,
-    mono_ns: u64,
-    seed: [u64; 4],
-}
-
 fn recorder(
     path: &Path,
     parts: &Parts,
     programs: &Programs,
-    start: &Start,
+    begin: &Begin,
 ) -> Result<Recorder, RunError> {
     let host = parts.host.attributes.iter().map(|(key, value)| (&**key, value));
     let facts = Facts {
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         layout: Layout::HERE,
         limits: format::Limits::of(&parts.assemble),
-        seed: start.seed,
-        start_mono_ns: start.mono_ns,
-        offset_ns: start.clock.offset().offset_ns(),
+        seed: begin.seed,
+        start_mono_ns: begin.mono_ns,
+        offset_ns: begin.clock.offset().offset_ns(),
         host: format::attributes(host),
         door: programs.door().as_str().to_owned(),
         selection: parts.selection.clone(),
@@ -126,24 +116,6 @@ fn recorder(
     };
     Recorder::create(path, &facts)
         .map_err(|source| RunError::Record { path: path.to_owned(), source })
-}
-
-/// Where spans and advice go.
-struct Outlet {
-    exporter: Exporter,
-    terminal: Terminal<Aside>,
-    verdicts: Verdicts,
-}
-
-impl Output for Outlet {
-    fn span(&mut self, span: Span) {
-        self.exporter.span(&span);
-        self.terminal.print(|printer| printer.push(&span, mono_ns()));
-    }
-
-    fn capture(&mut self, conn_id: u64, policy: u8) {
-        self.verdicts.advise(conn_id, policy);
-    }
 }
 
 /// The table of processes, as the pipeline asks it.
@@ -175,14 +147,8 @@ struct Worker {
     control: ControlWords,
     inbox: mpsc::Receiver<Order>,
     watch: Watch,
-    assembler: Assembler,
-    pipeline: Pipeline<Table, Outlet>,
+    stages: Stages<Table, BackgroundWriter>,
     telemetry: Telemetry,
-    books: Books,
-    metric_interval: Duration,
-    next_metrics: Instant,
-    /// The newest record so far.
-    newest_ns: u64,
     last_tick_ns: u64,
     last_expire_ns: u64,
     last_rescan_ns: u64,
@@ -190,8 +156,6 @@ struct Worker {
     last_pods_ns: u64,
     /// Records, and lost notices of processes, at the last look.
     looked_at: (u64, u64),
-    /// Positions of their aggregators.
-    readers: Readers<usize>,
 }
 
 impl Worker {
@@ -205,21 +169,12 @@ impl Worker {
         verdicts: Verdicts,
         parts: Parts,
         exporter: Exporter,
-        start: Start,
+        begin: Begin,
     ) -> Self {
         let needs = parts.selectors.needs();
         control.watch(true, needs.ports);
-        let Start { clock, mono_ns: start_ns, seed } = start;
-        let now_unix_ns = clock.offset().unix_ns(start_ns);
-        let (aggregators, readers) = parts.readers.begin(now_unix_ns, seed);
-        let printer = readers.table.is_some().then(|| {
-            let stdout = io::stdout();
-            let style = Style::detect(&stdout);
-            Aside::new(stdout).map(|aside| SpanPrinter::new(aside, style))
-        });
-        let printer = printer.and_then(|printer| {
-            printer.inspect_err(|error| tracing::warn!(%error, "spans are not printed")).ok()
-        });
+        let now_ns = begin.mono_ns;
+        let now_unix_ns = begin.clock.offset().unix_ns(now_ns);
         let run_time = parts.measure_run_time.then(RunTime::measure).and_then(|measured| {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
         });
@@ -229,6 +184,24 @@ impl Worker {
         if watch.recorder.is_some() {
             assembler.keep();
         }
+        let telemetry = Telemetry::new(&parts.host, now_unix_ns);
+        let processes = Table {
+            scanner: Scanner::with_pods(parts.selectors, Arc::new(parts.host), parts.pods),
+            peers: parts.peers,
+            unknown: Arc::new(Resource::unknown()),
+        };
+        let stages = Stages::new(
+            begin,
+            assembler,
+            policies,
+            parts.readers,
+            metric_interval,
+            processes,
+            |readers| {
+                let terminal = Terminal::new(readers.table.and_then(|_| printer()));
+                Outlet { exporter, terminal, verdicts: Some(verdicts), now_ns, spans: 0 }
+            },
+        );
         Self {
             programs: Some(programs),
             _run_time: run_time,
@@ -236,25 +209,8 @@ impl Worker {
             control,
             inbox,
             watch,
-            assembler,
-            readers,
-            telemetry: Telemetry::new(&parts.host, now_unix_ns),
-            pipeline: Pipeline::new(
-                Correlator::seeded(policies.sampler(None), Limits::default(), seed),
-                policies,
-                aggregators,
-                clock,
-                Table {
-                    scanner: Scanner::with_pods(parts.selectors, Arc::new(parts.host), parts.pods),
-                    peers: parts.peers,
-                    unknown: Arc::new(Resource::unknown()),
-                },
-                Outlet { exporter, terminal: Terminal::new(printer), verdicts },
-            ),
-            books: Books::default(),
-            metric_interval,
-            next_metrics: Instant::now() + metric_interval,
-            newest_ns: 0,
+            stages,
+            telemetry,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
             last_rescan_ns: mono_ns(),
@@ -272,27 +228,24 @@ impl Worker {
                 match order {
                     Order::Scan => self.scan(),
                     Order::Adopt(tgid) => {
-                        let scanner = &mut self.pipeline.resources.scanner;
+                        let scanner = &mut self.stages.pipeline.resources.scanner;
                         if let Some(change) = scanner.adopt(tgid) {
                             // Not the command yet, but what will become it once this is settled.
                             if let Change::Select(target) = &change {
                                 self.watch.select(target);
                             }
-                            self.watch.apply(change, News::Started, scanner);
+                            self.watch.apply(change, ProcessUpdate::Started, scanner);
                         }
                     }
-                    Order::Pod(news) => {
-                        let scanner = &mut self.pipeline.resources.scanner;
-                        for change in scanner.on_pod(news) {
-                            self.watch.apply(change, News::Selected, scanner);
+                    Order::Cluster(update) => {
+                        let scanner = &mut self.stages.pipeline.resources.scanner;
+                        for change in scanner.on_cluster_update(update) {
+                            self.watch.apply(change, ProcessUpdate::Selected, scanner);
                         }
                     }
                     Order::Reload(reload) => self.reload(*reload),
                     Order::Settle(done) => self.watch.settle(done),
-                    Order::Own(answer) => {
-                        let now = self.now_unix_ns();
-                        _ = answer.send(self.own_metrics(now));
-                    }
+                    Order::Own(answer) => _ = answer.send(self.own_metrics(mono_ns())),
                     Order::Snapshot(answer) => _ = answer.send(self.snapshot()),
                     Order::Answer(answer) => _ = answer.send(()),
                     Order::Collect(answer) => _ = answer.send(self.collect_totals()),
@@ -310,27 +263,21 @@ impl Worker {
 
     /// Runs the stages on what is in the ring; returns how many records that were.
     fn drain(&mut self) -> usize {
-        let Self { reader, assembler, pipeline, watch, books, newest_ns, .. } = self;
-        reader.drain(BATCH, |sample| {
-            books.records += 1;
-            match Record::decode(sample) {
-                Ok(record) => {
-                    *newest_ns = record.mono_ns().max(*newest_ns);
-                    assembler.record(&record, pipeline);
-                    if let Some(recorder) = &mut watch.recorder {
-                        recorder.offset(pipeline.clock.offset());
-                        recorder.record(&record, assembler.kept());
-                    }
-                    let scanner = &mut pipeline.resources.scanner;
-                    watch.record(&record, scanner, &mut pipeline.correlator);
+        let Self { reader, stages, watch, .. } = self;
+        reader.drain(BATCH, |sample| match stages.sample(sample) {
+            Ok(record) => {
+                let Stages { pipeline, assembler, .. } = &mut *stages;
+                if let Some(recorder) = &mut watch.recorder {
+                    recorder.offset(pipeline.clock.offset());
+                    recorder.record(&record, assembler.kept());
                 }
-                Err(error) => {
-                    books.undecodable += 1;
-                    if let Some(recorder) = &mut watch.recorder {
-                        recorder.undecodable();
-                    }
-                    tracing::debug!(%error, "not a record");
+                watch.record(&record, &mut pipeline.resources.scanner);
+            }
+            Err(error) => {
+                if let Some(recorder) = &mut watch.recorder {
+                    recorder.undecodable();
                 }
+                tracing::debug!(%error, "not a record");
             }
         })
     }
@@ -341,17 +288,14 @@ impl Worker {
         let Reload { selectors, live, done } = reload;
         live.redact();
         let Live { policies, headers, max_head_len, metric_interval, .. } = live;
-        self.pipeline.policies.replace(policies);
-        self.assembler.keep_of_heads(headers, max_head_len);
-        if metric_interval != self.metric_interval {
-            self.metric_interval = metric_interval;
-            self.next_metrics = Instant::now() + metric_interval;
-        }
+        self.stages.pipeline.policies.replace(policies);
+        self.stages.assembler.keep_of_heads(headers, max_head_len);
+        self.stages.metrics.change(metric_interval, mono_ns());
         if let Some(selectors) = selectors {
             self.control.watch(true, selectors.needs().ports);
-            let scanner = &mut self.pipeline.resources.scanner;
+            let scanner = &mut self.stages.pipeline.resources.scanner;
             for change in scanner.reselect(selectors) {
-                self.watch.apply(change, News::Selected, scanner);
+                self.watch.apply(change, ProcessUpdate::Selected, scanner);
             }
         }
         // Who asked may have given up.
@@ -365,24 +309,24 @@ impl Worker {
             return;
         }
         self.last_tick_ns = now;
-        self.pipeline.clock.look();
-        let tick_ns = if drained { now } else { self.newest_ns };
-        let due = self.assembler.is_due(tick_ns);
-        self.assembler.tick(tick_ns, &mut self.pipeline);
+        self.stages.pipeline.clock.look();
+        let tick_ns = if drained { now } else { self.stages.now_ns };
+        let due = self.stages.assembler.is_due(tick_ns);
+        self.stages.tick(tick_ns);
         if let Some(recorder) = self.watch.recorder.as_mut().filter(|_| due) {
-            recorder.offset(self.pipeline.clock.offset());
+            recorder.offset(self.stages.pipeline.clock.offset());
             recorder.tick(tick_ns);
         }
         self.rescan(now);
         self.scan_for_pods(now);
-        self.pipeline.look_at_waiting();
+        self.stages.pipeline.release_settled();
         if drained {
             self.forget_orphans(now);
         }
-        self.pipeline.output.terminal.print(|printer| printer.flush_due(now));
+        self.stages.pipeline.output.terminal.print(|printer| printer.flush_due(now));
         if now.saturating_sub(self.last_expire_ns) > EXPIRE_NS {
             self.last_expire_ns = now;
-            self.pipeline.correlator.expire(now);
+            self.stages.pipeline.correlator.expire(now);
             if let Some(recorder) = &mut self.watch.recorder {
                 recorder.forgot(now);
             }
@@ -390,15 +334,9 @@ impl Worker {
         if let Some(recorder) = &mut self.watch.recorder {
             recorder.flush_due(now);
         }
-        if Instant::now() >= self.next_metrics {
-            self.next_metrics += self.metric_interval;
+        if self.stages.metrics.is_due(now) {
             self.export_metrics();
         }
-    }
-
-    fn now_unix_ns(&mut self) -> u64 {
-        let now = mono_ns();
-        self.pipeline.clock.offset_at(now).unix_ns(now)
     }
 
     fn stop(mut self) -> Books {
@@ -414,35 +352,36 @@ impl Worker {
         while self.drain() > 0 {}
         // Those that were lost meanwhile are among the lost.
         if let Some(drops) = counters.and_then(|counters| counters.drops().ok()) {
-            self.books.note_drops(drops);
+            self.stages.books.note_drops(drops);
         }
         let now_ns = mono_ns();
-        self.assembler.finish(now_ns, &mut self.pipeline);
-        self.pipeline.let_go();
+        self.stages.finish(now_ns);
         if let Some(mut recorder) = self.watch.recorder.take() {
-            recorder.offset(self.pipeline.clock.offset());
+            recorder.offset(self.stages.pipeline.clock.offset());
             let libraries = blind_spots.into_iter().map(|(name, count)| (name.to_owned(), count));
-            self.books.recording = Some(recorder.finish(&End {
+            self.stages.books.recording = Some(recorder.finish(&End {
                 mono_ns: now_ns,
-                drops: self.books.drops.clone(),
+                drops: self.stages.books.drops.clone(),
                 tls_blind_spots: libraries.collect(),
             }));
         }
         self.export_metrics();
-        self.pipeline.output.terminal.print(SpanPrinter::finish);
-        if let Some(at) = self.readers.table {
-            let now = self.now_unix_ns();
-            let batches = self.pipeline.aggregators[at].collect(now);
-            let table = RedTable::new(&batches, Style::detect(&io::stdout()));
-            if !table.is_empty() {
-                self.pipeline.output.terminal.print(|printer| writeln!(printer.out(), "\n{table}"));
-            }
-        }
-        self.pipeline.output.terminal.print(|printer| {
+        self.stages.finish_printing(mono_ns());
+        self.stages.pipeline.output.terminal.print(|printer| {
             printer.out().finish(PRINT);
             Ok(())
         });
         self.close_books();
-        self.books
+        self.stages.books
     }
+}
+
+/// Prints on a thread of its own, if that can be had.
+fn printer() -> Option<SpanPrinter<BackgroundWriter>> {
+    let stdout = io::stdout();
+    let style = Style::detect(&stdout);
+    let writer = BackgroundWriter::new(stdout)
+        .inspect_err(|error| tracing::warn!(%error, "spans are not printed"))
+        .ok()?;
+    Some(SpanPrinter::new(writer, style))
 }

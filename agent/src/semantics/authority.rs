@@ -1,5 +1,8 @@
 //! `[userinfo@]host[:port]` (RFC 3986 section 3.2) taken apart without allocating.
 
+/// Longest host; names have 253 bytes at most (RFC 1035). Longer text may be userinfo that was cut.
+const MAX_HOST_LEN: usize = 255;
+
 /// An authority without its userinfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Authority<'a> {
@@ -35,6 +38,7 @@ impl<'a> Authority<'a> {
             }
         };
         if host.is_empty()
+            || host.len() > MAX_HOST_LEN
             || !host.bytes().all(may_be_in_host)
             || (!host.is_ascii() && host.contains(is_c1_control))
         {
@@ -66,12 +70,16 @@ fn decimal(text: &str) -> Option<u16> {
 }
 
 /// The host of one node of `Forwarded: for=` or `X-Forwarded-For` (RFC 7239 section 6): quotes,
-/// brackets and the port fall away; `unknown` and obfuscated identifiers (`_hidden`) stay as they are.
+/// brackets fall away, and a port that is obfuscated; `unknown` and obfuscated identifiers (`_hidden`)
+/// stay as they are.
 pub(super) fn forwarded_node(text: &str) -> (&str, Option<u16>) {
     let text = text.trim_matches([' ', '\t', '"']);
     match Authority::parse(text) {
         Some(authority) => (authority.host, authority.port),
-        None => (text, None),
+        None => match text.split_once(":_") {
+            Some((node, _)) => (node.trim_matches(['[', ']']), None),
+            None => (text, None),
+        },
     }
 }
 
@@ -118,7 +126,10 @@ mod tests {
             ("192.0.2.43:47011", ("192.0.2.43", Some(47011))),
             ("\"[2001:db8::17]:4711\"", ("2001:db8::17", Some(4711))),
             ("2001:db8::17", ("2001:db8::17", None)),
+            ("1.2.3.4:_port", ("1.2.3.4", None)),
+            ("[2001:db8::17]:_x", ("2001:db8::17", None)),
             ("unknown", ("unknown", None)),
+            ("unknown:80", ("unknown", Some(80))),
             ("_hidden", ("_hidden", None)),
         ] {
             assert_eq!(forwarded_node(text), expected, "{text:?}");

@@ -2,17 +2,24 @@
 //! attribute has and where it comes from. Values are borrowed where they can be; nothing is allocated
 //! unless something had to be redacted.
 
-use std::{borrow::Cow, cell::RefCell, fmt::Write, net::IpAddr, sync::OnceLock};
+mod addressed;
+pub(super) mod metrics;
+
+use std::{borrow::Cow, sync::OnceLock};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
+use self::addressed::Addressed;
 use super::{
-    AttributeOptions, authority::Authority, authority::forwarded_node, failure_name,
-    redact::redact_path, redact::redact_query, target::Form, target::Target,
+    authority::forwarded_node,
+    network::{self, AttributeOptions},
+    outcome::{Outcome, Tone, failure_name},
+    redact::{redact_path, redact_query},
+    target::Form,
 };
 use crate::{
     attribute::AttributeSink,
-    exchange::{Endpoint, Exchange, Failure, HttpExchange, Role},
+    exchange::{Endpoint, Failure, HttpExchange, Role},
     span::{Span, SpanKind},
 };
 
@@ -101,8 +108,7 @@ pub(super) fn span_name<'a>(http: &'a HttpExchange, route: Option<&str>) -> Cow<
 }
 
 /// `network.protocol.version`; empty if it is none of those that exist.
-#[must_use]
-pub const fn protocol_version(version: (u8, u8)) -> &'static str {
+pub(super) const fn protocol_version(version: (u8, u8)) -> &'static str {
     match version {
         (0, 9) => "0.9",
         (1, 0) => "1.0",
@@ -113,190 +119,34 @@ pub const fn protocol_version(version: (u8, u8)) -> &'static str {
     }
 }
 
-/// Scheme, server and their sources: what both spans and metrics say about whom a request was for.
-#[derive(Clone, Copy, Debug)]
-pub struct Addressed<'a> {
-    pub target: Target<'a>,
-    /// SERVER: of the original request, as proxies tell; CLIENT: of this one.
-    pub scheme: &'static str,
-    /// From an absolute-form or authority-form target, else from `Host`.
-    authority: Option<Authority<'a>>,
-    connection_end: &'a Endpoint,
-}
-
-/// `server.address` without its text: formatting an address is left to who needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Address<'a> {
-    Name(&'a str),
-    Ip(IpAddr),
-}
-
-impl<'a> Addressed<'a> {
-    /// Looks at the target, `Host`, the forwarding fields and the connection of an exchange.
-    #[must_use]
-    pub fn of(exchange: &'a Exchange, http: &'a HttpExchange) -> Self {
-        let target = Target::parse(&http.method, &http.target);
-        let connection = &*exchange.connection;
-        let wire = if connection.is_tls() { "https" } else { "http" };
-        let named = |text: &str| {
-            // Anybody can send these fields: only names of a closed set become attributes.
-            let first = text.split(',').next().unwrap_or_default().trim_matches([' ', '"']);
-            ["http", "https", "ws", "wss"].into_iter().find(|s| s.eq_ignore_ascii_case(first))
-        };
-        let (scheme, connection_end) = match exchange.role {
-            Role::Server => (http.forwarded_proto.as_deref().and_then(named), &connection.local),
-            Role::Client => (target.scheme.and_then(named), &connection.remote),
-        };
-        let host = target.authority.or(http.host.as_deref());
-        Self {
-            target,
-            scheme: scheme.unwrap_or(wire),
-            authority: host.and_then(Authority::parse),
-            connection_end,
-        }
-    }
-
-    /// `server.address` and `server.port`. A name without a port means the default port of the scheme,
-    /// except on a Unix socket, where there is none.
-    #[must_use]
-    pub fn server(&self) -> (Option<Address<'a>>, Option<u16>) {
-        if let Some(authority) = self.authority {
-            let port = match self.connection_end {
-                Endpoint::Unix { .. } => authority.port,
-                _ => authority.port.or(Some(self.default_port())),
-            };
-            return (Some(Address::Name(authority.host)), port);
-        }
-        match self.connection_end {
-            Endpoint::Inet { addr, port } => (Some(Address::Ip(*addr)), Some(*port)),
-            Endpoint::Unix { path } if !path.is_empty() => (Some(Address::Name(path)), None),
-            _ => (None, None),
-        }
-    }
-
-    fn default_port(&self) -> u16 {
-        if matches!(self.scheme, "https" | "wss") { 443 } else { 80 }
-    }
-
-    /// Writes `url.full` with credentials hidden; a reference relative to an unknown host if there is
-    /// neither `Host` nor an address.
-    fn write_url(&self, out: &mut String) {
-        let host = |out: &mut String, scheme: bool| {
-            let written = match (self.authority, self.connection_end) {
-                (Some(authority), _) => {
-                    if scheme {
-                        out.push_str(self.scheme);
-                        out.push(':');
-                    }
-                    out.push_str("//");
-                    if authority.userinfo {
-                        out.push_str("REDACTED:REDACTED@");
-                    }
-                    let (open, close) = if authority.is_ipv6() { ("[", "]") } else { ("", "") };
-                    write!(out, "{open}{}{close}", authority.host).and_then(|()| {
-                        match authority.port {
-                            Some(port) => write!(out, ":{port}"),
-                            None => Ok(()),
-                        }
-                    })
-                }
-                (None, Endpoint::Inet { addr, port }) => {
-                    let addr = std::net::SocketAddr::new(*addr, *port);
-                    write!(out, "{}://{addr}", self.scheme)
-                }
-                _ => Ok(()),
-            };
-            debug_assert!(written.is_ok(), "writing to a String does not fail");
-        };
-        match self.target.form {
-            // A tunnel is made to a host: what it will carry is not known, so there is no scheme.
-            Form::Authority => host(out, false),
-            Form::Asterisk => host(out, true),
-            Form::Origin | Form::Absolute | Form::Other => {
-                host(out, true);
-                if self.target.form == Form::Other {
-                    out.push('/');
-                }
-                out.push_str(&redact_path(self.target.path));
-                if let Some(query) = self.target.query {
-                    out.push('?');
-                    out.push_str(&redact_query(query));
-                }
+/// `GET /users/7?q=1` of servers, `GET http://example.com/users/7?q=1` of clients.
+pub(super) fn summary(span: &Span, http: &HttpExchange) -> String {
+    let addressed = Addressed::of(&span.exchange, http);
+    let mut text = format!("{} ", http.method);
+    match span.kind() {
+        SpanKind::Server => {
+            if addressed.target.form != Form::Authority {
+                text.push_str(&redact_path(addressed.target.path));
+            }
+            if let Some(query) = addressed.target.query.filter(|query| !query.is_empty()) {
+                text.push('?');
+                text.push_str(&redact_query(query));
             }
         }
+        SpanKind::Client => addressed.write_url(&mut text),
     }
+    text
 }
 
-thread_local! {
-    /// Where values are composed that are not one piece of the exchange: kept, so that spans cost no
-    /// allocation each. A sink may not visit another span while it takes a value.
-    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-fn compose(sink: &mut impl AttributeSink, key: &str, write: impl FnOnce(&mut String)) {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.clear();
-        write(scratch);
-        if !scratch.is_empty() {
-            sink.str(key, scratch);
-        }
-    });
-}
-
-fn address(sink: &mut impl AttributeSink, key: &str, address: Address<'_>) {
-    match address {
-        Address::Name(name) => sink.str(key, name),
-        Address::Ip(ip) => compose(sink, key, |out| write_ip(out, ip)),
-    }
-}
-
-/// An address as text. Written by hand for IPv4, which most are: `Display` takes ten times as long, and a span has up to
-/// three.
-fn write_ip(out: &mut String, ip: IpAddr) {
-    let IpAddr::V4(ip) = ip else {
-        let _ = write!(out, "{ip}"); // a String takes everything
-        return;
+/// The status code.
+pub(super) fn outcome(http: &HttpExchange) -> Outcome {
+    let tone = match http.status {
+        200..300 => Tone::Good,
+        400..600 => Tone::Refused,
+        _ => Tone::Neutral,
     };
-    for (at, octet) in ip.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push('.');
-        }
-        let digit = |value: u8| char::from(b'0' + value % 10);
-        if octet > 99 {
-            out.push(digit(octet / 100));
-        }
-        if octet > 9 {
-            out.push(digit(octet / 10));
-        }
-        out.push(digit(octet));
-    }
-}
-
-/// Address and port of an end of the connection, as far as they are known.
-fn endpoint(
-    sink: &mut impl AttributeSink,
-    end: &Endpoint,
-    address_key: &str,
-    port_key: Option<&str>,
-) {
-    match end {
-        Endpoint::Unknown => {}
-        Endpoint::Inet { addr, port } => {
-            address(sink, address_key, Address::Ip(*addr));
-            if let Some(port_key) = port_key {
-                sink.int(port_key, i64::from(*port));
-            }
-        }
-        Endpoint::Unix { path } => {
-            if !path.is_empty() {
-                sink.str(address_key, path);
-            }
-        }
-    }
-}
-
-fn size(sink: &mut impl AttributeSink, key: &str, bytes: u64) {
-    sink.int(key, i64::try_from(bytes).unwrap_or(i64::MAX));
+    let text = if http.status == 0 { "-".into() } else { http.status.to_string() };
+    Outcome { text: text.into(), tone }
 }
 
 pub(super) fn visit(
@@ -306,7 +156,6 @@ pub(super) fn visit(
     sink: &mut impl AttributeSink,
 ) {
     let exchange = &span.exchange;
-    let connection = &*exchange.connection;
     let addressed = Addressed::of(exchange, http);
     let kind = span.kind();
 
@@ -328,34 +177,14 @@ pub(super) fn visit(
                 sink.str(key::HTTP_ROUTE, route);
             }
         }
-        SpanKind::Client => compose(sink, key::URL_FULL, |out| addressed.write_url(out)),
+        SpanKind::Client => network::compose(sink, key::URL_FULL, |out| addressed.write_url(out)),
     }
 
-    let (server, port) = addressed.server();
-    if let Some(server) = server {
-        address(sink, key::SERVER_ADDRESS, server);
-        if let Some(port) = port {
-            sink.int(key::SERVER_PORT, i64::from(port));
-        }
-    }
+    network::server(sink, addressed.server());
     if kind == SpanKind::Server {
-        client(sink, http, &connection.remote);
+        client(sink, http, network::peer_and_local(exchange).0);
     }
-    let peer_port = Some(key::NETWORK_PEER_PORT);
-    endpoint(sink, &connection.remote, key::NETWORK_PEER_ADDRESS, peer_port);
-    if options.network_local {
-        let local_port = Some(key::NETWORK_LOCAL_PORT);
-        endpoint(sink, &connection.local, key::NETWORK_LOCAL_ADDRESS, local_port);
-    }
-    match (&connection.local, &connection.remote) {
-        (Endpoint::Unix { .. }, _) | (_, Endpoint::Unix { .. }) => {
-            sink.str(key::NETWORK_TRANSPORT, "unix");
-        }
-        (Endpoint::Inet { .. }, _) | (_, Endpoint::Inet { .. }) => {
-            sink.str(key::NETWORK_TRANSPORT, "tcp");
-        }
-        (Endpoint::Unknown, Endpoint::Unknown) => {}
-    }
+    network::ends(sink, exchange, options);
     sink.str(key::NETWORK_PROTOCOL_NAME, "http");
     let version = protocol_version(http.version);
     if !version.is_empty() {
@@ -369,10 +198,10 @@ pub(super) fn visit(
         let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
         sink.strs(&header.key, &values);
     }
-    size(sink, key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));
-        size(sink, key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
     }
     if let Some(error) = ErrorType::of(exchange.role, http.status, exchange.failure) {
         sink.str(key::ERROR_TYPE, &error.as_str());
@@ -395,22 +224,6 @@ fn client(sink: &mut impl AttributeSink, http: &HttpExchange, peer: &Endpoint) {
                 sink.int(key::CLIENT_PORT, i64::from(port));
             }
         }
-        _ => endpoint(sink, peer, key::CLIENT_ADDRESS, Some(key::CLIENT_PORT)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn addresses_are_written_as_display_writes_them(ip: IpAddr) {
-            let mut text = String::new();
-            write_ip(&mut text, ip);
-            prop_assert_eq!(text, ip.to_string());
-        }
+        _ => network::endpoint(sink, peer, key::CLIENT_ADDRESS, Some(key::CLIENT_PORT)),
     }
 }

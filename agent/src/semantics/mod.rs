@@ -3,9 +3,19 @@
 //! `docs/semantics.md` is the page for users.
 
 mod authority;
+mod convention;
+pub mod db;
 pub mod http;
+mod instrument;
+pub mod metrics;
+mod network;
+mod outcome;
+mod postgres;
 pub mod redact;
+mod redis;
 pub mod route;
+mod series;
+pub mod sql;
 mod target;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -16,11 +26,16 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{Detail, Failure, HttpExchange, Role},
+    exchange::{Exchange, HttpExchange, Role},
     span::{Span, SpanKind, Status},
 };
 
-pub use self::target::{Form, Target};
+use self::convention::Convention;
+pub use self::{
+    network::AttributeOptions,
+    outcome::{Outcome, Tone},
+    target::{Form, Target},
+};
 
 /// For `fuzzing`: everything that reads an address.
 #[cfg(any(test, fuzzing))]
@@ -31,19 +46,25 @@ pub(crate) fn fuzz_addresses(text: &str) {
     authority::forwarded_node(text);
 }
 
-/// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct AttributeOptions {
-    /// `network.local.address` and `network.local.port`.
-    pub network_local: bool,
+/// Path and status that a SERVER span's route is made of, where the protocol has paths.
+#[must_use]
+pub fn path_to_route(exchange: &Exchange) -> Option<(&str, u16)> {
+    match (exchange.role, Convention::from(&exchange.detail)) {
+        (Role::Server, Convention::Http(http)) => {
+            Some((Target::parse(&http.method, &http.target).path, http.status))
+        }
+        (Role::Client, Convention::Http(_)) | (_, Convention::Db(..)) => None,
+    }
 }
 
 impl Span {
-    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP.
+    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP, the summary of a query or
+    /// `{operation} {target}` for databases.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
-        match &self.exchange.detail {
-            Detail::Http(http) => http::span_name(http, self.route.as_deref()),
+        match Convention::of(self) {
+            Convention::Http(http) => http::span_name(http, self.route.as_deref()),
+            Convention::Db(system, db) => db::span_name(system, &self.exchange, db),
         }
     }
 
@@ -58,17 +79,38 @@ impl Span {
     /// Error if and only if there is an [`Self::error_type`].
     #[must_use]
     pub fn status(&self) -> Status {
-        let error = match &self.exchange.detail {
-            Detail::Http(http) => self.http_error(http).is_some(),
+        let error = match Convention::of(self) {
+            Convention::Http(http) => self.http_error(http).is_some(),
+            Convention::Db(_, db) => db.error_type(self.exchange.failure).is_some(),
         };
         if error { Status::Error } else { Status::Unset }
     }
 
     /// `error.type`, if the exchange is an error by the conventions of its protocol.
     #[must_use]
-    pub fn error_type(&self) -> Option<Cow<'static, str>> {
-        match &self.exchange.detail {
-            Detail::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
+    pub fn error_type(&self) -> Option<Cow<'_, str>> {
+        match Convention::of(self) {
+            Convention::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
+            Convention::Db(_, db) => db.error_type(self.exchange.failure).map(Cow::Borrowed),
+        }
+    }
+
+    /// What a person reads of the request on one line: `GET /users/7?q=1`, `SELECT orders`. What is hidden
+    /// in attributes is hidden here.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match Convention::of(self) {
+            Convention::Http(http) => http::summary(self, http),
+            Convention::Db(system, db) => db::summary(system, db),
+        }
+    }
+
+    /// What a person reads of the response.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match Convention::of(self) {
+            Convention::Http(http) => http::outcome(http),
+            Convention::Db(_, db) => db::outcome(db, self.exchange.failure),
         }
     }
 
@@ -83,8 +125,9 @@ impl Span {
 
     /// Hands every attribute to `sink`, each key once.
     pub fn visit_attributes_with(&self, options: AttributeOptions, sink: &mut impl AttributeSink) {
-        match &self.exchange.detail {
-            Detail::Http(http) => http::visit(self, http, options, sink),
+        match Convention::of(self) {
+            Convention::Http(http) => http::visit(self, http, options, sink),
+            Convention::Db(system, db) => db::visit(system, &self.exchange, db, options, sink),
         }
         if let Some(peer) = &self.peer {
             sink.str(key::SERVICE_PEER_NAME, &peer.name);
@@ -110,27 +153,5 @@ impl Span {
                 sink.bool(key, true);
             }
         }
-    }
-}
-
-/// `error.type` of a transport failure: a closed set.
-#[must_use]
-pub const fn failure_name(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Closed => "connection_closed",
-        Failure::Reset => "connection_reset",
-        Failure::TimedOut => "timeout",
-        Failure::NoResponse => "no_response",
-        Failure::Errno(errno) => match errno {
-            libc::EHOSTUNREACH => "host_unreachable",
-            libc::ENETUNREACH => "network_unreachable",
-            libc::ENETDOWN => "network_down",
-            libc::ECONNREFUSED => "connection_refused",
-            libc::ECONNABORTED => "connection_aborted",
-            libc::ENOTCONN => "not_connected",
-            libc::ENOBUFS | libc::ENOMEM => "no_memory",
-            libc::EPROTO => "protocol_error",
-            _ => "_OTHER",
-        },
     }
 }

@@ -1,10 +1,17 @@
-//! Values of query parameters that are credentials never leave the agent: `sig=abc` becomes
-//! `sig=REDACTED`. Keys stay, so that one sees that the parameter was there.
+//! Credentials in URLs and header fields never leave the agent: `sig=abc` becomes `sig=REDACTED`. Keys
+//! stay, so that one sees that the parameter was there.
+
+mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,
     sync::{PoisonError, RwLock},
 };
+
+pub use self::reference::redact_url;
+use self::reference::{redact_links, redact_path_and_query};
 
 /// What a hidden value is replaced by (semconv `url.query`).
 pub const REDACTED: &str = "REDACTED";
@@ -86,6 +93,25 @@ const FIELD_PARTS: &[&str] = &[
 /// Words of header names that do.
 const FIELD_WORDS: &[&str] = &["apikey", "key", "otp", "sid", "sig"];
 
+/// Words of header names that tell of a URL reference, relative ones included.
+const URL_WORDS: &[&str] = &[
+    "destination",
+    "link",
+    "location",
+    "origin",
+    "path",
+    "redirect",
+    "referer",
+    "referrer",
+    "refresh",
+    "sourcemap",
+    "uri",
+    "url",
+];
+
+/// Words of header names that tell of an authority without a scheme in front.
+const AUTHORITY_WORDS: &[&str] = &["authority", "host", "origin"];
+
 /// What the configuration names.
 struct Configured {
     /// In the same form as [`OURS`].
@@ -126,24 +152,20 @@ pub fn redact_header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     if is_sensitive_field(name) {
         return Cow::Borrowed(REDACTED);
     }
-    let (rest, query) = match value.split_once('?') {
-        Some((rest, query)) => (rest, Some(query)),
-        None => (value, None),
-    };
-    let userinfo = rest.find("://").and_then(|scheme| {
-        let authority = &rest[scheme + 3..];
-        let end = authority.find('/').unwrap_or(authority.len());
-        authority[..end].rfind('@').map(|at| (scheme + 3, scheme + 3 + at))
-    });
-    let rest = match userinfo {
-        Some((begin, end)) => Cow::Owned(format!("{}{REDACTED}{}", &rest[..begin], &rest[end..])),
-        None => redact_path(rest),
-    };
-    match (rest, query.map(redact_query)) {
-        (Cow::Borrowed(_), None | Some(Cow::Borrowed(_))) => Cow::Borrowed(value),
-        (rest, None) => rest,
-        (rest, Some(query)) => Cow::Owned(format!("{rest}?{query}")),
+    let is_one_of = |words: &[&str]| name.split('-').any(|word| words.contains(&word));
+    let authority = name == "forwarded" || is_one_of(AUTHORITY_WORDS);
+    if authority && let Some(at) = value.rfind('@') {
+        let scheme = value.find("//").filter(|end| !value[..*end].contains(['@', '?', '#']));
+        let begin = scheme.filter(|end| end + 2 <= at).map_or(0, |end| end + 2);
+        return Cow::Owned(format!("{}{REDACTED}{}", &value[..begin], redact_url(&value[at..])));
     }
+    if name == "link" {
+        return redact_links(value);
+    }
+    if is_one_of(URL_WORDS) || value.contains("://") || value.starts_with('/') {
+        return redact_url(value);
+    }
+    redact_path_and_query(value)
 }
 
 fn is_sensitive_field(name: &str) -> bool {
@@ -295,101 +317,6 @@ impl Iterator for Decoded<'_> {
                 u8::try_from(high * 16 + low).ok()
             }
             _ => Some(byte),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn own_names_are_sorted_for_the_search() {
-        assert!(OURS.is_sorted());
-        assert!(OURS.iter().chain(CONVENTIONAL).all(|name| name.len() <= MAX_NAME_LEN));
-    }
-
-    #[test]
-    fn sensitive_values_are_replaced_and_the_rest_stays() {
-        for (query, expected) in [
-            ("", ""),
-            ("a=1&b=2", "a=1&b=2"),
-            ("color=blue&sig=abc", "color=blue&sig=REDACTED"),
-            ("sig=abc&color=blue", "sig=REDACTED&color=blue"),
-            ("AWSAccessKeyId=A&Signature=S", "AWSAccessKeyId=REDACTED&Signature=REDACTED"),
-            (
-                "X-Goog-Signature=x&X-Amz-Signature=y",
-                "X-Goog-Signature=REDACTED&X-Amz-Signature=REDACTED",
-            ),
-            ("X-Amz-Security-Token=t", "X-Amz-Security-Token=REDACTED"),
-            (
-                "access_token=a&accessToken=b&ACCESS-TOKEN=c",
-                "access_token=REDACTED&accessToken=REDACTED&ACCESS-TOKEN=REDACTED",
-            ),
-            ("api_key=1&apikey=2&apiKey=3", "api_key=REDACTED&apikey=REDACTED&apiKey=REDACTED"),
-            ("token=a=b==", "token=REDACTED"),
-            ("token=", "token="),
-            ("token", "token"),
-            ("token&x=1", "token&x=1"),
-            ("%74oken=secret", "%74oken=REDACTED"),
-            ("user[password]=x&a[]=1", "user[password]=REDACTED&a[]=1"),
-            ("user%5Bpassword%5D=x", "user%5Bpassword%5D=REDACTED"),
-            ("a=1;password=x;b=2", "a=1;password=REDACTED"),
-            ("password=x;y", "password=REDACTED"),
-            ("password=a&password=b", "password=REDACTED&password=REDACTED"),
-            ("tokens=5&keyboard=us&design=1", "tokens=5&keyboard=us&design=1"),
-            ("q=token=1", "q=token=1"),
-            ("&&sig=1&&", "&&sig=REDACTED&&"),
-        ] {
-            assert_eq!(redact_query(query), expected, "{query}");
-        }
-    }
-
-    #[test]
-    fn session_ids_in_paths_are_replaced() {
-        for (path, expected) in [
-            ("/a/b;c=d/e", "/a/b;c=d/e"),
-            ("/a;jsessionid=12;v=1/b", "/a;jsessionid=REDACTED;v=1/b"),
-            ("/a;JSESSIONID=12", "/a;JSESSIONID=REDACTED"),
-            ("/;;/;sid=", "/;;/;sid="),
-        ] {
-            assert_eq!(redact_path(path), expected);
-        }
-    }
-
-    #[test]
-    fn nothing_is_copied_without_a_secret() {
-        assert!(matches!(redact_query("a=1&b=2"), Cow::Borrowed(_)));
-    }
-
-    proptest! {
-        #[test]
-        fn no_secret_value_survives(
-            before in proptest::collection::vec("[a-z]{1,5}=[a-z0-9 ;%]{0,6}", 0..4),
-            name in proptest::sample::select([CONVENTIONAL, OURS].concat()),
-            upper in any::<bool>(),
-            after in proptest::collection::vec("[a-z]{1,5}=[a-z0-9]{0,6}", 0..4),
-            separator in proptest::sample::select(vec!["&", ";"]),
-            secret in "[A-Z0-9/+=]{4,40}",
-        ) {
-            let name = if upper { name.to_uppercase() } else { name.to_owned() };
-            let secret = format!("~{secret}~");
-            let middle = format!("{name}={secret}");
-            let all: Vec<String> = before.iter().cloned().chain([middle]).chain(after).collect();
-            let query = all.join(separator);
-            let redacted = redact_query(&query);
-            prop_assert!(!redacted.contains(&secret), "{query} -> {redacted}");
-            let kept = format!("{name}=REDACTED");
-            // With `;` an earlier sensitive parameter takes this one with it.
-            prop_assert!(separator == ";" || redacted.contains(&kept), "{query} -> {redacted}");
-        }
-
-        #[test]
-        fn any_text_is_redacted_without_panic_and_once_is_enough(query in "\\PC{0,80}") {
-            let once = redact_query(&query).into_owned();
-            prop_assert_eq!(redact_query(&once), once.as_str());
         }
     }
 }

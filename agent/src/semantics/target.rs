@@ -43,7 +43,9 @@ impl<'a> Target<'a> {
             let form = Form::Asterisk;
             return Self { form, scheme: None, authority: None, path: text, query: None };
         }
-        if let Some((scheme, rest)) = text.split_once("://")
+        // What most targets begin with is asked first: the search is the dearest part of all this.
+        if !text.starts_with('/')
+            && let Some((scheme, rest)) = text.split_once("://")
             && is_scheme(scheme)
         {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());

@@ -7,11 +7,10 @@ use remora_common::record::Source;
 use crate::{
     attribute::{AttributeSink, Value},
     exchange::{Connection, Detail, Endpoint, Exchange, Failure, HttpExchange, Marks, Role},
-    kubernetes::Peer,
     resource::Resource,
     semantics::AttributeOptions,
-    span::{ParentFrom, Span, SpanKind, Status},
-    trace_context::{SpanId, TraceFlags, TraceId},
+    span::{ParentFrom, Peer, Span, SpanKind, Status},
+    trace_context::{SpanId, TraceContext, TraceFlags, TraceId},
 };
 
 /// Attributes as a list, in the order they came.
@@ -82,12 +81,12 @@ pub(crate) fn exchange(role: Role) -> Exchange {
         context: 0,
         response_tid: 100,
         start_mono_ns: 1_000_000,
-        request_end_mono_ns: 1_000_000,
         first_byte_mono_ns: 4_000_000,
         end_mono_ns: 6_000_000,
         serial: 1,
         failure: None,
         marks: Marks::default(),
+        trace: TraceContext::default(),
         detail: Detail::Http(Box::new(HttpExchange {
             method: "GET".into(),
             target: "/users/7?q=1".into(),
@@ -102,8 +101,7 @@ pub(crate) fn exchange(role: Role) -> Exchange {
 }
 
 pub(crate) fn http(exchange: &mut Exchange) -> &mut HttpExchange {
-    let Detail::Http(http) = &mut exchange.detail;
-    http
+    exchange.detail.http_mut().expect("the exchange is HTTP's")
 }
 
 pub(crate) fn span(exchange: Exchange) -> Span {
@@ -240,7 +238,6 @@ fn status_and_error_type_depend_on_kind_status_and_failure() {
         (Role::Server, 503, Some(Reset), "503"),
         (Role::Server, 200, Some(Reset), "connection_reset"),
         (Role::Server, 404, Some(Closed), "connection_closed"),
-        (Role::Server, 0, Some(NoResponse), "no_response"),
         (Role::Client, 399, None, "-"),
         (Role::Client, 400, None, "400"),
         (Role::Client, 404, None, "404"),
@@ -327,6 +324,7 @@ fn client_is_the_forwarded_one_else_the_peer() {
         (None, "10.0.0.1", "50000"),
         (Some("203.0.113.7"), "203.0.113.7", "-"),
         (Some("\"[2001:db8::1]:9\""), "2001:db8::1", "9"),
+        (Some("1.2.3.4:5"), "1.2.3.4", "5"),
         (Some("unknown"), "unknown", "-"),
         (Some(""), "10.0.0.1", "50000"),
     ] {
@@ -362,6 +360,15 @@ fn full_url_is_put_together_and_hides_credentials() {
         ("GET", "a b", Some("h"), None, false, "http://h/a b"),
         ("GET", "/a", None, Some(Endpoint::Unknown), false, "/a"),
         ("GET", "/a;jsessionid=1", Some("h"), None, false, "http://h/a;jsessionid=REDACTED"),
+        ("GET", "/a#access_token=S", Some("h"), None, false, "http://h/a"),
+        (
+            "GET",
+            "http://u:S@h/a;sid=S?b=1#S",
+            None,
+            None,
+            false,
+            "http://REDACTED:REDACTED@h/a;sid=REDACTED?b=1",
+        ),
     ] {
         let found = made(Role::Client, |exchange| {
             on(exchange, |connection| {
@@ -410,6 +417,40 @@ fn unix_sockets_have_paths_and_no_ports() {
     let found = made(Role::Client, unix);
     assert_eq!(found.text("server.address"), "example.com");
     assert_eq!(found.text("server.port"), "-");
+}
+
+#[test]
+fn the_path_of_a_unix_socket_is_the_servers_alone() {
+    // Both ends are told with the one path that the socket has.
+    let path = "/run/app.sock";
+    let unix = |exchange: &mut Exchange| {
+        on(exchange, |connection| {
+            connection.local = Endpoint::Unix { path: path.into() };
+            connection.remote = Endpoint::Unix { path: path.into() };
+        });
+        http(exchange).host = None;
+        http(exchange).forwarded_for = None;
+    };
+    let server = made(Role::Server, unix);
+    let client = made(Role::Client, unix);
+    for (key, of_server, of_client) in [
+        ("network.transport", "unix", "unix"),
+        ("server.address", path, path),
+        ("client.address", "-", "-"),
+        ("network.peer.address", "-", path),
+    ] {
+        assert_eq!(
+            (server.text(key), client.text(key)),
+            (of_server.into(), of_client.into()),
+            "{key}"
+        );
+    }
+    let bound = made(Role::Server, |exchange| {
+        unix(exchange);
+        on(exchange, |connection| connection.remote = Endpoint::Unix { path: "@client".into() });
+    });
+    assert_eq!(bound.text("network.peer.address"), "@client");
+    assert_eq!(bound.text("client.address"), "@client");
 }
 
 #[test]

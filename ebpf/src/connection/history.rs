@@ -2,7 +2,7 @@
 //! met, and those that no program was run for.
 
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, joined},
+    connection::{Connection, NOT_COUNTED, closing, joined},
     record::{Direction, Role, family},
 };
 
@@ -82,7 +82,7 @@ pub fn catch_up(connection: &mut Connection, sk: u64, ended: bool) {
     if connection.object != 0 {
         return; // the positions are those of the plaintext
     }
-    let ends = [u8::from(ended && was_read_to_its_end(sk)), connection.closing];
+    let ends = [u8::from(ended && was_read_to_its_end(sk)), connection.closing & closing::FIN];
     for (side, end) in ends.into_iter().enumerate() {
         let before = connection.seq[side];
         let member = if side == 0 { offset!(tcp_copied_seq) } else { offset!(tcp_write_seq) };

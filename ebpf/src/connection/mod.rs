@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::PerCpuArray,
 };
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, joined, unix_key},
+    connection::{Connection, NOT_COUNTED, closing, joined, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
     frames::Walk,
@@ -63,6 +63,10 @@ fn make(sk: u64, inode: u64, tgid: u32, finish: impl FnOnce(&mut Connection)) ->
             place.connection.inode = inode;
             place.connection.tgid = tgid;
             finish(&mut place.connection);
+            #[expect(
+                clippy::needless_borrows_for_generic_args,
+                reason = "the value would be on the stack"
+            )]
             let made = CONNECTIONS.insert(sk, &place.connection, 0).is_ok();
             place.busy = 0;
             maps::count(if made { Counter::ConnectionsAdded } else { Counter::ConnectionsFull });
@@ -208,7 +212,51 @@ fn has_ended(sk: u64) -> bool {
 pub fn say(sk: u64, cause: CloseCause, errno: u32) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; it is only read.
-        close(unsafe { &*connection }, cause, errno);
+        let connection = unsafe { &*connection };
+        close(connection, cause, errno);
+        if connection.closing & closing::IN_CALL != 0 {
+            settle(sk);
+        }
+    }
+}
+
+/// TCP has closed the connection: forgets it now, or behind the call that is in progress on it. The other end may reset
+/// a connection while a call sends on it; what the call has moved by then is told of when it returns.
+#[inline(never)]
+pub fn ended(sk: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return };
+    // SAFETY: a map value; preallocated, so never unmapped.
+    let connection = unsafe { &mut *connection };
+    let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
+    if is_in_call(sk) {
+        connection.closing |= closing::IN_CALL;
+        if errno != 0 {
+            close(connection, CloseCause::Error, errno);
+        }
+        // If no call comes back to it, it gives its place to another one.
+        make_room(sk);
+        return;
+    }
+    catch_up(connection, sk, true);
+    forget(sk, CloseCause::Gone, errno);
+}
+
+/// Whether a process is at work on the socket. It holds the socket while it sends or receives, and what arrived
+/// meanwhile is dealt with before it lets go (`release_sock`); `close` has taken the socket from its file by then.
+#[inline(always)]
+fn is_in_call(sk: u64) -> bool {
+    let owned = kernel::read::<u32>(sk, offset!(sock_lock_owned)).unwrap_or(0);
+    let socket = kernel::read::<u64>(sk, offset!(sock_socket)).unwrap_or(0);
+    owned != 0 && socket != 0 && kernel::read::<u64>(socket, offset!(socket_sk)) == Some(sk)
+}
+
+/// The call in which the connection ended has been told of.
+#[inline(never)]
+pub fn settle(sk: u64) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
+        // SAFETY: a map value; preallocated, so never unmapped.
+        catch_up(unsafe { &mut *connection }, sk, true);
+        forget(sk, CloseCause::Gone, 0);
     }
 }
 

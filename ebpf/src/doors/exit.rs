@@ -54,10 +54,10 @@ pub fn sys_exit_raw(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let result: i64 = ctx.arg(1);
-    if let Some((nr, args)) = Registers::read(ctx.arg(0)) {
-        if syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid }) {
-            more::jump(&ctx);
-        }
+    if let Some((nr, args)) = Registers::read(ctx.arg(0))
+        && syscall::finished(&Call { nr, args, result, begin_ns: 0, tgid, tid })
+    {
+        more::jump(&ctx);
     }
     0
 }

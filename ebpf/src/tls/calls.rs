@@ -16,7 +16,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use remora_common::{
-    connection::{Connection, NOT_COUNTED},
+    connection::{Connection, NOT_COUNTED, closing},
     counter::Counter,
     policy::CIPHERTEXT,
     record::Direction,
@@ -24,7 +24,7 @@ use remora_common::{
 
 use super::link::{self, Link, Object};
 use crate::{
-    capture, emit,
+    capture, connection, emit,
     maps::{self, selection},
     more,
     moved::{Layout, Moved, Next, ON_STACK},
@@ -151,7 +151,21 @@ pub fn ends<const SOURCE: u8>(result: i32, tgid: u32, tid: u32, sp: u64) -> bool
     }
     let more = moved::<SOURCE>(thread, result, tgid, tid);
     thread.object = 0;
+    // Behind what is left of the call.
+    if !more
+        && let Some(connection) = thread.carrier.connection()
+        && connection.closing & closing::IN_CALL != 0
+    {
+        connection::settle(thread.carrier.sk);
+    }
     more
+}
+
+/// Whether thread `tid` is in a call of a TLS library.
+#[inline(always)]
+pub fn is_in_call(tid: u32) -> bool {
+    // SAFETY: a map value, preallocated; only this thread touches its own.
+    TLS_THREADS.get_ptr_mut(tid).is_some_and(|thread| unsafe { (*thread).object != 0 })
 }
 
 #[inline(always)]

@@ -1,10 +1,11 @@
 """A server that gets into trouble when it is asked to: `/crash` and `/abort` end it in the middle of an
-answer and before one, `/exec` makes it another program in the middle of an answer. One connection at a
-time. Arguments: none, or what the program before it handed over."""
+answer and before one, `/exec` makes it another program in the middle of an answer. `/late` is answered after 50 ms.
+One connection at a time. Arguments: none, or what the program before it handed over."""
 import os
 import signal
 import socket
 import sys
+import time
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 
@@ -13,7 +14,10 @@ def serve(listener, stream):
     while True:
         stream = stream or listener.accept()[0]
         # Requests of the test are small: one read has all of one.
-        request = stream.recv(65536)
+        try:
+            request = stream.recv(65536)
+        except ConnectionResetError:
+            request = b""
         if not request:
             stream.close()
             stream = None
@@ -31,6 +35,16 @@ def serve(listener, stream):
                 os.set_inheritable(number, True)
             environment = os.environ | {"OTEL_SERVICE_NAME": "second"}
             os.execve(sys.executable, [sys.executable, __file__, *map(str, numbers)], environment)
+        elif path.startswith(b"/late"):
+            # The client may have given up by the time of the answer, which is written in one go or in two.
+            time.sleep(0.05)
+            answer = [HEAD % 5, b"hello"] if path == b"/late/two" else [HEAD % 5 + b"hello"]
+            try:
+                for part in answer:
+                    stream.sendall(part)
+            except OSError:
+                stream.close()
+                stream = None
         else:
             stream.sendall(HEAD % 5 + b"hello")
 

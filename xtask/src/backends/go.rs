@@ -30,7 +30,7 @@ pub(super) fn is_built_from(home: &Path, name: &str, module: &str) -> bool {
 }
 
 /// Builds the program of a module of ours.
-pub(super) fn build_own(home: &Path, name: &str, module: &str) -> Result<()> {
+pub(crate) fn build_own(home: &Path, name: &str, module: &str) -> Result<()> {
     let module = workspace().join(module);
     build(home, name, &module, ".", "")?;
     for file in SOURCES {

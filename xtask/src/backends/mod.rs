@@ -193,7 +193,7 @@ fn get(backend: Backend, folder: &Path, again: bool) -> Result<Found> {
 }
 
 /// Lets `link` lead to `home`, which lies beside it; at no time does it lead nowhere.
-fn relink(link: &Path, home: &Path) -> Result<()> {
+pub(crate) fn relink(link: &Path, home: &Path) -> Result<()> {
     let name = home.file_name().context("a folder has a name")?;
     if fs::read_link(link).is_ok_and(|target| target.as_os_str() == name) {
         return Ok(());

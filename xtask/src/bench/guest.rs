@@ -1,15 +1,17 @@
 //! Costs that repeat: instructions a request, counted in a guest whose clock is its instructions.
 //!
 //! [`line`] boots the guest; there this program runs [`inside`], and what that prints comes back. A process's
-//! time in `schedstat` is then its instructions, those of the kernel on its behalf among them.
+//! time in `schedstat` is then its instructions, those of the kernel on its behalf among them. HTTP is counted at
+//! every door; other protocols differ from it in what is copied and read, and are counted at the first.
 
 use std::{fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Lab,
+    Lab, accepted,
     agent::{Agent, DOORS, open_doors},
+    databases::{self, Database, GUEST_CLUSTER},
     load::KeptConnection,
     measure::{Spread, cpu_ns},
     program::Nginx,
@@ -24,6 +26,9 @@ const ROUNDS: usize = 3;
 
 /// Longer than spans and metrics wait for company. An idle guest's time passes at once.
 const SETTLE: Duration = Duration::from_secs(6);
+
+/// The part of this program that counts, by its name on the command line.
+const GUEST: &str = "guest";
 
 /// What begins a line of the guest's output that is a number.
 const MARK: &str = "bench:";
@@ -40,7 +45,7 @@ pub(crate) struct Counted {
 
 /// Boots a guest and counts there what `agent` costs at those of `doors` that open.
 pub(crate) fn measure(agent: &Path, kernel: vm::Version, doors: &[&str]) -> Result<Counted> {
-    ask(agent, kernel, doors, "guest")
+    ask(agent, kernel, doors, GUEST)
 }
 
 /// Boots a guest in which this program is what `part` says, and reads what it prints.
@@ -51,15 +56,20 @@ pub(crate) fn ask(
     part: &str,
 ) -> Result<Counted> {
     let own = shell::own_program()?;
+    let mut files = vec![agent, &*own];
     // Off the machine's file system: what is read from there is not counted alike every time.
-    let script = format!(
-        "cp '{}' /tmp/xtask && cp '{}' /tmp/remora && \
-         PATH=/usr/sbin:$PATH /tmp/xtask bench --as {part} --agent /tmp/remora --door {}",
-        own.display(),
-        agent.display(),
+    let mut script =
+        format!("cp '{}' /tmp/xtask && cp '{}' /tmp/remora", own.display(), agent.display());
+    let cluster = databases::cluster()?;
+    if part == GUEST {
+        script += &format!(" && cp -a '{}' {GUEST_CLUSTER}", cluster.display());
+        files.push(&cluster);
+    }
+    script += &format!(
+        " && PATH=/usr/sbin:$PATH /tmp/xtask bench --as {part} --agent /tmp/remora --door {}",
         doors.join(",")
     );
-    let (release, lines) = vm::count(kernel, &script, &[agent, &own])?;
+    let (release, lines) = vm::count(kernel, &script, &files)?;
     let rows = lines.iter().filter_map(|line| line.strip_prefix(MARK)).map(parse);
     let rows = rows.collect::<Result<Vec<_>>>()?;
     if rows.is_empty() {
@@ -82,8 +92,9 @@ struct Costs {
     agent: Spread,
 }
 
+/// A client on one connection, and the process that serves it.
 struct Bench {
-    nginx: Nginx,
+    serving: u32,
     client: KeptConnection,
 }
 
@@ -92,9 +103,9 @@ impl Bench {
         let (mut in_line, mut own) = (Vec::new(), Vec::new());
         for round in 0..=ROUNDS {
             let agent_before = agent.map_or(Ok(0), |agent| cpu_ns(agent.pid()))?;
-            let before = cpu_ns(self.nginx.worker)? + this_thread()?;
+            let before = cpu_ns(self.serving)? + this_thread()?;
             (0..REQUESTS).try_for_each(|_| self.client.ask())?;
-            let after = cpu_ns(self.nginx.worker)? + this_thread()?;
+            let after = cpu_ns(self.serving)? + this_thread()?;
             thread::sleep(SETTLE);
             let agent_after = agent.map_or(Ok(0), |agent| cpu_ns(agent.pid()))?;
             if round > 0 {
@@ -126,14 +137,9 @@ pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
     let other = Nginx::start("bench-other")?;
     let client = KeptConnection::http(nginx.port, "/small")?;
     let worker = nginx.worker;
-    let mut bench = Bench { nginx, client };
+    let mut bench = Bench { serving: worker, client };
     let base = bench.costs(None)?.in_line;
-    per_request("no agent: in line", base);
-    let less = |with: Spread| Spread {
-        median: with.median - base.median,
-        low: with.low - base.median,
-        high: with.high - base.median,
-    };
+    per_request(accepted::WITHOUT, base);
     let mut doors = open_doors(agent)?;
     doors.retain(|door| wanted.iter().any(|wanted| wanted == door));
     for (number, door) in doors.iter().enumerate() {
@@ -153,8 +159,8 @@ pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
             say("agent, idle", Spread::exactly(idle), "instructions/s");
         }
         watching.stop()?;
-        per_request(&format!("{door}: selected, added in line"), less(selected.in_line));
-        per_request(&format!("{door}: not selected, added in line"), less(unselected));
+        per_request(&format!("{door}: selected, added in line"), more(selected.in_line, base));
+        per_request(&format!("{door}: not selected, added in line"), more(unselected, base));
         per_request(&format!("{door}: agent, traces and RED"), selected.agent);
         say(&format!("{door}: agent, to ready"), Spread::exactly(to_ready), "instructions");
         if number == 0 {
@@ -163,5 +169,42 @@ pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
             red.stop()?;
         }
     }
+    match doors.first() {
+        Some(door) => {
+            Database::ALL.into_iter().try_for_each(|it| database(it, agent, door, &traces))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What `with` is more than `without`.
+fn more(with: Spread, without: Spread) -> Spread {
+    Spread {
+        median: with.median - without.median,
+        low: with.low - without.median,
+        high: with.high - without.median,
+    }
+}
+
+/// A request of a database, without an agent and with one that watches the server.
+fn database(database: Database, agent: &Path, door: &str, traces: &[&str]) -> Result<()> {
+    let per_request = |what: &str, value| {
+        say(&format!("{}: {what}", database.name()), value, "instructions/request");
+    };
+    let server = database.start()?;
+    let (client, serving) = server.connect()?;
+    let base = Bench { serving, client }.costs(None)?.in_line;
+    per_request(accepted::WITHOUT, base);
+    let watching = Agent::on(agent, server.pid(), &[&["--door", door], traces].concat())?;
+    // One that the agent has seen from its beginning.
+    let (client, serving) = server.connect()?;
+    let selected = Bench { serving, client }.costs(Some(&watching))?;
+    let (_, books) = watching.stop()?;
+    let asked = u64::from(REQUESTS) * (ROUNDS as u64 + 1);
+    if books.requests() < asked {
+        bail!("{}: of {asked} requests the agent has seen {}", database.name(), books.requests());
+    }
+    per_request(&format!("{door}: selected, added in line"), more(selected.in_line, base));
+    per_request(&format!("{door}: agent, traces and RED"), selected.agent);
     Ok(())
 }

@@ -24,6 +24,10 @@ impl KeptConnection {
     pub(crate) fn open(port: u16, request: &[u8]) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
+        Self::on(stream, request)
+    }
+
+    fn on(stream: TcpStream, request: &[u8]) -> Result<Self> {
         let buffer = vec![0; 64 * 1024];
         let mut connection = Self { stream, request: request.to_vec(), answer: 0, buffer };
         connection.stream.write_all(request)?;
@@ -40,6 +44,35 @@ impl KeptConnection {
     /// `GET key` of a Redis.
     pub(crate) fn redis(port: u16) -> Result<Self> {
         Self::open(port, b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n")
+    }
+
+    /// A simple query of a PostgreSQL that trusts everybody; with the process that answers it.
+    pub(crate) fn postgres(port: u16, query: &str) -> Result<(Self, u32)> {
+        const VERSION: [u8; 4] = [0, 3, 0, 0];
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        let message = |head: &[u8], content: &[u8]| {
+            let length = u32::try_from(content.len() + 4).expect("short").to_be_bytes();
+            [head, &length, content].concat()
+        };
+        let user = b"user\0postgres\0database\0postgres\0\0";
+        stream.write_all(&message(b"", &[&VERSION[..], user].concat()))?;
+        let mut process = None;
+        loop {
+            let mut head = [0; 5];
+            stream.read_exact(&mut head)?;
+            let [kind, length @ ..] = head;
+            let mut content = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut content)?;
+            match (kind, &*content) {
+                (b'K', [a, b, c, d, ..]) => process = Some(u32::from_be_bytes([*a, *b, *c, *d])),
+                (b'Z', _) => break,
+                (b'E', _) => bail!("PostgreSQL says {:?}", String::from_utf8_lossy(&content)),
+                _ => {}
+            }
+        }
+        let query = message(b"Q", format!("{query}\0").as_bytes());
+        Ok((Self::on(stream, &query)?, process.context("it does not say which process it is")?))
     }
 
     pub(crate) fn ask(&mut self) -> Result<()> {

@@ -4,7 +4,9 @@
 //! A line is a group of numbers that are measured together. Times are of this machine and whoever else uses
 //! it: ratios and spreads tell more than they do. Counts in a guest repeat.
 
+mod accepted;
 mod agent;
+mod databases;
 mod gate;
 mod guest;
 mod load;
@@ -27,7 +29,7 @@ use self::results::{Measured, Results, Row};
 use crate::{
     apt,
     report::Report,
-    shell::{self, Root, cargo, is_root, target_dir},
+    shell::{self, Root, WORKSPACE, cargo, is_root, target_dir},
     vm,
 };
 
@@ -73,7 +75,7 @@ enum Part {
 enum Line {
     /// nginx with wrk: processor time a request, throughput
     Nginx,
-    /// Redis, which is not parsed
+    /// Redis with GET
     Redis,
     /// Go net/http and Rust hyper
     Echo,
@@ -235,7 +237,7 @@ fn prepare(options: &Options) -> Result<Lab> {
             target_dir().join("release/remora")
         }
     };
-    shell::run(cargo().arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]))?;
+    shell::run(cargo().arg("build").args(WORKSPACE).args(["--bins", "--test", "*"]))?;
     let collector = target_dir().join("debug/collector");
     let mut doors = agent::open_doors(&agent)?;
     doors.retain(|door| options.door.is_empty() || options.door.iter().any(|name| name == door));

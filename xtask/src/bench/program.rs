@@ -128,7 +128,7 @@ impl Nginx {
         );
         let file = folder.path().join("nginx.conf");
         fs::write(&file, config)?;
-        let nginx = nginx_binary(folder.path())?;
+        let nginx = copied("nginx", folder.path())?;
         let mut command = Command::new(nginx);
         command.args(["-p", &root.to_string(), "-c"]).arg(file).stderr(Stdio::null());
         let master = Program::start(&mut command)?;
@@ -143,10 +143,9 @@ impl Nginx {
 }
 
 /// A copy of the program in `folder`: in a guest that is memory, and not a file of the machine outside.
-fn nginx_binary(folder: &Path) -> Result<PathBuf> {
-    let found = remora_ebpf_build::toolchain::on_path("nginx");
-    let found = found.unwrap_or_else(|| "/usr/sbin/nginx".into());
-    let copy = folder.join("nginx");
+pub(crate) fn copied(program: &str, folder: &Path) -> Result<PathBuf> {
+    let found = crate::apt::find(program).with_context(|| format!("there is no {program}"))?;
+    let copy = folder.join(program);
     fs::copy(&found, &copy).with_context(|| format!("cannot copy {}", found.display()))?;
     Ok(copy)
 }

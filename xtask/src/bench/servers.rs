@@ -96,7 +96,7 @@ pub(crate) fn nginx(lab: &Lab) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Redis is not parsed: this is what a protocol pays that the agent does not speak.
+/// A protocol of small requests: at a rate that is easy, and as fast as both can.
 pub(crate) fn redis(lab: &Lab) -> Result<Vec<Row>> {
     let port = free_port()?;
     let mut command = Command::new("redis-server");

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     daemon::{Daemon, Daemons},
-    kubectl::Kubectl,
+    kubectl::{Kubectl, kubeconfig},
     namespaces::NODE_ADDRESS,
     node::NODE,
     wait::until,
@@ -30,11 +30,6 @@ pub(super) struct ControlPlane {
     api: Option<Daemon>,
     arguments: Vec<String>,
     others: Vec<Daemon>,
-}
-
-/// The file by which a user talks to the API server.
-pub(super) fn kubeconfig(work: &Path, user: &str) -> String {
-    format!("{}/{user}.kubeconfig", work.display())
 }
 
 impl ControlPlane {

@@ -10,11 +10,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{control_plane::kubeconfig, programs::Programs, wait::until};
+use super::{programs::Programs, wait::until};
 use crate::shell::output;
 
 /// For what takes seconds; the machine may be crowded.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The file by which a user talks to the API server.
+pub(super) fn kubeconfig(work: &Path, user: &str) -> String {
+    format!("{}/{user}.kubeconfig", work.display())
+}
 
 #[derive(Clone)]
 pub(super) struct Kubectl {

@@ -11,10 +11,9 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{
-    control_plane::kubeconfig,
     daemon::{Daemon, Daemons},
     images::PAUSE,
-    kubectl::Kubectl,
+    kubectl::{Kubectl, kubeconfig},
     namespaces::NODE_ADDRESS,
     programs::Programs,
     wait::until,

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::shell::{self, cargo, line, workspace};
+use crate::shell::{self, WORKSPACE, cargo, line, workspace};
 
 /// How much longer than natively tests wait for something: a python starts ten times as slowly.
 const PATIENCE: u32 = 20;
@@ -29,7 +29,7 @@ pub(crate) struct Built {
 /// anything twice.
 pub(crate) fn build() -> Result<Built> {
     let mut command = cargo();
-    command.arg("build").args(crate::test::WORKSPACE).args(["--bins", "--test", "*"]);
+    command.arg("build").args(WORKSPACE).args(["--bins", "--test", "*"]);
     command.arg("--message-format=json-render-diagnostics");
     eprintln!("$ {}", line(&command));
     let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;

@@ -56,21 +56,24 @@ fn a_half_closed_client_still_gets_its_response() {
 }
 
 #[test]
-fn gives_up_a_request_without_response_and_ignores_a_late_one() {
+fn a_response_is_its_requests_however_late_it_comes() {
     let limits = Limits::default();
     let mut kernel = server();
     kernel.rx(GET);
     let mut assembler = Assembler::new(limits);
     let mut out = Collector::default();
     kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
-    let late_ns = kernel.now_ns + limits.no_response_ns;
+    // Twenty hours, and somebody looks every second of the last minute.
+    let late_ns = kernel.now_ns + 72_000_000_000_000;
+    (0..60).for_each(|second| assembler.tick(late_ns - second * 1_000_000_000, &mut out));
     assembler.tick(late_ns, &mut out);
-    assert_eq!(out.finished[0].failure, Some(Failure::NoResponse));
+    assert!(out.finished.is_empty() && out.lost.is_empty());
     kernel.now_ns = late_ns;
     kernel.records.clear();
     kernel.tx(OK_2).rx(&get("/b")).tx(&answer(404, "")).gone();
     kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
-    assert_eq!(told(&out.finished), [("/a", 0), ("/b", 404)]);
+    assert_eq!(told(&out.finished), [("/a", 200), ("/b", 404)]);
+    assert!(out.finished[0].end_mono_ns - out.finished[0].start_mono_ns > 72_000_000_000_000);
     out.assert_settled(assembler.stats());
 }
 
@@ -140,7 +143,7 @@ fn a_connection_that_was_never_announced_is_told() {
 #[test]
 fn other_protocols_are_counted_only() {
     for (first, second, mode) in [
-        (&b"*1\r\n$4\r\nPING\r\n"[..], &b"+PONG\r\n"[..], policy::COUNT),
+        (&b"get a\r\n"[..], &b"END\r\n"[..], policy::COUNT),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", policy::COUNT),
         (b"\x16\x03\x01\x02\0", b"\x16\x03\x03\0", policy::CIPHERTEXT),
         (b"helo", b"220 mail\r\n", policy::COUNT),
@@ -171,7 +174,7 @@ fn plaintext_takes_the_place_of_ciphertext() {
 }
 
 #[test]
-fn a_hole_inside_content_costs_a_mark_and_a_hole_beyond_it_the_exchange() {
+fn a_hole_up_to_the_end_of_content_costs_a_mark_and_a_hole_beyond_it_the_exchange() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n";
     let mut kernel = server();
     kernel.rx(GET).tx(head).tx(&[b'x'; 3000]).tx(&[b'x'; 3000]).tx(&[b'x'; 3000]);
@@ -185,8 +188,15 @@ fn a_hole_inside_content_costs_a_mark_and_a_hole_beyond_it_the_exchange() {
     dropped = kernel.records.clone();
     dropped.remove(5);
     let (out, _) = assemble(Limits::default(), &dropped);
-    assert_eq!(told(&out.finished), [("/b", 200)]);
-    assert_eq!(out.lost, [(1, Lost::Gap)]);
+    assert_eq!(told(&out.finished), [("/a", 200), ("/b", 200)]);
+    assert!(out.finished[0].marks.gap && !out.finished[1].marks.gap);
+    assert_eq!(http(&out.finished[0]).response_content_len, 9000);
+    kernel.rx(&get("/c")).tx(OK_2);
+    dropped = kernel.records.clone();
+    dropped.drain(5..8);
+    let (out, _) = assemble(Limits::default(), &dropped);
+    assert_eq!(out.finished, []);
+    assert!(out.lost.contains(&(1, Lost::Gap)));
 }
 
 #[test]
@@ -281,6 +291,41 @@ fn bytes_after_a_response_without_content_shift_no_pairs() {
     kernel.rx(b"HEAD /1 HTTP/1.1\r\n\r\n").tx(&answer(201, "wrong")).rx(&get("/2"));
     kernel.tx(&answer(202, "x"));
     assert_eq!(told(&all(&kernel)), [("/1", 201), ("/2", 202)]);
+}
+
+#[test]
+fn an_exchange_that_is_forgotten_for_its_silence_is_lost_and_no_error() {
+    let limits = Limits::default();
+    let mut kernel = server();
+    kernel.rx(GET);
+    let mut assembler = Assembler::new(limits);
+    let mut out = Collector::default();
+    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    assembler.tick(kernel.now_ns + limits.exchange_idle_ns, &mut out);
+    assert_eq!((assembler.connections(), out.finished.len()), (0, 0));
+    assert_eq!(out.lost, [(1, Lost::Idle)]);
+}
+
+#[test]
+fn silence_within_a_stream_of_chunks_ends_nothing() {
+    let mut kernel = server();
+    let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len()).into_bytes();
+    kernel.rx(GET).tx(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut assembler = Assembler::new(Limits::default());
+    let mut out = Collector::default();
+    for (at, text) in ["data: one\n\n", "data: two\n\n", "data: three\n\n"].iter().enumerate() {
+        kernel.now_ns += at as u64 * 62_000_000_000;
+        kernel.tx(&chunk(text));
+        kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+        kernel.records.clear();
+        assembler.tick(kernel.now_ns + 61_000_000_000, &mut out);
+        assert!(out.finished.is_empty());
+    }
+    kernel.tx(b"0\r\n\r\n").gone();
+    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    let [exchange] = &*out.finished else { panic!("{:?}", out.finished) };
+    assert!(exchange.end_mono_ns - exchange.start_mono_ns > 180_000_000_000);
+    assert_eq!((http(exchange).status, exchange.failure), (200, None));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(super) fn as_kept(limits: Limits, records: &[Owned]) -> Vec<Owned> {
 /// An exchange with what a span never shows taken out.
 pub(super) fn redacted(exchange: &Exchange) -> Exchange {
     let mut exchange = exchange.clone();
-    let Detail::Http(http) = &mut exchange.detail;
+    let Some(http) = exchange.detail.http_mut() else { return exchange };
     if !is_common_method(&http.method) {
         // Blanked where its start line was cut.
         http.method = "other".into();

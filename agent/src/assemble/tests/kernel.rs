@@ -6,8 +6,8 @@
 //! - of a fragment in a head the first KiB is copied, and more of it in [`data_flag::CONTINUED`] pieces
 //!   of up to 4 KiB until one has a blank line, which may have begun in what was copied before;
 //! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
-//! - [`policy::ALL`] copies every byte, [`policy::COUNT`] yields nothing;
-//! - of a turn no more than [`TURN_LIMIT`] is copied.
+//! - [`policy::ALL`] copies every byte, [`policy::EDGES`] the first and the last of a fragment, [`policy::COUNT`] yields nothing;
+//! - of a turn no more than [`TURN_LIMIT`] is copied, but for short edges of fragments.
 
 use remora_common::{
     policy::{self, TURN_LIMIT},
@@ -128,10 +128,13 @@ impl Kernel {
             self.pos[side] += bytes.len() as u64;
             return self;
         }
+        let all = self.capture == policy::ALL;
+        if self.capture == policy::EDGES || all && self.copied[side] >= TURN_LIMIT as usize {
+            return self.edges(direction, bytes);
+        }
         if self.head_done[side] && begins_message(bytes) {
             self.begin_head(side);
         }
-        let all = self.capture == policy::ALL;
         let (mut sent, mut most, mut flags) = (0, WINDOW, 0);
         loop {
             let left = TURN_LIMIT as usize - self.copied[side];
@@ -162,6 +165,31 @@ impl Kernel {
     fn begin_head(&mut self, side: usize) {
         (self.head_done[side], self.fresh[side]) = (false, true);
         self.last[side].clear();
+    }
+
+    /// What [`policy::EDGES`] copies: the first and the last bytes, or all of them.
+    fn edges(&mut self, direction: Direction, bytes: &[u8]) -> &mut Self {
+        let copied = &mut self.copied[direction as usize];
+        let (first, last) = (policy::EDGE_FIRST as usize, policy::EDGE_LAST as usize);
+        let left = (TURN_LIMIT as usize).saturating_sub(*copied).max(last);
+        let first = bytes.len().min(first).min(left);
+        *copied += first;
+        let split = bytes.len().saturating_sub(last).max(first);
+        let (front, back) = bytes.split_at(split);
+        // What lies between is counted in the first record, whose own last bytes nobody asked for.
+        self.uncopied(direction, front, first);
+        if !back.is_empty() {
+            self.data(direction, back, back.len(), 0, data_flag::CONTINUED);
+        }
+        self
+    }
+
+    fn uncopied(&mut self, direction: Direction, bytes: &[u8], copied: usize) {
+        self.data(direction, bytes, copied, bytes.len() - copied, 0);
+        if let Some(Owned::Data(header, _)) = self.records.last_mut() {
+            header.flags &= !data_flag::TAIL;
+            header.tail = [0; 8];
+        }
     }
 
     /// `len` bytes moved inside the kernel.
@@ -209,6 +237,7 @@ impl Kernel {
             kind: Kind::Data as u8,
             direction: direction as u8,
             source: self.source as u8,
+            policy: self.capture,
             flags,
             mono_ns: self.now_ns,
             begin_ns,

@@ -4,12 +4,14 @@
 use remora_common::record::Role;
 
 use super::*;
-use crate::exchange::{Detail, HttpExchange};
+use crate::exchange::HttpExchange;
 
 mod conversations;
 mod disturbed;
 mod kept;
 mod kernel;
+mod postgres;
+mod redis;
 mod wire;
 
 use kernel::{Kernel, Owned};
@@ -53,7 +55,6 @@ impl Collector {
         settled.sort_unstable();
         assert_eq!(open, settled, "each announced exchange is settled once");
         for exchange in &self.finished {
-            assert!(exchange.start_mono_ns <= exchange.request_end_mono_ns);
             assert!(exchange.start_mono_ns <= exchange.end_mono_ns);
             assert!(exchange.first_byte_mono_ns <= exchange.end_mono_ns);
         }
@@ -94,9 +95,7 @@ fn run(limits: Limits, records: &[Owned]) -> (Collector, Stats) {
 }
 
 fn http(exchange: &Exchange) -> &HttpExchange {
-    match &exchange.detail {
-        Detail::Http(http) => http,
-    }
+    exchange.detail.http().expect("the exchange is HTTP's")
 }
 
 const GET: &[u8] = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";

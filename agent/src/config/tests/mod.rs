@@ -3,9 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
-use crate::cli::{Flags, SelectionArgs};
 
 mod described;
+mod destinations;
 mod precedence;
 mod wrong;
 
@@ -59,7 +59,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(db.takes.criteria.cgroups, [Path::new("/system.slice/db.service")]);
     assert_eq!(config.exclude.len(), 1);
     assert_eq!(config.capture.max_head, Size::kib(32));
-    assert_eq!((config.routes.mode, config.routes.max), (RouteMode::Patterns, 50));
+    assert_eq!((config.routes.mode, config.routes.max), (route::Mode::Patterns, 50));
     assert_eq!(config.redaction.query_keys, ["session"]);
     let otlp = config.otlp();
     let traces = otlp.traces.as_ref().unwrap();
@@ -73,16 +73,61 @@ fn a_full_file_sets_everything() {
     assert_eq!(config.output.prometheus, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.output.batch.delay, Duration::from_millis(200));
     assert_eq!((config.limits.queue, config.limits.ring), (Size::mib(64), Size::mib(4)));
-    assert_eq!(config.metrics.histogram, Histogram::Exponential);
+    assert_eq!(config.metrics.histogram, HistogramKind::Exponential);
     assert_eq!(config.metrics.temporality, Temporality::Delta);
-    assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOff);
+    assert_eq!(config.metrics.exemplars, ExemplarFilter::AlwaysOff);
     assert_eq!(config.traces.sampler, Sampler::ParentBasedTraceIdRatio);
     assert_eq!(config.traces.ratio, 0.25);
-    assert_eq!(config.kernel.door, Door::Tracepoint);
+    assert_eq!(config.kernel.door, Doors::Only(Door::Tracepoint));
     assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
     assert_eq!(config.listen, Some("127.0.0.1:9465".parse().unwrap()));
     assert_eq!(config.log_level, Some("debug".parse().unwrap()));
+}
+
+#[test]
+fn a_file_refers_to_variables() {
+    let text = "
+output:
+  otlp:
+    endpoint: ${SCHEME:-https}://${HOST}
+    headers: {authorization: 'Bearer ${env:TOKEN}', x-price: 5$$}
+selectors:
+  - port: ['${PORT}', 81]
+limits:
+  connections: ${COUNT}
+resource: {'${HOST}': key}
+";
+    let env = [("HOST", "h:1"), ("TOKEN", "s3cret: {x}"), ("PORT", "80"), ("COUNT", "100")];
+    let config = load_with(text, &env, &Flags::default()).unwrap().config;
+    let traces = config.otlp().traces.unwrap();
+    assert_eq!(traces.url.as_str(), "https://h:1/v1/traces");
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let expected = [pair("authorization", "Bearer s3cret: {x}"), pair("x-price", "5$")];
+    assert_eq!(config.resource, [pair("${HOST}", "key")]);
+    assert_eq!(traces.headers, expected);
+    assert_eq!(config.selectors[0].takes.criteria.ports.to_string(), "80,81");
+    assert_eq!(config.limits.connections, 100);
+}
+
+#[test]
+fn what_a_file_refers_to_in_vain_is_named_with_its_place_and_no_value_is_repeated() {
+    let text = "
+service_name: ${NAME}
+output:
+  otlp:
+    headers: {authorization: 'Bearer ${TOKEN}'}
+limits:
+  connections: ${COUNT}
+  queue: '${1X}'
+";
+    let wrong = load_with(text, &[("COUNT", "s3cret")], &Flags::default()).unwrap_err();
+    let expected = "4 mistakes in the configuration
+  remora.yaml:2:15: variable NAME is not set, expected it or a default: ${NAME:-default}
+  remora.yaml:5:30: variable TOKEN is not set, expected it or a default: ${TOKEN:-default}
+  remora.yaml:7:16: limits.connections: found what `${COUNT}` holds, expected a whole number up to 4294967295
+  remora.yaml:8:10: found `${1X}`, expected ${NAME}, ${env:NAME} or ${NAME:-default}, or $$ for a $";
+    assert_eq!(wrong.to_string(), expected);
 }
 
 const FULL: &str = "
@@ -150,8 +195,7 @@ metrics: {interval: 10s}
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "20000"),
     ];
-    let traces =
-        |config: &Config| config.otlp().traces.map(|signal| signal.url.as_str().to_owned());
+    let traces = |config: &Config| config.otlp().traces.map(|signal| signal.url.exact().to_owned());
 
     let found = load_with(file, &[], &Flags::default()).unwrap().config;
     assert_eq!(traces(&found).as_deref(), Some("http://file/t"));
@@ -170,11 +214,11 @@ metrics: {interval: 10s}
 #[test]
 fn selection_flags_replace_the_files_selectors_and_exclusions_add_up() {
     let file = "selectors: [{exe: a}]\nexclude: [{exe: b}]\n";
-    let selection = SelectionArgs {
+    let selection = SelectionFlags {
         port: vec!["80".into()],
         pid: vec!["1, 2".into()],
         exclude: vec!["c".into()],
-        ..SelectionArgs::default()
+        ..SelectionFlags::default()
     };
     let flags = Flags { selection, ..flags(&[("--service-name", "edge")]) };
     let found = load_with(file, &[], &flags).unwrap().config;
@@ -257,9 +301,9 @@ fn otel_variables_have_their_specified_meaning() {
     assert_eq!(traces.headers[0], ("api-key".to_owned(), "a b".to_owned()));
     assert_eq!(traces.timeout, Duration::from_millis(2500));
     assert_eq!((traces.compression, metrics.compression), (Compression::Gzip, Compression::None));
-    assert_eq!(config.metrics.exemplars, Exemplars::AlwaysOn);
+    assert_eq!(config.metrics.exemplars, ExemplarFilter::AlwaysOn);
     assert_eq!(config.metrics.temporality, Temporality::Delta);
-    assert_eq!(config.metrics.histogram, Histogram::Exponential);
+    assert_eq!(config.metrics.histogram, HistogramKind::Exponential);
     let pairs: Vec<_> = config.resource.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(pairs, [("zone", "a"), ("team", "blue")]);
     assert_eq!(config.output.batch.delay, Duration::from_millis(100));
@@ -302,7 +346,9 @@ fn prometheus_is_served_where_the_specification_has_it() {
         ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "1"),
     ];
-    assert_eq!(of(&elsewhere), None, "an address without brackets");
+    assert_eq!(of(&elsewhere), Some("[::1]:1".parse().unwrap()));
+    let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "[::1]")];
+    assert_eq!(of(&elsewhere), Some("[::1]:9464".parse().unwrap()));
     let elsewhere = [exporter, ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0")];
     assert_eq!(of(&elsewhere), Some("0.0.0.0:9464".parse().unwrap()));
 }
@@ -312,4 +358,18 @@ fn a_file_that_cannot_be_read_is_named() {
     let flags = Flags { config_file: Some("/nonexistent/remora.yaml".into()), ..Flags::default() };
     let error = Config::load_here(&flags).unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/remora.yaml: configuration file cannot be read: "));
+}
+
+#[test]
+fn doors_are_called_as_in_logs() {
+    for door in Door::ALL {
+        let text = format!("kernel: {{door: {}}}\n", door.as_str());
+        assert_eq!(config(&text).kernel.door, Doors::Only(door), "{text}");
+    }
+}
+
+#[test]
+fn lowmemory_is_delta_for_exchanges() {
+    let found = config("metrics: {temporality: lowmemory}\n");
+    assert_eq!(found.metrics.temporality, Temporality::Delta);
 }

@@ -3,7 +3,10 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::config::describe::{About, Shape, leaves};
+use crate::config::{
+    describe::leaves,
+    shape::{About, Shape},
+};
 
 /// A text, and the value that it is.
 type Sample = (String, Json);
@@ -128,7 +131,7 @@ fn what_a_later_source_says_of_both_signals_overrides_one_signals_own() {
     let file = "output: {otlp: {endpoint: 'http://file', traces: {endpoint: 'http://file/t'}}}";
     let url = |env: &[(&str, &str)], settings: &[(&'static str, &str)]| {
         let loaded = load_with(file, env, &flags(settings)).unwrap();
-        loaded.config.otlp().traces.unwrap().url.as_str().to_owned()
+        loaded.config.otlp().traces.unwrap().url.exact().to_owned()
     };
     let (both, own) = (
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b"),

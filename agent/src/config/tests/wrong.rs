@@ -11,7 +11,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
         "limits:\n  rings: 8MiB\n  databases: 3\n",
         &[
             "2:3: limits.rings: unknown setting, did you mean `ring`?",
-            "3:3: limits.databases: unknown setting, expected one of queue, connections, ring",
+            "3:3: limits.databases: unknown setting, expected one of queue, connections, exchange_idle, ring",
         ],
     ),
     (
@@ -83,9 +83,16 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     (
         "output:\n  otlp:\n    endpoint: localhost:4317\n    protocol: http\n    headers: token\n",
         &[
-            "3:15: output.otlp.endpoint: found `localhost:4317`, expected a URL such as http://localhost:4317",
+            "3:15: output.otlp.endpoint: found `localhost:4317`, expected its scheme too: http://localhost:4317, or https://localhost:4317 for TLS",
             "4:15: output.otlp.protocol: found `http`, expected one of grpc, http/protobuf, http/json",
             "5:14: output.otlp.headers: found a text, expected a mapping of names to texts",
+        ],
+    ),
+    (
+        "output:\n  otlp:\n    headers:\n      bad name: s3cret\n      x: \"s3cret\\n\"\n",
+        &[
+            "4:7: output.otlp.headers: found `bad name`, expected the name of a header field such as authorization",
+            "5:10: output.otlp.headers.x: found what cannot be sent, expected a value without control characters",
         ],
     ),
     (
@@ -223,9 +230,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "metrics: {exporters: [otlp, zipkin]}\n",
-        &[
-            "1:29: metrics.exporters[1]: found `zipkin`, expected one of otlp, console, prometheus, none",
-        ],
+        &["1:29: metrics.exporters[1]: found `zipkin`, expected one of otlp, prometheus, none"],
     ),
     ("metrics: {idle: 0.5s}\n", &["1:17: metrics.idle: found 500ms, expected 1s to 604800s"]),
     (

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde_json::Value as Json;
 
 use super::{Setting, text};
-use crate::config::describe::Scalar;
+use crate::config::shape::Scalar;
 
 /// Bytes: `4096`, `64KiB`, `16MiB`, `1GiB`. Decimal units are refused, for they are mostly meant as
 /// binary ones and the ring needs a power of two.

@@ -4,7 +4,7 @@ use http::{HeaderMap, Method};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, timeout_at};
 
-use crate::export::transport::tls::Tls;
+use crate::trust::Tls;
 
 /// Where each provider's server answers; the names that some have for it lead there, too.
 const ENDPOINT: &str = "http://169.254.169.254";

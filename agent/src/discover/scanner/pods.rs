@@ -6,27 +6,27 @@ use std::sync::Arc;
 use super::{Change, Scanner, Target, memberships};
 use crate::{
     clock::mono_ns,
-    discover::Container,
-    kubernetes::{News, Pod, store::key_of},
+    container::Container,
+    kubernetes::{ClusterUpdate, Pod, store::key_of},
     resource::Whose,
 };
 
 impl Scanner {
-    /// Takes news of the cluster; yields what changes for processes. [`Self::take_scan`] then says whether
+    /// Takes what changed in the cluster; yields what changes for processes. [`Self::take_scan`] then says whether
     /// processes that are not selected have to be looked at again.
-    pub fn on_pod(&mut self, news: News) -> Vec<Change> {
-        match news {
-            News::Pod(pod) => self.pod_told(pod),
-            News::Gone(uid) => {
+    pub fn on_cluster_update(&mut self, update: ClusterUpdate) -> Vec<Change> {
+        match update {
+            ClusterUpdate::Pod(pod) => self.pod_told(pod),
+            ClusterUpdate::Gone(uid) => {
                 self.pods.remove(&uid);
                 Vec::new()
             }
-            News::Cluster(uid) => {
+            ClusterUpdate::Cluster(uid) => {
                 self.pods.name_cluster(uid);
                 let members: Vec<u32> = self.targets.keys().copied().collect();
                 members.into_iter().filter_map(|tgid| self.rename(tgid)).collect()
             }
-            News::Listed | News::Away(_) | News::Back => Vec::new(),
+            ClusterUpdate::Listed | ClusterUpdate::Away(_) | ClusterUpdate::Back => Vec::new(),
         }
     }
 
@@ -55,7 +55,11 @@ impl Scanner {
     fn settled(&self, target: &Target) -> Whose {
         let resource = Arc::clone(&target.resource);
         let by = target.settled_mono_ns;
-        if by == 0 || mono_ns() >= by { Whose::Known(resource) } else { Whose::Soon(resource) }
+        if by == 0 || mono_ns() >= by {
+            Whose::Known(resource)
+        } else {
+            Whose::Provisional(resource)
+        }
     }
 
     pub(super) fn has_opted_out(&self, container: &Container) -> bool {
@@ -94,7 +98,7 @@ impl Scanner {
             }
         }
         self.scan_is_due |= match &before {
-            // Its processes are looked at when they start, unless they were faster than the news.
+            // Its processes are looked at when they start, unless they were faster than the update.
             None => was_seen,
             Some(before) => {
                 !pod.opted_out()
@@ -188,7 +192,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        discover::{Criteria, Host, PodCriteria, PodMember, Selector, Selectors},
+        container::PodMember,
+        discover::{Criteria, Host, PodCriteria, Selector, Selectors},
         kubernetes::{
             Pods, Settings,
             pod::{
@@ -242,8 +247,8 @@ mod tests {
         Criteria { pids: vec![process.0.id()], ..Criteria::default() }
     }
 
-    fn told(pod: Pod) -> News {
-        News::Pod(Arc::new(pod))
+    fn told(pod: Pod) -> ClusterUpdate {
+        ClusterUpdate::Pod(Arc::new(pod))
     }
 
     #[test]
@@ -251,16 +256,16 @@ mod tests {
         let process = Waiting::new();
         let tgid = process.0.id();
         let mut scanner = scanner(&process, by_pid(&process));
-        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Provisional(_))));
         // Its container was not told of yet.
         let early = Pod { containers: [container("app", None)].into(), ..pod() };
-        assert!(matches!(scanner.on_pod(told(early))[..], [Change::Rename(_)]));
-        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
-        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+        assert!(matches!(scanner.on_cluster_update(told(early))[..], [Change::Rename(_)]));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Provisional(_))));
+        assert!(matches!(scanner.on_cluster_update(told(pod()))[..], [Change::Rename(_)]));
         let Some(Whose::Known(resource)) = scanner.whose(tgid) else { panic!("still waiting") };
         assert_eq!(resource.service_name(), "web");
         assert!(resource.is_shared_instance());
-        assert!(scanner.on_pod(told(pod())).is_empty());
+        assert!(scanner.on_cluster_update(told(pod())).is_empty());
     }
 
     #[test]
@@ -273,7 +278,7 @@ mod tests {
         scanner.targets.insert(tgid, Arc::new(target));
         assert!(matches!(scanner.whose(tgid), Some(Whose::Known(_))));
         // It is not too late to learn more.
-        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+        assert!(matches!(scanner.on_cluster_update(told(pod()))[..], [Change::Rename(_)]));
     }
 
     #[test]
@@ -282,8 +287,8 @@ mod tests {
         let tgid = process.0.id();
         let mut scanner = scanner(&process, by_pid(&process));
         scanner.on_exit(tgid);
-        assert!(matches!(scanner.whose(tgid), Some(Whose::Soon(_))));
-        scanner.on_pod(told(pod()));
+        assert!(matches!(scanner.whose(tgid), Some(Whose::Provisional(_))));
+        scanner.on_cluster_update(told(pod()));
         let Some(Whose::Known(resource)) = scanner.whose(tgid) else { panic!("still waiting") };
         assert_eq!(resource.service_name(), "web");
     }
@@ -293,13 +298,15 @@ mod tests {
         let process = Waiting::new();
         let tgid = process.0.id();
         let mut scanner = scanner(&process, by_pid(&process));
-        scanner.on_pod(told(pod()));
+        scanner.on_cluster_update(told(pod()));
         let out = Pod { annotations: pairs(&[(CAPTURE, "false")]), ..pod() };
-        assert!(matches!(scanner.on_pod(told(out))[..], [Change::Deselect(gone)] if gone == tgid));
+        assert!(
+            matches!(scanner.on_cluster_update(told(out))[..], [Change::Deselect(gone)] if gone == tgid)
+        );
         assert!(matches!(scanner.whose(tgid), Some(Whose::OptedOut)));
         assert!(matches!(scanner.on_fork(tgid, tgid), Change::Deselect(_)));
         assert!(!scanner.take_scan());
-        scanner.on_pod(told(pod()));
+        scanner.on_cluster_update(told(pod()));
         assert!(scanner.take_scan() && !scanner.take_scan());
     }
 
@@ -309,10 +316,10 @@ mod tests {
         let labels = vec![("app".into(), "web".parse().unwrap())];
         let asks = PodCriteria { labels, ..PodCriteria::default() };
         let mut scanner = scanner(&process, Criteria { pod: asks, ..Criteria::default() });
-        assert!(matches!(scanner.on_pod(told(pod()))[..], [Change::Rename(_)]));
+        assert!(matches!(scanner.on_cluster_update(told(pod()))[..], [Change::Rename(_)]));
         let other = Pod { labels: pairs(&[("app", "shop")]), ..pod() };
-        assert!(matches!(scanner.on_pod(told(other))[..], [Change::Deselect(_)]));
-        scanner.on_pod(told(pod()));
+        assert!(matches!(scanner.on_cluster_update(told(other))[..], [Change::Deselect(_)]));
+        scanner.on_cluster_update(told(pod()));
         assert!(scanner.take_scan(), "a label that comes back selects again");
     }
 
@@ -321,11 +328,11 @@ mod tests {
         let process = Waiting::new();
         let mut scanner = scanner(&process, by_pid(&process));
         let other = Pod { uid: "other".into(), ..pod() };
-        scanner.on_pod(told(other.clone()));
+        scanner.on_cluster_update(told(other.clone()));
         assert!(!scanner.take_scan());
-        scanner.on_pod(News::Gone("other".into()));
+        scanner.on_cluster_update(ClusterUpdate::Gone("other".into()));
         scanner.unknown_pods.insert("other".into());
-        scanner.on_pod(told(other));
+        scanner.on_cluster_update(told(other));
         assert!(scanner.take_scan());
         assert_eq!(scanner.pods(), 1);
     }

@@ -10,7 +10,8 @@ use procfs::process::Process;
 
 use super::{Facts, Needs, Target};
 use crate::{
-    discover::{container::Container, listening::Listening, profile::read_container, sockets::pid},
+    container::Container,
+    discover::{listening::Listening, profile::read_container, sockets::pid},
     kubernetes::Pod,
 };
 

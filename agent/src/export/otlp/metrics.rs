@@ -7,7 +7,7 @@ use super::{
     json::Json,
     wire::{self, Attributes},
 };
-use crate::export::metrics_data::{
+use crate::metrics_data::{
     Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, Number, NumberPoint, Summary,
 };
 
@@ -157,7 +157,7 @@ fn json_points<P>(json: &mut Json<'_>, points: &[P], fill: impl Fn(&mut Json<'_>
     });
 }
 
-fn json_common(json: &mut Json<'_>, point: &crate::export::metrics_data::Point) {
+fn json_common(json: &mut Json<'_>, point: &crate::metrics_data::Point) {
     json.array("attributes", |json| point.attributes.visit(json));
     json.int64("startTimeUnixNano", point.start_unix_ns);
     json.int64("timeUnixNano", point.time_unix_ns);

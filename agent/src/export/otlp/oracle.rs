@@ -1,6 +1,6 @@
 //! The encoders against `opentelemetry-proto`: what it decodes must be what went in.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
@@ -19,11 +19,11 @@ use crate::{
     attribute::Value,
     export::{
         exportable::Kind,
-        metrics_data::{
-            Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, Number, NumberPoint,
-            Point, Summary, Temporality,
-        },
         tests::sample::{Sample, key_value, sample},
+    },
+    metrics_data::{
+        Buckets, Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, Number, NumberPoint,
+        Point, Summary, Temporality,
     },
     resource::Resource,
     trace_context::{SpanId, TraceId},
@@ -138,7 +138,8 @@ proptest! {
             }],
         };
         let summary = Summary { count, sum, min: extremes.map(|e| e.0), max: extremes.map(|e| e.1) };
-        let bounds: Arc<[f64]> = (1..bucket_counts.len()).map(|i| i as f64 / 10.0).collect();
+        let bounds: Cow<'static, [f64]> =
+            (1..bucket_counts.len()).map(|i| i as f64 / 10.0).collect();
         let metrics = [
             metric("gauge", Data::Gauge { points: vec![
                 NumberPoint { point: point.clone(), value: Number::Int(int) },

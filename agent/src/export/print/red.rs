@@ -5,7 +5,7 @@
 //! ← shop      GET /checkout    41.2   0.0 %  5.12 ms  7.90 ms  12.1 ms
 //! → shop      GET stock:8081   82.4   1.2 %  1.98 ms  2.31 ms  4.70 ms
 //! ```
-//! Methods and routes (or, of clients, servers) are rows; statuses are merged. Percentiles are read from
+//! Requests as [`Family::row`] calls them are rows (of clients with the server); statuses are merged. Percentiles are read from
 //! histogram buckets, by interpolation: exponential ones are a few percent wide, explicit ones are coarse.
 
 use std::{
@@ -16,10 +16,9 @@ use std::{
 
 use super::style::{Color, Style, duration, fit, printable};
 use crate::{
-    attribute::AttributeSink,
-    export::metrics_data::{
-        Attributes, Buckets, Data, ExponentialPoint, HistogramPoint, MetricBatch, Point, Summary,
-    },
+    attribute::Value,
+    metrics_data::{Buckets, Data, ExponentialPoint, HistogramPoint, MetricBatch, Point, Summary},
+    semantics::metrics::Family,
     span::SpanKind,
 };
 
@@ -59,15 +58,14 @@ impl RedTable {
         let mut rows: BTreeMap<_, Row> = BTreeMap::new();
         for batch in batches {
             for metric in &batch.metrics {
-                let kind = match &*metric.name {
-                    "http.server.request.duration" => SpanKind::Server,
-                    "http.client.request.duration" => SpanKind::Client,
-                    _ => continue,
-                };
+                let Some((family, kind)) = Family::of_durations(&metric.name) else { continue };
                 let service = printable(batch.resource.service_name());
                 let mut add = |point: &Point, summary: &Summary, buckets: Vec<Bucket>| {
-                    let (request, failed) = request(&point.attributes, kind);
-                    let key = (service.clone(), kind as u8, request);
+                    let find = |key: &str| point.attributes.find(key).map(Value::to_string);
+                    let shown = family.row(kind, &find);
+                    let request =
+                        shown.request.as_deref().unwrap_or("(more series than the limit)");
+                    let key = (service.clone(), kind as u8, printable(request));
                     let covered = point.time_unix_ns.saturating_sub(point.start_unix_ns);
                     let row = rows.entry(key).or_default();
                     if row.requests == 0 {
@@ -76,7 +74,7 @@ impl RedTable {
                         row.max = row.max.zip(summary.max).map(|(a, b)| a.max(b));
                     }
                     row.requests += summary.count;
-                    row.errors += if failed { summary.count } else { 0 };
+                    row.errors += if shown.failed { summary.count } else { 0 };
                     row.seconds = row.seconds.max(covered as f64 / 1e9);
                     row.buckets.extend(buckets);
                 };
@@ -124,52 +122,6 @@ impl Row {
         }
         0.0
     }
-}
-
-/// `GET /users/{id}` or `GET stock:8081`, and whether the series is one of errors.
-fn request(attributes: &Attributes, kind: SpanKind) -> (String, bool) {
-    #[derive(Default)]
-    struct Named {
-        method: String,
-        route: String,
-        address: String,
-        port: Option<i64>,
-        failed: bool,
-        overflow: bool,
-    }
-    impl AttributeSink for Named {
-        fn str(&mut self, key: &str, value: &str) {
-            match key {
-                "http.request.method" => self.method = value.into(),
-                "http.route" => self.route = value.into(),
-                "server.address" => self.address = value.into(),
-                "error.type" => self.failed = true,
-                _ => {}
-            }
-        }
-        fn int(&mut self, key: &str, value: i64) {
-            if key == "server.port" {
-                self.port = Some(value);
-            }
-        }
-        fn bool(&mut self, key: &str, value: bool) {
-            self.overflow |= key == "otel.metric.overflow" && value;
-        }
-        fn double(&mut self, _: &str, _: f64) {}
-        fn strs(&mut self, _: &str, _: &[&str]) {}
-    }
-    let mut named = Named::default();
-    attributes.visit(&mut named);
-    let Named { method, route, address, port, failed, overflow } = named;
-    let text = match kind {
-        _ if overflow => "(more series than the limit)".to_owned(),
-        SpanKind::Server => format!("{method} {route}"),
-        SpanKind::Client => match port {
-            Some(port) => format!("{method} {address}:{port}"),
-            None => format!("{method} {address}"),
-        },
-    };
-    (printable(text.trim_end()), failed)
 }
 
 fn explicit(point: &HistogramPoint) -> Vec<Bucket> {
@@ -251,7 +203,7 @@ mod tests {
     use crate::{
         aggregate::{Aggregator, Config, HistogramKind},
         exchange::Role,
-        export::metrics_data::Temporality,
+        metrics_data::Temporality,
         resource::Resource,
         semantics::tests::{exchange, http, span},
     };
@@ -280,7 +232,7 @@ mod tests {
 
     #[test]
     fn rows_show_rate_errors_and_percentiles() {
-        let table = RedTable::new(&batches(HistogramKind::exponential()), PLAIN).to_string();
+        let table = RedTable::new(&batches(HistogramKind::Exponential), PLAIN).to_string();
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 3, "{table}");
         assert!(lines[1].starts_with("← shop     GET /users/{id}"), "{table}");
@@ -293,7 +245,7 @@ mod tests {
     #[test]
     fn percentiles_are_near_the_truth() {
         for (kind, tolerance) in
-            [(HistogramKind::exponential(), 0.05), (HistogramKind::explicit(), 0.3)]
+            [(HistogramKind::Exponential, 0.05), (HistogramKind::Explicit, 0.3)]
         {
             let table = RedTable::new(&batches(kind), PLAIN);
             for row in table.rows.values() {

@@ -12,7 +12,7 @@ use opentelemetry_semantic_conventions::SCHEMA_URL;
 use super::names::{escape, label_name, metric_name, unit_name};
 use crate::{
     attribute::{AttributeSink, Value},
-    export::metrics_data::{
+    metrics_data::{
         Data, Exemplar, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Number, Point,
         Temporality,
     },

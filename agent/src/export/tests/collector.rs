@@ -65,6 +65,7 @@ pub(crate) struct Received {
     pub(crate) headers: HeaderMap,
     /// HTTP: the body after decompression.
     pub(crate) raw: Bytes,
+    /// HTTP: with the query.
     pub(crate) path: String,
     pub(crate) at: Instant,
     pub(crate) accepted: bool,
@@ -230,8 +231,8 @@ async fn answer_http(
         Some("application/x-protobuf") => false,
         other => panic!("content-type {other:?}"),
     };
-    let path = head.uri.path().to_owned();
-    let content = match (path.ends_with("/v1/metrics"), json) {
+    let path = head.uri.to_string();
+    let content = match (head.uri.path().ends_with("/v1/metrics"), json) {
         (false, true) => Content::Traces(serde_json::from_slice(&raw).unwrap()),
         (false, false) => Content::Traces(Message::decode(&*raw).unwrap()),
         (true, true) => Content::Metrics(serde_json::from_slice(&raw).unwrap()),

@@ -5,10 +5,8 @@ use super::{
     *,
 };
 use crate::{
-    export::{
-        metrics_data::{Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality},
-        otlp::{self, Format, Signal, request::Request},
-    },
+    export::otlp::{self, Format, Signal, request::Request},
+    metrics_data::{Data, Metric, MetricBatch, Number, NumberPoint, Point, Temporality},
     trace_context::{SpanId, TraceId},
 };
 
@@ -118,6 +116,17 @@ async fn each_protocol_with_each_compression_delivers_spans_and_metrics_exactly(
             collector.stop().await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_one_signal_is_requested_as_it_is() {
+    let script = Script::answering([]);
+    let collector = Collector::http(&script, None, None).await;
+    let endpoint = format!("http://{}/p?token=x%20y", collector.addr);
+    let exporter = spawn(&settings(&[("TRACES_ENDPOINT", &endpoint)]));
+    spans(&exporter, 0..1);
+    finish_clean(exporter, &script, 1).await;
+    assert_eq!(script.received()[0].path, "/p?token=x%20y");
 }
 
 #[tokio::test]

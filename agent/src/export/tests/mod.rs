@@ -21,7 +21,11 @@ use super::{
     settings::{RetrySettings, Settings},
     stats::{DropReason, LaneStats},
 };
-use crate::{attribute::Value, cli::Flags, config::Config, resource::Resource};
+use crate::{
+    attribute::Value,
+    config::{Config, Flags},
+    resource::Resource,
+};
 
 /// Long enough for a loaded machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(10);

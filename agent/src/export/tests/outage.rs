@@ -224,6 +224,18 @@ async fn a_collector_that_hangs_is_given_up_after_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_timeout_of_zero_is_no_limit() {
+    for grpc in [true, false] {
+        let script = Script::answering([]);
+        let lane = one_request(grpc, &script, "0").await;
+        assert_eq!((lane.exported, lane.failed_attempts), (10, 0));
+        assert_eq!(script.received().len(), 1);
+    }
+    let unbounded = settings(&[("ENDPOINT", "http://127.0.0.1:1"), ("TIMEOUT", "0")]);
+    assert_eq!(unbounded.traces.unwrap().timeout, None);
+}
+
+#[tokio::test]
 async fn a_connection_that_went_silent_does_not_hold_up_the_next_one() {
     for grpc in [true, false] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -7,7 +7,7 @@ use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVeri
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
-use crate::export::transport::tls::Tls;
+use crate::trust::Tls;
 
 pub(crate) struct Pki {
     pub(crate) ca: String,

@@ -40,10 +40,11 @@ pub(crate) struct Grpc {
 impl Grpc {
     pub(super) fn build(signal: Signal, settings: &OtlpSettings) -> Result<Self, String> {
         let describe = |error: tonic::transport::Error| chain(&error);
-        let mut endpoint = Endpoint::from(settings.endpoint.clone())
-            .user_agent(USER_AGENT)
-            .map_err(describe)?
-            .connect_timeout(settings.timeout);
+        let mut endpoint =
+            Endpoint::from(settings.endpoint.clone()).user_agent(USER_AGENT).map_err(describe)?;
+        if let Some(bound) = settings.timeout {
+            endpoint = endpoint.connect_timeout(bound);
+        }
         if settings.endpoint.scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(settings.tls.tonic_config()).map_err(describe)?;
         }

@@ -71,7 +71,8 @@ impl Http {
         let (status, headers) = (response.status(), response.headers().clone());
         // The status is there and says what is to be done; the rest must not keep us from it. A success
         // whose content never ends would otherwise be sent again and again.
-        let body = timeout(self.settings.timeout.min(REST) / 2, beginning(response)).await;
+        let rest = self.settings.timeout.map_or(REST, |bound| bound.min(REST)) / 2;
+        let body = timeout(rest, beginning(response)).await;
         let body = body.unwrap_or_else(|_| Err("no end of the answer".into()));
         if status.is_success() {
             let partial = body.map(|body| partial_success(self.format, &body));

@@ -12,11 +12,9 @@
 pub(crate) mod compress;
 pub(crate) mod grpc;
 pub(crate) mod http;
-pub mod tls;
 
 use std::{error::Error, time::Duration};
 
-use ::http::Uri;
 use bytes::Bytes;
 use tokio::time::timeout;
 
@@ -25,6 +23,7 @@ use super::{
     otlp::{Format, Signal, response::PartialSuccess},
     settings::{OtlpSettings, Protocol},
 };
+use crate::config::without_credentials;
 
 /// Sent with every request (OTLP exporter specification, "User Agent").
 const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Remora/", env!("CARGO_PKG_VERSION"));
@@ -65,8 +64,9 @@ impl Transport {
         }
     }
 
-    pub(crate) fn endpoint(&self) -> &Uri {
-        &self.settings().endpoint
+    /// Where to, as logs may show it.
+    pub(crate) fn endpoint(&self) -> String {
+        without_credentials(&self.settings().endpoint.to_string()).into_owned()
     }
 
     fn settings(&self) -> &OtlpSettings {
@@ -85,6 +85,7 @@ impl Transport {
                 Self::Http(http) => http.send(message).await,
             }
         };
+        let Some(bound) = bound else { return attempt.await };
         match timeout(bound, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => {

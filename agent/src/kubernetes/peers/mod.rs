@@ -17,18 +17,7 @@ use std::{
 };
 
 pub use self::store::{Addresses, Kind, Seen, Store};
-use crate::clock::mono_ns;
-
-/// What an address is called.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// `service.peer.name`.
-    pub name: Box<str>,
-    /// `service.peer.namespace`.
-    pub namespace: Box<str>,
-    /// The name is that of one pod, which nobody has made: too many of them for metrics.
-    pub is_pod: bool,
-}
+use crate::{clock::mono_ns, span::Peer};
 
 /// How many are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

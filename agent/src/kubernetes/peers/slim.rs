@@ -15,11 +15,14 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{Addresses, Kind, Peer, Seen};
-use crate::kubernetes::{
-    attributes::service_name,
-    owners::told_by_name,
-    slim::{controller_among, stands_for},
+use super::{Addresses, Kind, Seen};
+use crate::{
+    kubernetes::{
+        attributes::service_name,
+        owners::told_by_name,
+        slim::{controller_among, stands_for},
+    },
+    span::Peer,
 };
 
 const NAME: &str = "resource.opentelemetry.io/service.name";

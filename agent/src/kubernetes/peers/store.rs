@@ -15,7 +15,8 @@ use std::{
 use foldhash::quality::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::{Counts, Peer};
+use super::Counts;
+use crate::span::Peer;
 
 /// How long it is remembered who had an address before. An exchange that takes longer has no name.
 const REMEMBER_NS: u64 = 600_000_000_000;

@@ -4,7 +4,7 @@
 use super::Worker;
 use crate::{
     bpf::Programs,
-    run::{tls::News, watch::start_time},
+    run::{tls::ProcessUpdate, watch::start_time},
 };
 
 /// At least so long between two scans for what lost notices told, nanoseconds.
@@ -17,8 +17,8 @@ const ORPHANS_NS: u64 = 100_000_000;
 impl Worker {
     /// Looks at every process, as the kernel side has them now.
     pub(super) fn look_at_processes(&mut self) {
-        let Self { watch, pipeline, .. } = self;
-        let scanner = &mut pipeline.resources.scanner;
+        let Self { watch, stages, .. } = self;
+        let scanner = &mut stages.pipeline.resources.scanner;
         let targets = &watch.targets;
         let inherited = |tgid| {
             let since = || start_time(tgid);
@@ -26,13 +26,13 @@ impl Worker {
                 && since().is_some_and(|since| targets.has_inherited(tgid, since))
         };
         for change in scanner.scan(inherited) {
-            watch.apply(change, News::Selected, scanner);
+            watch.apply(change, ProcessUpdate::Selected, scanner);
         }
     }
 
     pub(super) fn scan(&mut self) {
         self.look_at_processes();
-        let selected = self.pipeline.resources.scanner.targets().len();
+        let selected = self.stages.pipeline.resources.scanner.targets().len();
         if selected == 0 {
             tracing::info!("no running process is selected; waiting for one that starts");
         } else {
@@ -42,7 +42,7 @@ impl Worker {
 
     /// Pods were told of that processes are in which were not selected.
     pub(super) fn scan_for_pods(&mut self, now: u64) {
-        let scanner = &mut self.pipeline.resources.scanner;
+        let scanner = &mut self.stages.pipeline.resources.scanner;
         if now.saturating_sub(self.last_pods_ns) >= PODS_NS && scanner.take_scan() {
             self.last_pods_ns = now;
             self.look_at_processes();
@@ -52,12 +52,14 @@ impl Worker {
     /// Something that may have told of processes was lost.
     pub(super) fn rescan(&mut self, now: u64) {
         let (records, lost) = self.looked_at;
-        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS || records == self.books.records {
+        if now.saturating_sub(self.last_rescan_ns) < RESCAN_NS
+            || records == self.stages.books.records
+        {
             return;
         }
         self.last_rescan_ns = now;
         let Some(Ok(lost_now)) = self.programs.as_ref().map(Programs::notices_lost) else { return };
-        self.looked_at = (self.books.records, lost_now);
+        self.looked_at = (self.stages.books.records, lost_now);
         if lost_now != lost {
             self.look_at_processes();
         }
@@ -73,9 +75,9 @@ impl Worker {
         match programs.forget_orphans(&self.watch.take_ended(), now) {
             Ok(closed) => {
                 for close in closed {
-                    self.assembler.gone(&close, &mut self.pipeline);
+                    self.stages.assembler.gone(&close, &mut self.stages.pipeline);
                     if let Some(recorder) = &mut self.watch.recorder {
-                        recorder.offset(self.pipeline.clock.offset());
+                        recorder.offset(self.stages.pipeline.clock.offset());
                         recorder.orphan(&close);
                     }
                 }

@@ -4,53 +4,50 @@ use std::sync::Arc;
 
 use super::Worker;
 use crate::{
+    clock::mono_ns,
     discover,
-    export::metrics_data::MetricBatch,
     kubernetes::Peers,
-    run::{
-        health::{self, Snapshot},
-        telemetry::Observed,
-        tls::TlsThread,
-    },
+    metrics_data::MetricBatch,
+    run::{snapshot::Snapshot, telemetry::Observed, tls::TlsThread},
     status,
 };
 
 impl Worker {
     pub(super) fn export_metrics(&mut self) {
-        let now = self.now_unix_ns();
-        let Some(at) = self.readers.otlp else { return };
-        let mut batches = self.pipeline.aggregators[at].collect(now);
-        batches.push(self.own_metrics(now));
-        self.pipeline.output.exporter.metrics(&batches);
+        let Some(reader) = self.stages.readers.otlp else { return };
+        let now_ns = mono_ns();
+        let mut batches = self.stages.collect(Some(reader), now_ns);
+        batches.push(self.own_metrics(now_ns));
+        self.stages.pipeline.output.exporter.metrics(&batches);
     }
 
     pub(super) fn collect_totals(&mut self) -> Vec<MetricBatch> {
-        let now = self.now_unix_ns();
-        let totals = self.readers.totals.map(|at| self.pipeline.aggregators[at].collect(now));
-        let mut batches = totals.unwrap_or_default();
-        batches.push(self.own_metrics(now));
+        let now_ns = mono_ns();
+        let mut batches = self.stages.collect(self.stages.readers.totals, now_ns);
+        batches.push(self.own_metrics(now_ns));
         batches
     }
 
-    pub(super) fn own_metrics(&mut self, now_unix_ns: u64) -> MetricBatch {
+    pub(super) fn own_metrics(&mut self, now_ns: u64) -> MetricBatch {
         self.close_books();
-        let processes = self.pipeline.resources.scanner.targets().len();
-        let connections = self.assembler.connections();
+        let processes = self.stages.pipeline.resources.scanner.targets().len();
+        let connections = self.stages.assembler.connections();
         let observed = Observed {
-            lanes: &self.pipeline.output.exporter.stats(),
+            lanes: &self.stages.pipeline.output.exporter.stats(),
             processes,
             connections,
             ring_peak: self.reader.take_peak(),
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
-            peers: self.pipeline.resources.peers.as_ref().map(Peers::counts),
+            peers: self.stages.pipeline.resources.peers.as_ref().map(Peers::counts),
         };
-        self.telemetry.collect(now_unix_ns, &self.books, &observed)
+        let now_unix_ns = self.stages.pipeline.clock.offset_at(now_ns).unix_ns(now_ns);
+        self.telemetry.collect(now_unix_ns, &self.stages.books, &observed)
     }
 
     pub(super) fn snapshot(&mut self) -> Snapshot {
         self.close_books();
-        let lanes = self.pipeline.output.exporter.stats();
-        let mut targets: Vec<_> = self.pipeline.resources.scanner.targets().collect();
+        let lanes = self.stages.pipeline.output.exporter.stats();
+        let mut targets: Vec<_> = self.stages.pipeline.resources.scanner.targets().collect();
         targets.sort_unstable_by_key(|target| target.tgid);
         let target = |target: &&Arc<discover::Target>| status::Target {
             pid: target.tgid,
@@ -64,24 +61,23 @@ impl Worker {
             libraries: kinds.into_iter().map(str::to_owned).collect(),
         };
         Snapshot {
-            accounting: health::accounting(&self.books, &lanes, self.assembler.connections()),
+            accounting: self.stages.books.accounting(&lanes, self.stages.assembler.connections()),
             targets: status::Targets {
                 count: targets.len(),
                 processes: targets.iter().take(status::MAX_TARGETS).map(target).collect(),
             },
             blind_spots: blind.into_iter().map(blind_spot).collect(),
-            peers: self.pipeline.resources.peers.as_ref().map(Peers::counts),
+            peers: self.stages.pipeline.resources.peers.as_ref().map(Peers::counts),
         }
     }
 
     pub(super) fn close_books(&mut self) {
-        self.books.assembled = *self.assembler.stats();
-        self.books.counts = self.pipeline.counts();
+        self.stages.close_books();
         let Some(programs) = &self.programs else { return };
         match (programs.usage(), programs.counters().drops()) {
             (Ok(kernel), Ok(drops)) => {
-                self.books.kernel = kernel;
-                self.books.note_drops(drops);
+                self.stages.books.kernel = kernel;
+                self.stages.books.note_drops(drops);
             }
             (usage, drops) => {
                 let errors = (usage.err(), drops.err());

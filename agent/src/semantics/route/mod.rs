@@ -1,12 +1,13 @@
 //! `http.route` for servers whose routing table we cannot see: a template of the path, low in
 //! cardinality whatever clients send.
 //!
-//! First the user's patterns, then [`segment`] heuristics (ids, hashes, dates ..), then a tree per
+//! First the user's patterns, then [`segment`] heuristics (ids, hashes, dates, numbers ..), then a tree per
 //! service that learns which segments are fixed ([`tree`]): a position with too many different
 //! values becomes `{param}`. Paths that the service refused teach nothing, so a scanner that tries
 //! thousands of them does not change the routes of the others.
 //! The same paths in the same order always give the same routes.
 
+mod number;
 mod pattern;
 mod segment;
 mod tree;
@@ -134,6 +135,89 @@ mod tests {
         ] {
             check(&mut routes, path, expected);
         }
+    }
+
+    #[test]
+    fn a_thousand_values_of_a_kind_are_a_handful_of_routes() {
+        type Value = fn(u32) -> String;
+        let kinds: [(&str, Value, &str); 17] = [
+            ("IPv4", |i| format!("10.{}.{}.1", i / 250, i % 250), "{address}"),
+            ("IPv6", |i| format!("2001:db8::{i:x}"), "{address}"),
+            ("MAC", |i| format!("00:1a:2b:3c:{:02x}:{:02x}", i / 256, i % 256), "{address}"),
+            ("decimal", |i| format!("{}.{:02}", i / 100, i % 100), "{version}"),
+            ("negative", |i| format!("-{i}"), "{number}"),
+            ("coordinates", |i| format!("{}.5,-{}.25", i % 90, i % 180), "{number}"),
+            ("telephone", |i| format!("+4915112{i:05}"), "{number}"),
+            ("hexadecimal", |i| format!("0x{i:x}"), "{hash}"),
+            ("ISBN", |i| format!("978-3-16-{i:06}-0"), "{number}"),
+            ("ISBN-10", |i| format!("{:09}X", i * 7919), "{number}"),
+            ("version", |i| format!("{}.{}.{}", i / 100, i / 10 % 10, i % 10), "{version}"),
+            ("season", |i| format!("{}-{}", 1000 + i, 20 + i % 80), "{number}"),
+            ("day first", |i| format!("{}.{}.2026", i % 28 + 1, i % 12 + 1), "{date}"),
+            ("key", |i| format!("Products({i})"), "Products({id})"),
+            ("text key", |i| format!("Products('A{i}')"), "Products({id})"),
+            ("named key", |i| format!("Items(a={i},b='x')"), "Items({id})"),
+            ("short hash", |i| format!("{:07x}", 0x00a1_0000 + i * 4099), "{hash}"),
+        ];
+        for (kind, value, last) in kinds {
+            let mut routes = heuristic();
+            let route = |i: u32| routes.route("shop", &format!("/a/{}/b", value(i)), 200).unwrap();
+            let found: Vec<_> = (0..1000).map(route).collect();
+            let distinct: std::collections::HashSet<_> = found.iter().collect();
+            assert!(distinct.len() <= 12, "{kind}: {} routes", distinct.len());
+            let last = format!("/a/{last}/b");
+            let share = found.iter().filter(|found| ***found == *last).count();
+            assert!(share >= 900, "{kind}: {share} of 1000 are {last}: {distinct:?}");
+        }
+    }
+
+    #[test]
+    fn words_with_numbers_and_few_versions_stay_as_they_are() {
+        let mut routes = heuristic();
+        for word in [
+            "v1.2",
+            "v2",
+            "1.0",
+            "1.2.3",
+            "2.10",
+            "10-tips",
+            "top-10",
+            "3d",
+            "2fa",
+            "b2b",
+            "oauth2",
+            "iphone-15",
+            "utf-8",
+            "mp3",
+            "404.html",
+            "es2022",
+            "24h",
+            "1st",
+            "win32",
+            "x86_64",
+            "deadbeef",
+            "web-2.0",
+            "Mercury_(planet)",
+            "getItems()",
+            "c++",
+            "--help",
+            "area51",
+        ] {
+            let path = format!("/docs/{word}/page");
+            check(&mut routes, &path, &path);
+        }
+    }
+
+    #[test]
+    fn doubtful_segments_that_become_many_leave_words_beside_them() {
+        let mut routes = heuristic();
+        check(&mut routes, "/d/latest/x", "/d/latest/x");
+        for minor in 0..50 {
+            routes.route("shop", &format!("/d/1.{minor}/x"), 200);
+        }
+        check(&mut routes, "/d/1.3/x", "/d/{version}/x");
+        check(&mut routes, "/d/latest/x", "/d/latest/x");
+        assert_eq!(routes.route("shop", "/d/9.9/x", 404).as_deref(), Some("/d/{version}/x"));
     }
 
     #[test]

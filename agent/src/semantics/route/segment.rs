@@ -1,13 +1,19 @@
 //! What one path segment looks like: a fixed word, or a value of some kind. Judged by its bytes
 //! alone, in one pass; when in doubt it is fixed, the tree corrects that.
 
+use super::number;
+
 /// How a segment appears in a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum Shape<'a> {
     /// As it is.
     Fixed,
     /// As this placeholder; there are few.
     Value(&'static str),
+    /// As it is while there are few like it beside it (versions), then as this placeholder.
+    Doubtful(&'static str),
+    /// An entity by its key (OData URL conventions, section 4.3): `Products(42)` is this name and `({id})`.
+    Keyed(&'a str),
 }
 
 /// Static assets, named after their extension.
@@ -91,8 +97,8 @@ impl Census {
 }
 
 /// What `segment` is; `last` if no other follows.
-pub(super) fn shape(segment: &str, last: bool) -> Shape {
-    use Shape::{Fixed, Value};
+pub(super) fn shape(segment: &str, last: bool) -> Shape<'_> {
+    use Shape::{Doubtful, Fixed, Keyed, Value};
     let bytes = segment.as_bytes();
     let len = bytes.len();
     if len == 0 || matches!(segment, "." | "..") {
@@ -102,6 +108,18 @@ pub(super) fn shape(segment: &str, last: bool) -> Shape {
     let Census { digits, letters, .. } = census;
     if digits == len {
         return Value("{id}");
+    }
+    if is_date(bytes) {
+        return Value("{date}");
+    }
+    if len <= 64
+        && digits + census.separators > 0
+        && let Some(shape) = number::shape(segment)
+    {
+        return shape;
+    }
+    if let Some(name) = keyed(segment) {
+        return Keyed(name);
     }
     let encoded_at = census.percents > 0 && segment.contains("%40");
     if (census.at || encoded_at) && census.dots > 0 {
@@ -120,11 +138,11 @@ pub(super) fn shape(segment: &str, last: bool) -> Shape {
     if len == 36 && census.not_hex == 0 && is_uuid(bytes) {
         return Value("{uuid}");
     }
-    if is_date(bytes) {
-        return Value("{date}");
-    }
     if len >= 8 && census.not_hex == 0 && digits > 0 && digits + letters == len {
         return Value("{hash}");
+    }
+    if (5..8).contains(&len) && census.not_hex == 0 && digits > 0 && digits + letters == len {
+        return Doubtful("{hash}");
     }
     if len == 26
         && digits + letters == len
@@ -143,6 +161,18 @@ pub(super) fn shape(segment: &str, last: bool) -> Shape {
         return Value("{token}");
     }
     Fixed
+}
+
+/// The name in front of a key in parentheses, if that is one: a number, a quoted text, or named parts.
+fn keyed(segment: &str) -> Option<&str> {
+    let (name, key) = segment.strip_suffix(')')?.split_once('(')?;
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let is_name = begins && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
+    let is_key = key.starts_with(|c: char| c.is_ascii_digit() || "-'".contains(c))
+        || key.starts_with("%27")
+        || key.contains(['=', '\''])
+        || (key.len() == 36 && is_uuid(key.as_bytes()));
+    (is_name && is_key && !name.ends_with('_')).then_some(name)
 }
 
 fn asset(segment: &str) -> Option<&'static str> {
@@ -204,7 +234,6 @@ mod tests {
             ("users", ""),
             ("v1", ""),
             ("v2beta1", ""),
-            ("1.0", ""),
             ("oauth2", ""),
             ("sha256", ""),
             ("deadbeef", ""),

@@ -13,6 +13,8 @@ use super::segment::{Shape, shape};
 /// Segments of a route; what is deeper becomes `*`.
 const MAX_DEPTH: usize = 16;
 const ROOT: u32 = 0;
+/// Doubtful segments below one prefix that are told apart.
+const MAX_DOUBTFUL: usize = 8;
 const PARAM: &str = "{param}";
 const REST: &str = "*";
 
@@ -25,6 +27,11 @@ struct Node {
     fixed: usize,
     /// Fixed text is not told apart below this any more.
     collapsed: bool,
+    /// Whether it may be a value, and how many such children there are.
+    doubtful: bool,
+    doubtful_children: usize,
+    /// Doubtful segments are not told apart below this any more.
+    counted: bool,
     /// The route that ends here, once one did.
     route: Option<Arc<str>>,
 }
@@ -75,26 +82,53 @@ impl Tree {
                 node = self.rest(node, learn)?;
                 break;
             }
-            let (name, fixed) = match shape(segment, segments.peek().is_none()) {
+            let Node { collapsed, counted, doubtful_children, .. } = self.nodes[node as usize];
+            let shape = shape(segment, segments.peek().is_none());
+            let keyed = if let Shape::Keyed(name) = shape {
+                format!("{name}({{id}})")
+            } else {
+                String::new()
+            };
+            let (name, fixed) = match shape {
                 Shape::Value(name) => (name, false),
-                Shape::Fixed if self.nodes[node as usize].collapsed && !segment.is_empty() => {
+                Shape::Doubtful(name) if collapsed || counted => (name, false),
+                Shape::Fixed | Shape::Keyed(_) if collapsed && !segment.is_empty() => {
                     (PARAM, false)
                 }
-                Shape::Fixed => (segment, true),
+                Shape::Keyed(_) => (&*keyed, true),
+                Shape::Fixed | Shape::Doubtful(_) => (segment, true),
             };
             node = match self.child(node, name) {
                 Some(child) => child,
                 None if !learn => return None,
                 None if fixed && self.nodes[node as usize].fixed >= self.max_siblings => {
-                    self.collapse(node);
+                    self.collapse(node, |_| true);
+                    self.nodes[node as usize].collapsed = true;
                     self.add(node, PARAM, false)
+                }
+                None if let Shape::Doubtful(name) = shape
+                    && fixed
+                    && doubtful_children >= MAX_DOUBTFUL =>
+                {
+                    self.collapse(node, |child| child.doubtful);
+                    self.nodes[node as usize].counted = true;
+                    match self.child(node, name) {
+                        Some(child) => child,
+                        None => self.add(node, name, false),
+                    }
                 }
                 // One place stays free for the `*` that says there is no place.
                 None if self.edges.len() + 1 >= self.max_segments => {
                     node = self.rest(node, learn)?;
                     break;
                 }
-                None => self.add(node, name, fixed),
+                None => {
+                    let child = self.add(node, name, fixed);
+                    let doubtful = fixed && matches!(shape, Shape::Doubtful(_));
+                    self.nodes[child as usize].doubtful = doubtful;
+                    self.nodes[node as usize].doubtful_children += usize::from(doubtful);
+                    child
+                }
             };
         }
         let end = &self.nodes[node as usize];
@@ -155,8 +189,8 @@ impl Tree {
         Some(self.child(below, REST).unwrap_or_else(|| self.add(below, REST, false)))
     }
 
-    /// Forgets all fixed children of `node`, with everything below them.
-    fn collapse(&mut self, node: u32) {
+    /// Forgets those fixed children of `node` that `which` is true of, with everything below them.
+    fn collapse(&mut self, node: u32, which: impl Fn(&Node) -> bool) {
         let mut gone = vec![false; self.nodes.len()];
         let placeholder = |name: &str| name.starts_with(['{', '*']);
         let parents: Vec<u32> = self.edges.iter().copied().collect();
@@ -164,8 +198,9 @@ impl Tree {
         loop {
             let before = gone.iter().filter(|&&gone| gone).count();
             for &at in &parents {
-                let Node { parent, name, .. } = &self.nodes[at as usize];
-                let first = *parent == node && !placeholder(name) && !name.is_empty();
+                let child @ Node { parent, name, .. } = &self.nodes[at as usize];
+                let fixed = !placeholder(name) && !name.is_empty();
+                let first = *parent == node && fixed && which(child);
                 gone[at as usize] |= first || (gone[*parent as usize] && *parent != ROOT);
             }
             if gone.iter().filter(|&&gone| gone).count() == before {
@@ -174,9 +209,12 @@ impl Tree {
         }
         self.edges.retain(|&mut at| !gone[at as usize]);
         self.free.extend((0..).zip(&gone).filter_map(|(at, gone)| gone.then_some(at)));
+        let left = self.edges.iter().map(|&at| &self.nodes[at as usize]);
+        let left = left.filter(|child| child.parent == node && !placeholder(&child.name));
+        let fixed = left.filter(|child| !child.name.is_empty()).count();
         let node = &mut self.nodes[node as usize];
-        node.collapsed = true;
-        node.fixed = 0;
+        node.fixed = fixed;
+        node.doubtful_children = 0;
     }
 
     fn render(&self, mut node: u32) -> String {
@@ -192,7 +230,16 @@ impl Tree {
 
 impl Node {
     fn new(parent: u32, name: &str) -> Self {
-        Self { parent, name: name.into(), fixed: 0, collapsed: false, route: None }
+        Self {
+            parent,
+            name: name.into(),
+            fixed: 0,
+            collapsed: false,
+            doubtful: false,
+            doubtful_children: 0,
+            counted: false,
+            route: None,
+        }
     }
 }
 

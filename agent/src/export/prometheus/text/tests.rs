@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     aggregate::{Aggregator, Config, HistogramKind},
     exchange::Role,
-    export::metrics_data::{Attributes, NumberPoint},
+    metrics_data::{Attributes, NumberPoint},
     semantics::tests::{exchange, span},
 };
 
@@ -125,7 +125,7 @@ fn delta_is_left_out() {
 
 #[test]
 fn exponential_histograms_have_stable_bounds() {
-    let config = Config { histogram: HistogramKind::exponential(), ..Config::default() };
+    let config = Config { histogram: HistogramKind::Exponential, ..Config::default() };
     let page = render(&red(config), Format::OpenMetrics);
     // 0.007 is in (2^-8, 2^-7].
     for expected in ["le=\"0.0\"} 0", "le=\"0.0078125\"} 1 # {trace_id", "le=\"+Inf\"} 1"] {
@@ -142,11 +142,11 @@ fn coarse_exponential_buckets_count_at_their_upper_bound() {
             time_unix_ns: 0,
             exemplars: Vec::new(),
         },
-        summary: crate::export::metrics_data::Summary { count: 6, sum: 1.0, min: None, max: None },
+        summary: crate::metrics_data::Summary { count: 6, sum: 1.0, min: None, max: None },
         scale: -1,
         zero_count: 1,
         zero_threshold: 0.0,
-        positive: crate::export::metrics_data::Buckets { offset: -1, counts: vec![2, 3] },
+        positive: crate::metrics_data::Buckets { offset: -1, counts: vec![2, 3] },
         negative: Default::default(),
     };
     let found = powers_of_two(&point);

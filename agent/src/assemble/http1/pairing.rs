@@ -1,0 +1,248 @@
+//! Which response belongs to which request, and when an exchange is over. Responses pair with requests
+//! in order (RFC 9112 section 9.3.2); a request whose record comes after its response's is found by
+//! time.
+
+use super::{Fragment, Http1, InHttp, describe, half::State, half_mut, half_of, headers};
+use crate::{
+    accounting::Lost,
+    assemble::{
+        Cx,
+        pending::{Begin, Pending, Stage},
+    },
+    exchange::{Failure, Sink},
+    protocol::{
+        chunked::Chunked,
+        http1::{Framing, Request, RequestKind, Response},
+    },
+};
+
+impl Http1 {
+    pub(super) fn request<S: Sink>(
+        &mut self,
+        request: &Request<'_>,
+        len: usize,
+        cut: bool,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let requests = fragment.direction;
+        self.requests = Some(requests);
+        self.end_blind_response(cx);
+        let owner = self.admit(request, len, cut, begin, fragment, cx);
+        let half = half_mut(&mut self.halves, requests);
+        half.owner = owner;
+        match request.framing() {
+            _ if cut => half.enter(State::Blind),
+            Framing::Length(len) => half.enter(State::Length(len)),
+            Framing::Chunked => half.enter(State::Chunked(Chunked::default())),
+            Framing::None => self.message_ended(fragment, cx),
+            Framing::Unknown | Framing::UntilClose | Framing::Tunnel => half.enter(State::Blind),
+        }
+    }
+
+    /// Gives a request its place; 0 if it cannot have one.
+    pub(super) fn admit<S: Sink>(
+        &mut self,
+        request: &Request<'_>,
+        len: usize,
+        cut: bool,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> u64 {
+        if !self.open.admits(begin, cx) {
+            return 0;
+        }
+        let http = describe::describe(request, len, &cx.shared.headers.request);
+        let mut pending = Pending::request(0, begin, InHttp::new(http));
+        pending.trace = describe::trace_context(&request.fields);
+        pending.marks.request_head_cut = cut;
+        pending.request_end_ns = fragment.mono_ns;
+        let requests = fragment.direction;
+        if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {
+            if begin.mono_ns <= front.first_byte_ns {
+                let done = front.stage == Stage::UnrequestedDone;
+                front.adopt(pending);
+                let serial = front.serial;
+                cx.started(&front.announcement(&cx.wire.info, requests));
+                if done {
+                    self.finish_front(None, cx);
+                } else if front_kind_has_no_content(front) {
+                    let responses = half_mut(&mut self.halves, requests.flip());
+                    responses.enter(State::Start);
+                    self.finish_front(None, cx);
+                }
+                return serial;
+            }
+            self.give_up_unrequested(cx);
+        }
+        if self.open.is_empty() {
+            self.open.uncounted = 0;
+            let responses = half_mut(&mut self.halves, requests.flip());
+            let settled = matches!(responses.state, State::Start | State::Head | State::Ended);
+            if !settled && cx.wire.flow(requests.flip()).other_pos > begin.pos {
+                // Bytes that nobody asked for came in the middle of this request: its response?
+                cx.lost(0, Lost::Gap);
+                return 0;
+            }
+            if !settled && !self.pipelines {
+                responses.enter(State::Start);
+                responses.owner = 0;
+            }
+        } else {
+            if !self.pipelines {
+                self.pipelines = true;
+                self.pipelined_pos = begin.pos;
+            }
+            self.ask_for_all(cx);
+        }
+        self.open.push(pending, requests, cx)
+    }
+
+    pub(super) fn response<S: Sink>(
+        &mut self,
+        response: &Response<'_>,
+        len: usize,
+        cut: bool,
+        begin: Begin,
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let responses = fragment.direction;
+        self.requests = Some(responses.flip());
+        if response.is_interim() && !cut {
+            half_mut(&mut self.halves, responses).enter(State::Start);
+            return;
+        }
+        if self.open.front().is_some_and(|front| front.stage == Stage::UnrequestedDone) {
+            self.give_up_unrequested(cx);
+        }
+        if self.open.is_empty() {
+            if self.open.uncounted > 0 {
+                self.open.uncounted -= 1;
+            } else if let Some(reason) = self.open.barrier {
+                cx.lost(0, reason);
+            } else {
+                self.open.push_unrequested(cx);
+            }
+        }
+        let mut kind = RequestKind::Other;
+        let mut owner = 0;
+        if let Some(front) = self.open.front_mut() {
+            (kind, owner) = (front.detail.kind, front.serial);
+            front.answered = true;
+            front.first_byte_ns = begin.mono_ns;
+            front.end_ns = fragment.mono_ns;
+            front.response_tid = fragment.begin.tid;
+            front.marks.response_head_cut = cut;
+            front.detail.http.status = response.status;
+            front.detail.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
+            front.detail.http.response_headers =
+                headers::kept(&cx.shared.headers.response, &response.fields);
+        }
+        let half = half_mut(&mut self.halves, responses);
+        half.owner = owner;
+        match response.framing(kind) {
+            _ if cut => half.enter(State::Blind),
+            Framing::None => self.message_ended(fragment, cx),
+            Framing::Length(len) => half.enter(State::Length(len)),
+            Framing::Chunked => half.enter(State::Chunked(Chunked::default())),
+            Framing::UntilClose => half.enter(State::UntilClose),
+            Framing::Unknown => half.enter(State::Blind),
+            Framing::Tunnel => {
+                if let Some(front) = self.open.front_mut() {
+                    front.detail.http.upgraded = true;
+                }
+                self.message_ended(fragment, cx);
+                self.open.lose_all(Lost::Malformed, cx);
+                self.is_over = true;
+            }
+        }
+    }
+
+    /// The message in the fragment's direction is complete.
+    pub(super) fn message_ended<S: Sink>(&mut self, fragment: &Fragment, cx: &mut Cx<'_, S>) {
+        self.ended_message = true;
+        let is_request = self.carries_requests(fragment.direction);
+        let half = half_mut(&mut self.halves, fragment.direction);
+        let owner = std::mem::take(&mut half.owner);
+        half.enter(State::Start);
+        if is_request {
+            if let Some(pending) = self.open.find(owner) {
+                pending.request_end_ns = fragment.mono_ns;
+            }
+            return;
+        }
+        let Some(front) = self.open.front_mut().filter(|front| front.serial == owner) else {
+            self.note_settled(fragment.end);
+            return;
+        };
+        front.end_ns = fragment.mono_ns;
+        front.response_tid = fragment.begin.tid;
+        if front.stage == Stage::Unrequested {
+            front.stage = Stage::UnrequestedDone;
+            cx.wire.make_due(fragment.mono_ns, cx.shared);
+        } else {
+            self.finish_front(None, cx);
+        }
+        self.note_settled(fragment.end);
+    }
+
+    pub(super) fn note_settled(&mut self, pos: u64) {
+        if self.open.iter().all(|pending| pending.stage == Stage::UnrequestedDone) {
+            self.settled_pos = pos;
+        }
+    }
+
+    /// A request begins: a response whose end nothing shows is over, if the connection takes turns.
+    pub(super) fn end_blind_response<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(requests) = self.requests else { return };
+        let tail_ends = half_of(&self.halves, requests.flip()).tail_ends;
+        if tail_ends || (self.open.len() == 1 && !self.pipelines) {
+            self.end_front_if_blind(cx);
+        }
+    }
+
+    /// Ends the front exchange at its last byte, if its response is content without a visible end.
+    pub(super) fn end_front_if_blind<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(requests) = self.requests else { return };
+        let half = half_mut(&mut self.halves, requests.flip());
+        let Some(front) = self.open.front_mut() else { return };
+        if half.state != State::Blind || half.owner != front.serial {
+            return;
+        }
+        front.marks.end_inferred |= !half.tail_ends;
+        half.owner = 0;
+        half.tail_ends = false;
+        let pos = cx.wire.flow(requests.flip()).pos;
+        if front.stage == Stage::Unrequested {
+            front.stage = Stage::UnrequestedDone;
+            let end_ns = front.end_ns;
+            cx.wire.make_due(end_ns, cx.shared);
+        } else {
+            self.finish_front(None, cx);
+        }
+        self.note_settled(pos);
+    }
+
+    pub(super) fn finish_front<S: Sink>(&mut self, failure: Option<Failure>, cx: &mut Cx<'_, S>) {
+        if let Some(requests) = self.requests {
+            self.open.finish_front(requests, failure, cx);
+        }
+    }
+
+    pub(super) fn give_up_unrequested<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(requests) = self.requests else { return };
+        if self.open.front().is_some_and(|front| front.stage == Stage::Unrequested) {
+            // Its content goes on, for nobody.
+            half_mut(&mut self.halves, requests.flip()).owner = 0;
+        }
+        self.finish_front(None, cx);
+    }
+}
+
+/// A response to this request has no content, whatever it was taken for when it came first.
+fn front_kind_has_no_content(pending: &Pending<InHttp>) -> bool {
+    pending.detail.kind == RequestKind::Head && pending.answered
+}

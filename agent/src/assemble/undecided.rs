@@ -1,0 +1,295 @@
+//! Which protocol a connection speaks. HTTP/1 is tried first, for most connections begin with one of its heads, which
+//! may come in any number of pieces: its machine runs from the first byte on. What it rejects is shown to the others.
+//!
+//! Some openings are no proof by themselves (a line `PING` begins more than one protocol). They are held until the
+//! other side has answered.
+
+use remora_common::{
+    policy,
+    record::{Direction, Role},
+};
+
+use super::{
+    Cx,
+    connection::{Fragment, Noticed, Wire},
+    conversation::Ended,
+    http1::Http1,
+    index,
+    kept::Keeping,
+};
+use crate::{
+    exchange::Sink,
+    protocol::{Parse, Sure, http1, postgres, redis},
+};
+
+/// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
+const MAX_REJECTED_TURNS: u8 = 4;
+/// Bytes of an opening that are held.
+const MAX_HELD: usize = 1024;
+
+/// A connection whose protocol is not known.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    http1: Http1,
+    /// Which directions had bytes that begin no message, and in how many turns.
+    rejected: [bool; 2],
+    turns: u8,
+    held: Option<Unread>,
+}
+
+/// Bytes that no conversation has seen.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) fragment: Fragment,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A protocol other than HTTP/1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    Redis,
+    /// `begins`: a startup comes first.
+    Postgres {
+        begins: bool,
+    },
+}
+
+/// What the bytes so far have told.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Nothing.
+    Open,
+    Http1,
+    Speaks {
+        spoken: Spoken,
+        requests: Direction,
+        /// What was held, and how many bytes at the end of the piece that decided nobody has read.
+        held: Option<Unread>,
+        piece: usize,
+    },
+    /// No protocol that is read; captured by this policy from now on.
+    Opaque(u8),
+}
+
+impl Undecided {
+    pub(super) fn new(joined: bool) -> Self {
+        Self::with(Http1::new(joined))
+    }
+
+    pub(super) fn begun_at(positions: [u64; 2]) -> Self {
+        Self::with(Http1::begun_at(positions))
+    }
+
+    fn with(http1: Http1) -> Self {
+        Self { http1, rejected: [false; 2], turns: 0, held: None }
+    }
+
+    pub(super) fn into_http1(self) -> Http1 {
+        self.http1
+    }
+
+    pub(super) fn bytes<S: Sink>(
+        &mut self,
+        bytes: &[u8],
+        hole_follows: bool,
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Decision {
+        let place = fragment.place;
+        self.http1.bytes(bytes, hole_follows, fragment, cx);
+        if self.http1.requests().is_some() {
+            return Decision::Http1;
+        }
+        match self.http1.take_rejected() {
+            Some(rejected) => {
+                let before = bytes.len().saturating_sub(rejected.len());
+                fragment.place = place.plus(before);
+                fragment.at += before as u64;
+                self.judge(bytes, &rejected, fragment, cx)
+            }
+            None => Decision::Open,
+        }
+    }
+
+    pub(super) fn hole<S: Sink>(
+        &mut self,
+        len: u64,
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Decision {
+        self.http1.hole(len, fragment, cx);
+        if self.http1.requests().is_some() {
+            return Decision::Http1;
+        }
+        match self.http1.take_rejected() {
+            Some(rejected) => self.judge(&[], &rejected, fragment, cx),
+            None => Decision::Open,
+        }
+    }
+
+    pub(super) fn gap<S: Sink>(
+        &mut self,
+        direction: Direction,
+        to: u64,
+        fragment: &Fragment,
+        noticed: Noticed,
+        cx: &mut Cx<'_, S>,
+    ) {
+        self.held = None;
+        self.http1.gap(direction, to, fragment, noticed, cx);
+    }
+
+    pub(super) fn ended<S: Sink>(&mut self, how: Ended, cx: &mut Cx<'_, S>) {
+        self.http1.ended(how, 0, cx);
+    }
+
+    pub(super) fn is_between_messages(&self, direction: Direction) -> bool {
+        self.http1.is_between_messages(direction)
+    }
+
+    /// HTTP/1 has rejected the last bytes of `piece`, or a head that it had begun to put together before them.
+    fn judge<S: Sink>(
+        &mut self,
+        piece: &[u8],
+        rejected: &[u8],
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> Decision {
+        if is_tls(rejected) {
+            cx.keep(|kept| kept.literal(fragment.place, &rejected[..TLS_HEADER_LEN]));
+            return Decision::Opaque(policy::CIPHERTEXT);
+        }
+        if let Some(decision) = self.others(piece, rejected, fragment, cx.wire) {
+            return decision;
+        }
+        if let Some(held) = &self.held
+            && held.bytes == rejected
+            && rejected.len() <= piece.len()
+            // What looks like the argument of a command may be a secret of another protocol.
+            && (rejected.starts_with(b"*") || !rejected.contains(&b' '))
+        {
+            // Read by itself, so that a recording keeps of it what it would if it were certain.
+            let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
+            redis::Commands::default().next(rejected, &mut 0, &mut keep);
+        }
+        let at = index(fragment.direction);
+        if !self.rejected[at] || fragment.other_pos > cx.wire.flow(fragment.direction).other_pos {
+            self.turns += 1;
+        }
+        self.rejected[at] = true;
+        let both = self.rejected == [true; 2] && !cx.wire.info.joined;
+        if self.turns >= MAX_REJECTED_TURNS || both {
+            return Decision::Opaque(policy::COUNT);
+        }
+        Decision::Open
+    }
+
+    /// What the other protocols make of it.
+    fn others(
+        &mut self,
+        piece: &[u8],
+        rejected: &[u8],
+        fragment: &Fragment,
+        wire: &Wire,
+    ) -> Option<Decision> {
+        let direction = fragment.direction;
+        let piece = rejected.len().min(piece.len());
+        let may_request = match wire.role {
+            Role::Client => direction == Direction::Tx,
+            Role::Server => direction == Direction::Rx,
+            Role::Unknown => true,
+        };
+        match self.held.take() {
+            Some(held) if held.fragment.direction == direction.flip() => {
+                if matches!(redis::looks_like_replies(rejected), Parse::Parsed { .. }) {
+                    let (requests, spoken) = (direction.flip(), Spoken::Redis);
+                    return Some(Decision::Speaks { spoken, requests, held: Some(held), piece });
+                }
+            }
+            Some(mut held)
+                if held.fragment.end == fragment.pos
+                    && held.bytes.len() + rejected.len() <= MAX_HELD =>
+            {
+                held.bytes.extend_from_slice(rejected);
+                held.fragment.end = fragment.end;
+                match recognise(&held.bytes, wire.info.joined) {
+                    Recognised::Is(spoken) => {
+                        let held = Some(held);
+                        return Some(Decision::Speaks {
+                            spoken,
+                            requests: direction,
+                            held,
+                            piece: 0,
+                        });
+                    }
+                    Recognised::MayBe => {
+                        self.held = Some(held);
+                        return Some(Decision::Open);
+                    }
+                    Recognised::No => {}
+                }
+            }
+            _ => {}
+        }
+        if may_request {
+            match recognise(rejected, wire.info.joined) {
+                Recognised::Is(spoken) => {
+                    let before = &rejected[..rejected.len() - piece];
+                    let held = (!before.is_empty())
+                        .then(|| Unread { fragment: *fragment, bytes: before.to_vec() });
+                    return Some(Decision::Speaks { spoken, requests: direction, held, piece });
+                }
+                Recognised::MayBe if rejected.len() <= MAX_HELD => {
+                    self.held = Some(Unread { fragment: *fragment, bytes: rejected.to_vec() });
+                }
+                Recognised::MayBe | Recognised::No => {}
+            }
+        }
+        let may_answer = wire.role == Role::Unknown || !may_request;
+        if may_answer && wire.info.joined && postgres::looks_like_replies(rejected) {
+            let (spoken, requests) = (Spoken::Postgres { begins: false }, direction.flip());
+            return Some(Decision::Speaks { spoken, requests, held: None, piece });
+        }
+        None
+    }
+}
+
+/// What the first bytes of a client's tell.
+enum Recognised {
+    Is(Spoken),
+    /// More of them, or an answer, will tell.
+    MayBe,
+    No,
+}
+
+/// What a client that sends `bytes` first, or first since the connection was `joined`, speaks.
+fn recognise(bytes: &[u8], joined: bool) -> Recognised {
+    let mut may_be = false;
+    match redis::looks_like_commands(bytes) {
+        Parse::Parsed { value: Sure::Yes, .. } => return Recognised::Is(Spoken::Redis),
+        Parse::Parsed { value: Sure::IfAnswered, .. } | Parse::NeedMore => may_be = true,
+        Parse::NotThis(_) => {}
+    }
+    match postgres::opens(bytes) {
+        Parse::Parsed { .. } => return Recognised::Is(Spoken::Postgres { begins: true }),
+        Parse::NeedMore => may_be = true,
+        Parse::NotThis(_) => {}
+    }
+    if joined && postgres::looks_like_requests(bytes) {
+        return Recognised::Is(Spoken::Postgres { begins: false });
+    }
+    if may_be { Recognised::MayBe } else { Recognised::No }
+}
+
+/// Whether a request begins here, whatever the protocol: it is counted although its connection is not followed.
+pub(super) fn begins_request(bytes: &[u8]) -> bool {
+    http1::cut_request(bytes).is_some() || matches!(recognise(bytes, true), Recognised::Is(_))
+}
+
+/// How many bytes of a record header [`is_tls`] looks at.
+const TLS_HEADER_LEN: usize = 3;
+
+/// A TLS record header (RFC 8446 section 5.1): content type 20 to 23, legacy version 3.x.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
+}
