@@ -32,7 +32,12 @@ pub fn gather<const SOURCE: u8, const MOST: usize>(
     want: u32,
 ) -> u32 {
     if moved.layout::<SOURCE>() != Layout::Pieces {
-        return flat(content, moved.base.wrapping_add(u64::from(skip)), want);
+        // SAFETY: the caller's slack. VERIFIER: what the caller knows of `want` is lost on the way here before Linux 6.
+        let len = unsafe { forget(slack, want.into()) };
+        if len > MOST as u64 {
+            return 0;
+        }
+        return flat(content, moved.base.wrapping_add(u64::from(skip)), len as u32);
     }
     let mut skip = u64::from(skip);
     let mut done = 0u64;
@@ -152,9 +157,9 @@ pub fn last_bytes<const SOURCE: u8>(moved: &Moved) -> Option<u64> {
 
 /// Up to eight bytes at `base`, zero-extended, of the `len` that are there; `None` if they cannot be read.
 #[inline(always)]
-pub fn peek(base: u64, len: u32) -> Option<u64> {
+pub fn peek(base: u64, len: u64) -> Option<u64> {
     let mut word = 0u64;
-    let len = if len > 8 { 8 } else { len };
+    let len = if len > 8 { 8 } else { len as u32 };
     // SAFETY: at most eight bytes are written to `word`; the helper checks the source.
     let result = unsafe { bpf_probe_read_user((&raw mut word).cast(), len, base as *const _) };
     (result == 0).then_some(word)

@@ -47,14 +47,14 @@ pub fn can_go<const SOURCE: u8>(moved: &Moved, connection: &mut Connection) -> b
             None => return false,
         }
     };
-    let Some(first) = peek(base, here) else { return false };
+    let Some(first) = peek(base, here.into()) else { return false };
     let Some(at) = may_begin(row, side, first, len) else { return false };
     if at < len {
         let left = here.saturating_sub(at);
         if left < row.head.into() {
             return false;
         }
-        let Some(second) = peek(base.wrapping_add(at.into()), left) else { return false };
+        let Some(second) = peek(base.wrapping_add(at.into()), left.into()) else { return false };
         if frame(row, side, second).is_none() {
             return false;
         }
@@ -136,7 +136,7 @@ fn one<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> bool {
 
 #[inline(never)]
 fn read_head(cursor: &Cursor, connection: &mut Connection, side: usize) -> Head {
-    let (Some(row), Some(next)) = (row(connection), peek(cursor.base, cursor.here)) else {
+    let (Some(row), Some(next)) = (row(connection), peek(cursor.base, cursor.here.into())) else {
         return Head::Lost;
     };
     let side = side & 1;
