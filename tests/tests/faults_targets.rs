@@ -73,7 +73,8 @@ enum GivesUp {
 /// Asks for `path` and gives up 20 ms later.
 fn ask_and_give_up(port: u16, path: &str, how: GivesUp) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").unwrap();
+    // In one go: the server reads once.
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes()).unwrap();
     thread::sleep(Duration::from_millis(20));
     match how {
         GivesUp::Close => {}
@@ -116,13 +117,16 @@ fn requests_whose_clients_give_up_are_spans_with_what_the_server_did() {
         let done = agent.stop();
         let books = done.books();
         let log = &done.log;
-        assert_eq!((books.requests, books.all_lost()), (2 * EACH as u64 + 1, 0), "{how:?} {log}");
+        assert_eq!(books.all_lost(), 0, "{how:?} {log}");
+        // A reset takes along what a slow server has not read by then.
+        let (all, is_reset) = (2 * EACH as u64 + 1, matches!(how, GivesUp::Reset));
+        assert!(books.requests == all || is_reset && books.requests < all, "{how:?} {log}");
         let told = |path: &str| -> Vec<(String, &str)> {
             let of_path = done.spans.iter().filter(|span| span.text("url.path") == path);
             of_path.map(|span| (span.line(), span.text("error.type"))).collect()
         };
         for (path, spans) in [("/late/one", told("/late/one")), ("/late/two", told("/late/two"))] {
-            assert_eq!(spans.len(), EACH, "{how:?} {log}");
+            assert!(spans.len() == EACH || is_reset && spans.len() < EACH, "{how:?} {log}");
             for (line, error) in spans {
                 match how {
                     // Nothing was written, or that was refused.

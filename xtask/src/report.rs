@@ -11,6 +11,8 @@ pub(crate) struct Report {
     pub(crate) failed: usize,
     pub(crate) ignored: usize,
     pub(crate) skipped: Vec<String>,
+    /// Names of the tests that failed.
+    pub(crate) failed_tests: Vec<String>,
     pub(crate) failure: Option<String>,
     pub(crate) took: Duration,
 }
@@ -29,6 +31,8 @@ impl Report {
     pub(crate) fn read(&mut self, line: &str) {
         if let Some(reason) = line.strip_prefix("skipped: ") {
             self.skipped.push(reason.to_owned());
+        } else if let Some(test) = line.strip_prefix("test ").and_then(|t| t.strip_suffix(" ... FAILED")) {
+            self.failed_tests.push(test.to_owned());
         } else if let Some(result) = line.strip_prefix("test result: ") {
             let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
             for part in counts.split("; ") {
@@ -72,6 +76,9 @@ pub(crate) fn summarise(reports: &[(String, Report)]) -> Result<()> {
         for reason in &report.skipped {
             println!("{:<20} skipped: {reason}", "");
         }
+        for test in &report.failed_tests {
+            println!("{:<20} failed: {test}", "");
+        }
         if let Some(failure) = &report.failure {
             println!("{:<20} {failure}", "");
         }
@@ -97,6 +104,14 @@ mod tests {
         report.read("test result: ok. 9 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
         report.read("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured");
         assert_eq!((report.passed, report.failed, report.ignored), (11, 3, 1));
+    }
+
+    #[test]
+    fn names_the_tests_that_failed() {
+        let mut report = Report::default();
+        report.read("test one_that_holds ... ok");
+        report.read("test one_that_does_not ... FAILED");
+        assert_eq!(report.failed_tests, ["one_that_does_not"]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ def serve(listener, stream):
         # Requests of the test are small: one read has all of one.
         try:
             request = stream.recv(65536)
-        except ConnectionResetError:
+        except OSError:
             request = b""
         if not request:
             stream.close()

@@ -166,15 +166,15 @@ fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     let server = Redis::open_to_all();
     let bench = |clients: &str, pipeline: &str, requests: &str| {
         let mut bench = Command::new("redis-benchmark");
-        bench.args(["-p", &server.port().to_string(), "-t", "set,get,incr,lpush,mset", "-q"]);
+        bench.args(["-p", &server.port().to_string(), "-t", "set,get,incr,lpush", "-q"]);
         bench.args(["-c", clients, "-P", pipeline, "-n", requests]);
         waiting(&bench)
     };
     let runs = [
         bench("1", "1", "2000"),
-        bench("64", "1", "10000"),
+        bench("64", "1", "4000"),
         bench("1", "16", "3200"),
-        bench("64", "16", "32000"),
+        bench("64", "16", "6400"),
     ];
     server.forget();
     let mut pids: Vec<u32> = runs.iter().map(|run| run.pid()).collect();
@@ -185,8 +185,8 @@ fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     }
     let done = agent.stop();
     let counted = server.counted();
-    for name in ["SET", "GET", "INCR", "LPUSH", "MSET"] {
-        assert!(counted.calls[name] >= 47_200, "{counted:?}");
+    for name in ["SET", "GET", "INCR", "LPUSH"] {
+        assert!(counted.calls[name] >= 15_600, "{counted:?}");
     }
     let books = done.books();
     if books.gap_bytes > 0 || !books.drops.is_empty() {
@@ -205,8 +205,46 @@ fn redis_benchmark_has_what_it_counts_with_and_without_a_pipeline() {
     all_is_told(&done);
     let batches: Vec<&Span> =
         done.spans.iter().filter(|span| span.text("db.operation.name") == "PIPELINE GET").collect();
-    assert_eq!(batches.len(), 2 * (3200 + 32_000) / 16);
+    assert_eq!(batches.len(), 2 * (3200 + 6400) / 16);
     assert!(batches.iter().all(|span| span.int("db.operation.batch.size") == Some(16)));
+}
+
+/// Of pipelines that are longer than what is copied of a write, the middle may not be known.
+#[test]
+fn a_pipeline_of_long_commands_is_told_whole_or_counted_as_lost() {
+    if missing() {
+        return;
+    }
+    let server = Redis::open_to_all();
+    let mut bench = Command::new("redis-benchmark");
+    bench.args([
+        "-p",
+        &server.port().to_string(),
+        "-t",
+        "mset",
+        "-q",
+        "-c",
+        "1",
+        "-P",
+        "16",
+        "-n",
+        "3200",
+    ]);
+    let bench = waiting(&bench);
+    let agent = Agent::on(&[server.pid(), bench.pid()], &[]);
+    go(bench, "");
+    let done = agent.stop();
+    let [requests, exported, _, lost] = done.requests();
+    println!("{lost} of {requests} are lost, {} bytes were not seen", done.books().gap_bytes);
+    for span in done.spans.iter().filter(|span| span.text("db.operation.name").contains("MSET")) {
+        assert_eq!(span.name, "PIPELINE MSET");
+        assert_eq!(span.int("db.operation.batch.size"), Some(16), "{span:?}");
+    }
+    assert_eq!(done.spans.len() as u64, exported);
+    // 200 pipelines, and two questions about the server at its beginning, at both ends.
+    let all = 2 * (3200 / 16 + 1);
+    let unseen = done.books().gap_bytes > 0;
+    assert!(requests == all || unseen && requests < all, "{requests} of {all}\n{}", done.log);
 }
 
 /// Read from a pipe redis-cli connects first: the agent finds the connection open, and what it cannot know of it
