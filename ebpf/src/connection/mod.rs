@@ -242,12 +242,14 @@ pub fn ended(sk: u64) {
 }
 
 /// Whether a process is at work on the socket. It holds the socket while it sends or receives, and what arrived
-/// meanwhile is dealt with before it lets go (`release_sock`); `close` has taken the socket from its file by then.
+/// meanwhile is dealt with before it lets go (`release_sock`). While it closes the socket it holds it as well, and has shut
+/// down both directions by then.
 #[inline(always)]
 fn is_in_call(sk: u64) -> bool {
+    const SHUTDOWN_MASK: u8 = 3;
     let owned = kernel::read::<u32>(sk, offset!(sock_lock_owned)).unwrap_or(0);
-    let socket = kernel::read::<u64>(sk, offset!(sock_socket)).unwrap_or(0);
-    owned != 0 && socket != 0 && kernel::read::<u64>(socket, offset!(socket_sk)) == Some(sk)
+    let shut = kernel::read::<u8>(sk, offset!(sock_shutdown)).unwrap_or(SHUTDOWN_MASK);
+    owned != 0 && shut != SHUTDOWN_MASK
 }
 
 /// The call in which the connection ended has been told of.
