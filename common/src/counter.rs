@@ -23,20 +23,24 @@ pub enum Counter {
     ConnectionsAdded = 6,
     /// Entries removed from the connection map; not a drop.
     ConnectionsRemoved = 7,
+    /// Connections that were forgotten before they ended, for the place of one whose end nothing tells of (Unix sockets at the
+    /// socket door) was needed.
+    ConnectionsEvicted = 8,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 
     /// Those that count what was given up, in index order.
-    pub const DROPS: [Self; 6] = [
+    pub const DROPS: [Self; 7] = [
         Self::RingFull,
         Self::ConnectionsFull,
         Self::Unreadable,
         Self::EntriesFull,
         Self::TlsUnlinked,
         Self::PiecesCut,
+        Self::ConnectionsEvicted,
     ];
 
     /// The value of the `reason` attribute.
@@ -51,6 +55,7 @@ impl Counter {
             Self::PiecesCut => "pieces_cut",
             Self::ConnectionsAdded => "connections_added",
             Self::ConnectionsRemoved => "connections_removed",
+            Self::ConnectionsEvicted => "connections_evicted",
         }
     }
 }

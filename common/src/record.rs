@@ -240,6 +240,9 @@ pub enum CloseCause {
     Error = 2,
     /// The connection is gone; nothing follows with this `conn_id`.
     Gone = 3,
+    /// The kernel side needed the connection's place, or cannot tell whether it has ended: nothing follows with this
+    /// `conn_id`, but bytes may still move.
+    Evicted = 4,
 }
 
 impl CloseCause {
@@ -251,6 +254,7 @@ impl CloseCause {
             1 => Some(Self::LocalFin),
             2 => Some(Self::Error),
             3 => Some(Self::Gone),
+            4 => Some(Self::Evicted),
             _ => None,
         }
     }

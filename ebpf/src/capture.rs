@@ -37,6 +37,9 @@ use crate::{
     walk,
 };
 
+/// Where the agent has said what a connection is, TLS is looked for within so many bytes of a direction.
+const TLS_BEGINS_WITHIN: u64 = 4096;
+
 /// Accounts for the bytes of `moved` on `connection`, whose socket is `sk`, and copies what is wanted of them.
 #[inline(always)]
 pub fn account<const SOURCE: u8, const PLACE: bool>(
@@ -175,7 +178,9 @@ fn other_than_head<const SOURCE: u8>(
     if policy == policy::COUNT || policy == policy::CIPHERTEXT {
         return Action::Nothing;
     }
-    if turn_begins {
+    // Some protocols ask for TLS in the open (PostgreSQL), and the agent may not have heard of it yet.
+    let young = connection.pos[moved.side()] < TLS_BEGINS_WITHIN;
+    if turn_begins && (young || policy == policy::UNDECIDED) {
         let first = first_bytes::<SOURCE>(moved);
         if policy == policy::UNDECIDED && scan::begins_message(first) && !scan::begins_http2(first)
         {
@@ -185,7 +190,6 @@ fn other_than_head<const SOURCE: u8>(
             }
             return Action::CopyHead;
         }
-        // Some protocols ask for TLS in the open (PostgreSQL), and the agent may not have heard of it yet.
         if SOURCE == SOCKET && scan::begins_tls(first) {
             connection.policy = policy::CIPHERTEXT;
             return Action::Nothing;

@@ -42,14 +42,12 @@ pub fn copy_first<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     }
 }
 
-/// The same for at most [`CLASS_LARGE`] bytes, wherever they are. VERIFIER: each size once, with the room for
+/// The same for at most [`CLASS_LARGE`] bytes, wherever they are. VERIFIER: two sizes only, each once, with the room for
 /// scatter-gather calls.
 #[inline(never)]
 pub fn copy_more<const SOURCE: u8>(moved: &Moved, piece: &mut Piece) {
     if piece.want <= CLASS_SMALL as u32 {
         copy::<SOURCE, { CLASS_SMALL * 2 }, CLASS_SMALL>(moved, piece, true);
-    } else if piece.want <= CLASS_MEDIUM as u32 {
-        copy::<SOURCE, { CLASS_MEDIUM * 2 }, CLASS_MEDIUM>(moved, piece, true);
     } else {
         copy::<SOURCE, { CLASS_LARGE * 2 }, CLASS_LARGE>(moved, piece, true);
     }

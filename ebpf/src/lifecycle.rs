@@ -10,7 +10,7 @@ use remora_common::{
 use crate::{
     connection, doors, emit, kernel,
     maps::{self, CONNECTIONS, CONTROL},
-    offset, process,
+    more, offset, process,
     tls::calls,
 };
 
@@ -44,12 +44,15 @@ pub fn process_exec(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let (tgid, tid) = emit::current();
+    // Whether its process is selected or not: that may have ended since, and of threads that end at once the one that says
+    // that all have may come before others.
+    doors::tracepoint::forget(tid);
+    calls::forget(tid);
+    more::forget(tid);
     let selection = maps::selection(tgid);
     if selection == 0 {
         return 0;
     }
-    doors::tracepoint::forget(tid);
-    calls::forget(tid);
     // Threads still alive in the group; this one is no longer counted (do_exit).
     let live = kernel::read::<u64>(ctx.arg(0), offset!(task_signal))
         .and_then(|signal| kernel::read::<u32>(signal, offset!(signal_live)));

@@ -119,6 +119,11 @@ pub fn jump_tls(ctx: &impl EbpfContext) {
     unsafe { MORE_TLS.tail_call(ctx, 0) };
 }
 
+/// A thread that ends gives its entry back.
+pub fn forget(tid: u32) {
+    let _ = SET_ASIDE.remove(tid);
+}
+
 /// Copies one more piece of the call that thread `tid` has set aside; whether there is another.
 #[inline(always)]
 pub fn of_thread<const SOURCE: u8>(tid: u32) -> bool {

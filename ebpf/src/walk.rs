@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Frames, and buffers of a scatter-gather list, that one run of a program looks at.
-const STEPS: u32 = 16;
+const STEPS: u32 = 4;
 
 #[inline(always)]
 fn row(connection: &Connection) -> Option<&'static Row> {

@@ -60,6 +60,49 @@ impl KernelObjects {
         }
     }
 
+    /// How many entries the hash map `name` has that is one of these; `None` if there is none.
+    ///
+    /// # Panics
+    /// If its keys are not of four bytes.
+    #[must_use]
+    pub fn entries(&self, name: &str) -> Option<usize> {
+        /// `BPF_MAP_GET_NEXT_KEY` (include/uapi/linux/bpf.h), and its arguments.
+        const NEXT_KEY: libc::c_long = 4;
+        #[repr(C)]
+        struct Arguments {
+            map_fd: u32,
+            reserved: u32,
+            key: u64,
+            next_key: u64,
+        }
+        let is_it = |map: &aya::maps::MapInfo| {
+            self.maps.contains(&map.id()) && map.name_as_str() == Some(name)
+        };
+        let map = loaded_maps().flatten().find(is_it)?;
+        assert_eq!(map.key_size(), 4, "{name}");
+        let fd = map.fd().ok()?;
+        let (mut key, mut next, mut count) = (None, 0u32, 0);
+        loop {
+            let key_at = key.as_ref().map_or(0, |key: &u32| std::ptr::from_ref(key) as u64);
+            let arguments = Arguments {
+                map_fd: std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&fd)) as u32,
+                reserved: 0,
+                key: key_at,
+                next_key: &raw mut next as u64,
+            };
+            // SAFETY: the arguments of this command; both keys are as long as the map's.
+            let result = unsafe {
+                let size = size_of_val(&arguments);
+                libc::syscall(libc::SYS_bpf, NEXT_KEY, &raw const arguments, size)
+            };
+            if result != 0 {
+                return Some(count);
+            }
+            count += 1;
+            key = Some(next);
+        }
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty() && self.maps.is_empty() && self.links.is_empty()

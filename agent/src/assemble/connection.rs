@@ -15,6 +15,7 @@ use super::{
     pending::Begin,
 };
 use crate::{
+    accounting::Lost,
     decode::Data,
     exchange::{self, Endpoint, Failure, Sink},
 };
@@ -324,6 +325,11 @@ impl Connection {
                 self.conversation.ended(Ended::Connection, close.mono_ns, cx);
                 return true;
             }
+            CloseCause::Evicted => {
+                let cx = &mut Cx { wire: &mut self.wire, shared, sink };
+                self.conversation.ended(Ended::Forgotten(Lost::ConnectionsFull), close.mono_ns, cx);
+                return true;
+            }
         }
         false
     }
@@ -366,7 +372,7 @@ impl Connection {
     /// The connection is forgotten for its silence.
     pub(super) fn give_up<S: Sink>(&mut self, mono_ns: u64, shared: &mut Shared, sink: &mut S) {
         let cx = &mut Cx { wire: &mut self.wire, shared, sink };
-        self.conversation.ended(Ended::Silent, mono_ns, cx);
+        self.conversation.ended(Ended::Forgotten(Lost::Idle), mono_ns, cx);
     }
 
     /// The agent stops.

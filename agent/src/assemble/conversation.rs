@@ -11,7 +11,7 @@ use super::{
     redis::Redis,
     undecided::{Decision, Spoken, Undecided, Unread},
 };
-use crate::exchange::Sink;
+use crate::{accounting::Lost, exchange::Sink};
 
 /// A protocol in progress.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub(super) enum Ended {
     Direction(Direction),
     /// Both directions have ended, and the socket is gone.
     Connection,
-    /// Nothing was heard of it for so long that it is forgotten.
-    Silent,
+    /// It may live on, but no more is heard of it, and this is why.
+    Forgotten(Lost),
     /// The agent stops.
     Stopped,
     /// The bytes turned out to be ciphertext, and the plaintext is a connection of its own.

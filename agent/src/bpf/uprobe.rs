@@ -218,6 +218,7 @@ impl Uprobes {
 fn relocated(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Object, UprobeError> {
     let unusable = |error: &dyn std::fmt::Display| UprobeError::Object(error.to_string());
     let mut object = Object::parse(object).map_err(|error| unusable(&error))?;
+    object.programs.retain(|name, _| Probe::ALL.iter().any(|probe| probe.name() == name));
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let own = std::mem::take(&mut object.maps);
     let pairs = maps

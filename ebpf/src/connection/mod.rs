@@ -182,9 +182,13 @@ fn make_room(sk: u64) {
         let Some(slot) = ENDLESS.get_ptr_mut(at) else { return };
         // SAFETY: a map value.
         let old = unsafe { *slot };
-        if old == 0 || old == sk || tried == TRIES || has_ended(old) {
+        let ended = old == 0 || old == sk || has_ended(old);
+        if ended || tried == TRIES {
             if old != 0 && old != sk {
-                forget(old, CloseCause::Gone, 0);
+                if !ended {
+                    maps::count(Counter::ConnectionsEvicted);
+                }
+                forget(old, if ended { CloseCause::Gone } else { CloseCause::Evicted }, 0);
             }
             // SAFETY: a map value.
             unsafe { *slot = sk };

@@ -241,9 +241,9 @@ impl<T: Talk> Dialogue<T> {
                 }
                 self.fail_all(mono_ns, cx);
             }
-            Ended::Silent => {
+            Ended::Forgotten(why) => {
                 self.end_blind_answer(true, cx);
-                self.lose_all(Lost::Idle, cx);
+                self.lose_all(why, cx);
             }
             Ended::Stopped => {
                 self.end_blind_answer(true, cx);

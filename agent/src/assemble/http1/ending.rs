@@ -23,9 +23,9 @@ impl Http1 {
                 self.fail_open(mono_ns, cx);
                 self.recycle_heads(cx);
             }
-            Ended::Silent => {
+            Ended::Forgotten(why) => {
                 self.end_front_if_blind(cx);
-                self.open.lose_all(Lost::Idle, cx);
+                self.open.lose_all(why, cx);
             }
             Ended::Stopped => {
                 if self.halves.iter().any(|half| half.tail_ends) {
