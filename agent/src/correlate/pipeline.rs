@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     exchange::{Endpoint, Exchange, Role, Sink, Started},
     resource::Whose,
-    semantics,
+    semantics::{self, filter::Kept},
     span::{Peer, Span},
 };
 
@@ -39,11 +39,15 @@ pub trait Output {
     fn capture(&mut self, conn_id: u64, policy: u8);
 }
 
-/// What became of all requests: `ended = spans + sampled_out + sum(lost)`.
+/// What became of all requests: `ended = spans + sampled_out + filtered + sum(lost)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     pub spans: u64,
     pub sampled_out: u64,
+    /// No span, for a filter says so, whatever sampling would have said.
+    pub filtered: u64,
+    /// Of `spans + sampled_out + filtered`, those that a filter keeps out of metrics.
+    pub unmeasured: u64,
     /// By [`Lost`], in the order of [`Lost::ALL`].
     pub lost: [u64; Lost::ALL.len()],
 }
@@ -58,7 +62,7 @@ impl Counts {
     /// All requests that ended in one way or another.
     #[must_use]
     pub fn ended(&self) -> u64 {
-        self.spans + self.sampled_out + self.lost.iter().sum::<u64>()
+        self.spans + self.sampled_out + self.filtered + self.lost.iter().sum::<u64>()
     }
 }
 
@@ -75,6 +79,8 @@ pub struct Pipeline<R, O> {
     counts: Counts,
     /// Spans of processes of which more will be known soon, oldest first.
     waiting: VecDeque<Span>,
+    /// It was said that exports of agents are left out.
+    told_own_exports: bool,
 }
 
 impl<R: Resources, O: Output> Pipeline<R, O> {
@@ -88,7 +94,17 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     ) -> Self {
         let counts = Counts::default();
         let waiting = VecDeque::new();
-        Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
+        Self {
+            correlator,
+            policies,
+            aggregators,
+            clock,
+            resources,
+            output,
+            counts,
+            waiting,
+            told_own_exports: false,
+        }
     }
 
     fn peer(&self, exchange: &Exchange) -> Option<Arc<Peer>> {
@@ -133,15 +149,37 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     fn pass(&mut self, mut span: Span) {
+        let selector = self.selector(span.exchange.connection.tgid);
+        span.options = self.policies.options(selector);
         if let Some((path, status)) = semantics::path_to_route(&span.exchange) {
-            let selector = self.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
             span.route = self.policies.route(selector, service, path, status);
         }
-        for aggregator in &mut self.aggregators {
-            aggregator.record(&span);
+        let kept = if span.is_own_export() {
+            if !self.told_own_exports {
+                self.told_own_exports = true;
+                let service = span.resource.service_name();
+                tracing::info!(
+                    service,
+                    "a selected process takes exports of this agent or another one: they become no \
+                     spans and are not measured, or there would be one more for each"
+                );
+            }
+            Kept { traces: false, metrics: false }
+        } else {
+            self.policies.keeps(selector, &span)
+        };
+        if kept.metrics {
+            let attributes = self.policies.metric_attributes(selector);
+            for aggregator in &mut self.aggregators {
+                aggregator.record_chosen(&span, attributes);
+            }
+        } else {
+            self.counts.unmeasured += 1;
         }
-        if span.flags.is_sampled() {
+        if !kept.traces {
+            self.counts.filtered += 1;
+        } else if span.flags.is_sampled() {
             self.counts.spans += 1;
             self.output.span(span);
         } else {
@@ -205,6 +243,7 @@ mod tests {
         exchange::{Connection, HeaderValues},
         resource::Resource,
         semantics::{
+            filter::{Filter, Glob, Rule, Signal},
             route,
             tests::{exchange, http},
         },
@@ -351,7 +390,8 @@ mod tests {
         let routes = route::Config { mode: route::Mode::Off, ..route::Config::default() };
         let tenant = "http.request.header.x-tenant";
         let keys = HeaderKeys { request: vec![tenant.into()], response: vec![] };
-        let quiet = Policy { sampler: off, routes: Some(routes), headers: keys };
+        let quiet =
+            Policy { sampler: off, routes: Some(routes), headers: keys, ..Policy::default() };
         let loud = Sampler::parse("always_on", None).unwrap();
         let mut pipeline = pipeline_with("always_on", vec![quiet.clone()]);
         let mut finish = |tgid: u32| {
@@ -382,6 +422,48 @@ mod tests {
         assert_eq!(span.route, None);
         let found = span.exchange.detail.http().unwrap();
         assert_eq!(&*found.request_headers[0].key, tenant);
+    }
+
+    #[test]
+    fn what_filters_leave_out_is_counted_for_each_signal_and_by_selector() {
+        let rule = |path: &str, signal| {
+            let pattern = path.parse().unwrap();
+            Rule { paths: vec![Glob { pattern, negated: false }], signal, ..Rule::default() }
+        };
+        let filter = |signal| Filter { exclude: vec![rule("/users/*", signal)], include: vec![] };
+        let of_first = Policy { filter: filter(Signal::Metrics), ..Policy::default() };
+        let mut pipeline = pipeline_with("always_on", vec![of_first]);
+        let mut finish = |tgid: u32| {
+            let mut exchange = exchange(Role::Server);
+            exchange.connection = Arc::new(Connection { tgid, ..(*exchange.connection).clone() });
+            pipeline.finished(exchange);
+            pipeline.counts()
+        };
+        let counts = finish(1);
+        assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (1, 0, 1));
+        let counts = finish(2);
+        assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (2, 0, 1));
+        let of_all = Policy { filter: filter(Signal::Traces), ..Policy::default() };
+        pipeline.policies.replace(Policies::new(of_all, Vec::new()));
+        pipeline.finished(exchange(Role::Server));
+        let counts = pipeline.counts();
+        assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (2, 1, 1));
+        assert_eq!((counts.ended(), pipeline.output.len()), (3, 2));
+        let batches = pipeline.aggregators[0].collect(10_000_000);
+        assert_eq!(aggregate::tests::count(&batches, "http.server.request.duration"), 2);
+    }
+
+    #[test]
+    fn exports_of_agents_are_left_out_on_both_sides() {
+        let mut pipeline = pipeline("always_on");
+        for role in [Role::Server, Role::Client] {
+            let mut exchange = exchange(role);
+            http(&mut exchange).user_agent = Some("OTel-OTLP-Exporter-Remora/9.9.9".into());
+            pipeline.finished(exchange);
+        }
+        let counts = pipeline.counts();
+        assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (0, 2, 2));
+        assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! tell, for pods that become known, and for what ended ones have left.
 
 use super::Worker;
-use crate::{bpf::Programs, run::tls::ProcessUpdate};
+use crate::bpf::Programs;
 
 /// At least so long between two scans for what lost notices told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
@@ -16,9 +16,9 @@ impl Worker {
     pub(super) fn look_at_processes(&mut self) {
         let Self { watch, stages, .. } = self;
         let inherited = |tgid| watch.targets.get(tgid) != 0;
-        for change in stages.pipeline.resources.scanner.scan(inherited) {
-            watch.apply(change, ProcessUpdate::Selected);
-        }
+        let scanner = &mut stages.pipeline.resources.scanner;
+        let changes = scanner.scan(inherited);
+        watch.apply_all(changes, scanner);
     }
 
     pub(super) fn scan(&mut self) {
