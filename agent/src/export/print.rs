@@ -70,7 +70,7 @@ impl Row {
             service: printable(span.resource.service_name()),
             request: printable(&span.summary()),
             outcome: span.outcome(),
-            peer: printable(&span.exchange.connection.remote.to_string()),
+            peer: printable(&span.other_end().to_string()),
             trace,
             error: span.error_type().map(|error| printable(&error)).unwrap_or_default(),
             failed: span.status() == Status::Error,
