@@ -11,7 +11,7 @@ use super::{
     value::{Setting, keywords},
 };
 use crate::{
-    discover::Pattern,
+    discover::{Pattern, PatternError},
     semantics::filter::{Filter, Glob, Rule, Signal, StatusRange},
 };
 
@@ -61,7 +61,7 @@ impl Section for Filter {
 
     fn keys() -> Vec<Key<Self>> {
         keys!(Self:
-            /// What one of these matches is left out.
+            /// What one of these matches is left out, whatever `include` says.
             exclude, live();
             /// Where this names any for a signal, what none of them matches is left out of that signal, too.
             include, live();
@@ -126,12 +126,17 @@ fn negation(text: &str) -> (bool, &str) {
     text.strip_prefix('!').map_or((false, text), |rest| (true, rest))
 }
 
+const EXPECTED_GLOB: &str = "a glob such as /api/*, or !/api/* for all others";
+
 impl Setting for Glob {
     const SAMPLES: &'static [&'static str] = &["/healthz", "/static/*", "!/api/*"];
 
     fn parse(text: &str) -> Result<Self, String> {
         let (negated, glob) = negation(text);
-        Ok(Self { negated, pattern: Pattern::parse(glob)? })
+        let pattern = glob
+            .parse()
+            .map_err(|error: PatternError| format!("{EXPECTED_GLOB}: {}", error.reason()))?;
+        Ok(Self { negated, pattern })
     }
 
     fn written(&self) -> Json {
@@ -140,8 +145,13 @@ impl Setting for Glob {
     }
 
     fn looks() -> Scalar {
-        // A glob of attributes may be a number or a truth value.
-        Scalar { types: &["string", "number", "boolean"], ..Pattern::looks() }
+        Scalar {
+            expected: EXPECTED_GLOB.into(),
+            // Values of attributes may be numbers or truth values.
+            types: &["string", "number", "boolean"],
+            words: &[],
+            pattern: Some("."),
+        }
     }
 }
 

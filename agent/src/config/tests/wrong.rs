@@ -61,7 +61,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
     (
         "filter:\n  include: {path: '/[a', status: 299-200}\n",
         &[
-            "2:19: filter.include.path: found `/[a`, expected a glob such as /srv/*/shop: ",
+            "2:19: filter.include.path: found `/[a`, expected a glob such as /api/*, or !/api/* for all others: ",
             "2:34: filter.include.status: found `299-200`, expected a status code, a range or a class such as 404, 200-299 or 5xx, the lower one first",
         ],
     ),
