@@ -82,7 +82,7 @@ fn filters_leave_out_spans_and_metrics_and_can_change_while_it_runs() {
     until("the reload", || agent.log().contains("configuration in force, changed: selectors"));
     ask(5, "/small");
     ask(6, "/big");
-    nginx.quit();
+    assert_eq!(nginx.quit().len(), 20, "requests by its own log");
     let done = agent.stop();
     let mut spans: BTreeMap<&str, usize> = BTreeMap::new();
     for span in &done.spans {
