@@ -27,7 +27,12 @@ pub(super) fn without_effect(config: &Config, notes: &Notes) -> Vec<Problem> {
             filter.include.as_deref(),
         );
     }
-    found.problems
+    let mut problems = found.problems;
+    problems.sort_by_key(|problem| match problem.origin {
+        Origin::File { line, column, .. } => (line, column),
+        _ => (u64::MAX, 0),
+    });
+    problems
 }
 
 struct Found<'a> {
@@ -39,10 +44,12 @@ impl Found<'_> {
     /// Says it of a key, or of the one it is in if it has no place of its own.
     fn say(&mut self, setting: &str, message: String) {
         let list = setting.rfind('[').map_or(setting, |at| &setting[..at]);
-        let origin = match self.notes.origin(setting) {
-            Origin::Default => self.notes.origin(list),
-            origin => origin,
+        let known = |setting: &str| {
+            let mut paths = as_written(setting).into_iter();
+            paths.find(|path| self.notes.origins.contains_key(path))
         };
+        let path = known(setting).or_else(|| known(list)).unwrap_or_default();
+        let origin = self.notes.origin(&path);
         self.problems.push(Problem { origin, setting: setting.to_owned(), message });
     }
 
@@ -136,6 +143,18 @@ impl Found<'_> {
     }
 }
 
+/// How a key may have been written: one item may stand for a list of one.
+fn as_written(setting: &str) -> Vec<String> {
+    let mut pieces = setting.split("[0]");
+    let mut paths = vec![pieces.next().unwrap_or_default().to_owned()];
+    for piece in pieces {
+        let with = paths.iter().map(|path| format!("{path}[0]{piece}"));
+        let without = paths.iter().map(|path| format!("{path}{piece}"));
+        paths = with.chain(without).collect();
+    }
+    paths
+}
+
 /// Whether a glob may match an absolute path.
 fn begins_as_path(glob: &str) -> bool {
     glob.starts_with(['/', '*', '?', '[', '{', '\\'])
@@ -189,6 +208,14 @@ mod tests {
                 "routes:\n  patterns: [/a, '/basic/:rnd']\n",
                 "f:2:18: routes.patterns[1]: found `:rnd`, which is fixed text here and matches no other \
                  segment; one that varies is {rnd}",
+            ),
+            (
+                "selectors: [{exe: a, filter: {exclude: {path: [/a, b]}}}]\n",
+                "f:1:52: selectors[0].filter.exclude[0].path[1]: found `b`",
+            ),
+            (
+                "selectors: {exe: a, filter: {exclude: {path: b}}}\n",
+                "f:1:46: selectors[0].filter.exclude[0].path[0]: found `b`",
             ),
             ("routes: {patterns: '/u/<int:id>'}\n", "one that varies is {id}"),
             ("routes: {patterns: '/u/[...slug]'}\n", "one that varies is {slug}"),
