@@ -173,6 +173,10 @@ fn a_program_has_its_name_whether_it_came_before_the_agent_or_after() {
         let agent = Agent::start("exec", &[&["--".to_owned()], &*words].concat());
         listening(port);
         ask(port);
+        // It is looked at with its first connection, which a process that is gone by then cannot be.
+        until("a span", || {
+            fs::read_to_string(agent.spans()).is_ok_and(|text| text.contains("spanId"))
+        });
         end(&family(agent.pid())[1..]);
         assert_named(&agent.ended_anyhow(), name, "after");
     }
