@@ -17,6 +17,7 @@ fn packages(command: &str) -> &str {
         "cc" => "gcc",
         "dpkg-deb" => "dpkg",
         "go" => "golang-go",
+        "gunicorn" => "gunicorn python3-setproctitle",
         "host-local" => "containernetworking-plugins",
         "ip" => "iproute2",
         "javac" => "default-jdk-headless",

@@ -94,8 +94,11 @@ pub(crate) fn kernel_side() -> Result<()> {
 pub(crate) fn test_programs() -> Result<()> {
     apt::ensure(&[
         "containerd",
+        "busybox",
+        "celery",
         "curl",
         "go",
+        "gunicorn",
         "host-local",
         "ip",
         "javac",
@@ -108,12 +111,14 @@ pub(crate) fn test_programs() -> Result<()> {
         "podman",
         "postgres",
         "psql",
+        "puma",
         "python3",
         "redis-cli",
         "redis-server",
         "ruby",
         "runc",
         "strace",
+        "uvicorn",
         "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;

@@ -34,6 +34,8 @@ pub struct Config {
     pub max_series: usize,
     /// A cumulative series without a measurement for this long is dropped.
     pub idle_ns: u64,
+    /// Series have the attributes of the conventions, whatever was chosen.
+    pub conventional: bool,
 }
 
 impl Default for Config {
@@ -45,6 +47,7 @@ impl Default for Config {
             keep_exemplars: false,
             max_series: 2000,
             idle_ns: 300_000_000_000,
+            conventional: false,
         }
     }
 }

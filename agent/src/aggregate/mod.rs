@@ -29,7 +29,7 @@ use crate::{
         Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
     },
     resource::Resource,
-    semantics::metrics::Key,
+    semantics::{chosen::MetricAttributes, metrics::Key},
     span::Span,
 };
 
@@ -83,7 +83,20 @@ impl Aggregator {
     /// Counts an exchange. Its span need not be sampled; if it is not, it is no exemplar either
     /// (unless all measurements may be).
     pub fn record(&mut self, span: &Span) {
-        let key = Key::of(span);
+        self.record_as(span, &Key::of(span));
+    }
+
+    /// As [`Self::record`], with attributes that were chosen, unless this aggregator keeps to those of the
+    /// conventions.
+    pub fn record_chosen(&mut self, span: &Span, chosen: &MetricAttributes) {
+        if chosen.is_conventional() || self.config.conventional {
+            return self.record(span);
+        }
+        let added = chosen.added(span);
+        self.record_as(span, &Key::chosen(span, chosen, &added));
+    }
+
+    fn record_as(&mut self, span: &Span, key: &Key<'_>) {
         let address = Arc::as_ptr(&span.resource) as usize;
         let place = *self
             .places
@@ -92,7 +105,7 @@ impl Aggregator {
         let tables = &mut self.resources[place].tables;
         let table = Table::among(tables, key.family(), span.exchange.role);
         let instruments = table.instruments;
-        let series = table.find_or_add(&key, &self.config, self.since_unix_ns);
+        let series = table.find_or_add(key, &self.config, self.since_unix_ns);
         series.touched = true;
         let exemplar = match self.config.exemplars {
             ExemplarFilter::AlwaysOn => true,

@@ -7,8 +7,10 @@
 
 mod describe;
 mod detection;
+mod effect;
 mod env;
 mod file;
+mod filter;
 mod flags;
 mod held;
 mod kubernetes;
@@ -37,10 +39,11 @@ use crate::{
     discover::Criteria,
     log::LogFilter,
     metrics_data::Temporality,
-    semantics::route,
+    semantics::{filter::Filter, route},
 };
 
 pub use detection::Detection;
+pub use filter::{Attributes, MetricAttributes, OwnAttributes, OwnFilter, OwnMetricAttributes};
 pub use flags::{Flags, SelectionFlags, Settings};
 pub use kubernetes::Kubernetes;
 pub use load::Loaded;
@@ -77,6 +80,10 @@ section! {
         pub routes: Routes = Routes::default();
         /// Header fields that become attributes of spans.
         pub headers: Headers = Headers::default();
+        /// Which exchanges are left out of spans and metrics.
+        pub filter: Filter = Filter::default();
+        /// Which attributes spans and metrics have.
+        pub attributes: Attributes = Attributes::default();
         /// What is replaced by `REDACTED`, beyond what always is.
         pub redaction: Redaction = Redaction::default();
         /// Where spans and metrics go; several at once are possible.
@@ -93,8 +100,11 @@ section! {
         pub kubernetes: Kubernetes = Kubernetes::default();
         /// What is found out about the machine.
         pub detection: Detection = Detection::default();
-        /// Attributes of every target's resource, below the target's own.
-        pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
+        /// Attributes of every target's resource, below the target's own and what Kubernetes says, above what is
+        /// detected: a `service.name` names those that do not name themselves. The agent's own metrics have
+        /// them, too, but are always those of the service `remora`.
+        pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES"),
+            also("`OTEL_SERVICE_NAME` is its `service.name`, whatever `OTEL_RESOURCE_ATTRIBUTES` says");
         /// Answer probes at this address, such as `127.0.0.1:9465`: `/healthz`, `/readyz`, `/metrics` of the
         /// agent itself, `/status`, which `remora status` prints.
         pub listen: Option<SocketAddr> = None, flag("--listen", "ADDR", "Health");
@@ -172,7 +182,8 @@ section! {
         /// Print spans to standard output: spans or none; if nothing is said, where there is no other
         /// output.
         pub print: Option<Print> = None, flag("--print", "WHAT", "Output");
-        /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`.
+        /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`; `:9464` is that port of every
+        /// address of the host. `OTEL_EXPORTER_PROMETHEUS_HOST` is `localhost` if nothing is said.
         pub prometheus: Option<SocketAddr> = None, flag("--prometheus", "ADDR", "Output"),
             also("`OTEL_EXPORTER_PROMETHEUS_HOST` and `OTEL_EXPORTER_PROMETHEUS_PORT` where \
                   `metrics.exporters` names prometheus");

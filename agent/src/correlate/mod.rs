@@ -24,6 +24,7 @@ use self::{
     threads::{Context, Handling, Threads},
 };
 use crate::{
+    attribute::AttributeOptions,
     clock::ClockOffset,
     exchange::{Exchange, Role, Started},
     ids::{IdGenerator, random_seed},
@@ -158,6 +159,7 @@ impl Correlator {
             end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
             route: None,
             peer: None,
+            options: AttributeOptions::default(),
             resource,
             exchange,
         }

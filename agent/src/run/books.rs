@@ -50,6 +50,8 @@ impl Books {
                 ended: counts.ended(),
                 spans: counts.spans,
                 sampled_out: counts.sampled_out,
+                filtered: counts.filtered,
+                unmeasured: counts.unmeasured,
                 lost: Lost::ALL.iter().map(|lost| (lost.as_str(), counts.lost(*lost))).collect(),
             },
             exports: lanes.iter().map(export).collect(),

@@ -8,6 +8,7 @@
 //! ```
 
 mod books;
+mod deltas;
 mod descriptors;
 mod file_watch;
 mod gate;

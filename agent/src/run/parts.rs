@@ -46,6 +46,7 @@ impl Parts {
             keep_exemplars: true,
             max_series: metrics.max_series as usize,
             idle_ns: nanos(metrics.idle),
+            conventional: false,
         };
         let otlp_metrics = aggregate::Config {
             histogram: metrics.histogram,
@@ -75,6 +76,7 @@ impl Parts {
                     .then_some(otlp_metrics),
                 table: config.prints_spans().then(|| aggregate::Config {
                     histogram: HistogramKind::Exponential,
+                    conventional: true, // its rows are made of them
                     ..total_metrics.clone()
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),

@@ -116,6 +116,15 @@ impl Telemetry {
                 plain(books.counts.sampled_out),
             ),
             sum(
+                "remora.exchanges.filtered",
+                "{exchange}",
+                "Exchanges that filters left out of a signal",
+                vec![
+                    labelled("signal", "traces", int(books.counts.filtered)),
+                    labelled("signal", "metrics", int(books.counts.unmeasured)),
+                ],
+            ),
+            sum(
                 "remora.exchanges.lost",
                 "{exchange}",
                 "Exchanges that did not become spans",

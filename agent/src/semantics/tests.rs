@@ -5,10 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 use remora_common::record::Source;
 
 use crate::{
-    attribute::{AttributeSink, Value},
+    attribute::{AttributeOptions, AttributeSink, Value},
     exchange::{Connection, Detail, Endpoint, Exchange, Failure, HttpExchange, Marks, Role},
     resource::Resource,
-    semantics::AttributeOptions,
     span::{ParentFrom, Peer, Span, SpanKind, Status},
     trace_context::{SpanId, TraceContext, TraceFlags, TraceId},
 };
@@ -115,6 +114,7 @@ pub(crate) fn span(exchange: Exchange) -> Span {
         end_unix_ns: exchange.end_mono_ns,
         route: None,
         peer: None,
+        options: AttributeOptions::default(),
         resource: Arc::new(Resource::default()),
         exchange,
     }
@@ -214,9 +214,10 @@ fn every_key_is_given_once() {
     for role in [Role::Server, Role::Client] {
         let mut exchange = exchange(role);
         exchange.failure = Some(Failure::Reset);
-        let span = span(exchange);
+        let options = AttributeOptions { network_local: true };
+        let span = Span { options, ..span(exchange) };
         let mut found = Collected::default();
-        span.visit_attributes_with(AttributeOptions { network_local: true }, &mut found);
+        span.visit_attributes(&mut found);
         let mut keys: Vec<_> = found.0.iter().map(|(key, _)| key).collect();
         keys.sort();
         let all = keys.len();

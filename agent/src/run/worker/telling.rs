@@ -17,7 +17,11 @@ impl Worker {
         let Some(reader) = self.stages.readers.otlp else { return };
         let now_ns = mono_ns();
         let mut batches = self.stages.collect(Some(reader), now_ns);
-        batches.push(self.own_metrics(now_ns));
+        let mut own = self.own_metrics(now_ns);
+        if let Some(deltas) = &mut self.deltas {
+            deltas.apply(&mut own);
+        }
+        batches.push(own);
         self.stages.pipeline.output.exporter.metrics(&batches);
     }
 
