@@ -123,13 +123,9 @@ impl Conversation {
         known!(self, protocol => protocol.due(mono_ns, cx), else {});
     }
 
-    /// A second has passed. Of HTTP silence ends nothing.
+    /// A second has passed.
     pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
-        match self {
-            Self::Redis(redis) => redis.sweep(mono_ns, cx),
-            Self::Postgres(postgres) => postgres.sweep(mono_ns, cx),
-            Self::Undecided(_) | Self::Http1(_) | Self::Opaque => {}
-        }
+        known!(self, protocol => protocol.sweep(mono_ns, cx), else {});
     }
 
     /// Whether an exchange is not over.

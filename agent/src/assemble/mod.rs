@@ -56,6 +56,8 @@ pub struct Limits {
     pub idle_ns: u64,
     /// Likewise one with open exchanges, which are lost.
     pub exchange_idle_ns: u64,
+    /// How long more of a request is waited for after its response.
+    pub content_grace_ns: u64,
     /// A pipelined connection that lost records is trusted again after a silence this long.
     pub resync_idle_ns: u64,
     /// Longest head that is put together from several records, bytes.
@@ -70,6 +72,7 @@ impl Default for Limits {
             end_grace_ns: 20_000_000,
             idle_ns: 900_000_000_000,
             exchange_idle_ns: 86_400_000_000_000,
+            content_grace_ns: 1_000_000_000,
             resync_idle_ns: 1_000_000_000,
             max_head_len: 64 << 10,
         }

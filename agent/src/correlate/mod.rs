@@ -131,6 +131,14 @@ impl Correlator {
         self.open.insert(serial, Open { place, role, context, start_mono_ns, parent, state });
     }
 
+    /// The response of an exchange is over: what its thread does from now on is not for it.
+    pub fn answered(&mut self, serial: u64) {
+        let Self { open, threads, .. } = self;
+        if let Some(open) = open.get(&serial) {
+            threads.ended(open.role, open.context, serial);
+        }
+    }
+
     /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
     /// Works for exchanges that were never announced, too. Route and peer are left to the caller.
     pub fn finished(
@@ -170,7 +178,7 @@ impl Correlator {
             // Not announced, or not remembered: nothing but what it carries is known.
             return (self.place_alone(exchange.trace.parent, ParentFrom::Root), None);
         };
-        self.close(exchange.serial, &open);
+        self.threads.ended(open.role, open.context, exchange.serial);
         if open.role == Role::Server && exchange.end_mono_ns != 0 {
             self.revoke_later_children(exchange.serial, open.context, exchange.end_mono_ns);
         }
@@ -185,7 +193,7 @@ impl Correlator {
     /// next request of that thread gets no children.
     pub fn lost(&mut self, serial: u64) {
         if let Some(open) = self.open.remove(&serial) {
-            self.close(serial, &open);
+            self.threads.ended(open.role, open.context, serial);
             if open.role == Role::Server {
                 self.threads.server_lost(open.context);
             }
@@ -206,12 +214,9 @@ impl Correlator {
         open.retain(|&serial, open| {
             let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
             if !keep {
-                match open.role {
-                    Role::Server => {
-                        threads.server_ended(open.context, serial);
-                        threads.distrust(open.context);
-                    }
-                    Role::Client => threads.client_ended(open.context, serial),
+                threads.ended(open.role, open.context, serial);
+                if open.role == Role::Server {
+                    threads.distrust(open.context);
                 }
             }
             keep
@@ -281,13 +286,6 @@ impl Correlator {
                     flags: self.sampler.decide(trace_id, Parent::None).flags(TraceFlags::RANDOM),
                 }
             }
-        }
-    }
-
-    fn close(&mut self, serial: u64, open: &Open) {
-        match open.role {
-            Role::Server => self.threads.server_ended(open.context, serial),
-            Role::Client => self.threads.client_ended(open.context, serial),
         }
     }
 

@@ -405,7 +405,9 @@ impl TransferCoding {
     /// One more field: its last coding is the last that was applied.
     fn add(&mut self, value: &[u8]) {
         let codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        for coding in codings.filter(|coding| !coding.is_empty()) {
+        // `identity` changes nothing (RFC 2616 section 3.6), and is sent still: it is as if it was not there.
+        let is_none = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+        for coding in codings.filter(|coding| !is_none(coding)) {
             let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
             *self = if is_chunked { Self::Chunked } else { Self::Other };
         }
@@ -445,6 +447,8 @@ impl Response<'_> {
             (TransferCoding::Chunked, _) => Framing::Chunked,
             (TransferCoding::Absent, ContentLength::Is(0)) => Framing::None,
             (TransferCoding::Absent, ContentLength::Is(len)) => Framing::Length(len),
+            // To the end of the connection by the standard, and by the length for recipients that do not know better.
+            (TransferCoding::Other, ContentLength::Is(_)) => Framing::Unknown,
             _ => Framing::UntilClose,
         }
     }

@@ -19,9 +19,9 @@ pub struct Instrument {
 pub enum Measure {
     /// Seconds.
     Duration,
-    /// Bytes.
+    /// Bytes, where they are known exactly.
     RequestContent,
-    /// Bytes; only of a response that there was.
+    /// The same; only of a response that there was.
     ResponseContent,
 }
 
@@ -33,10 +33,14 @@ impl Measure {
     pub fn of(self, span: &Span) -> Option<f64> {
         match self {
             Self::Duration => Some(span.duration_ns() as f64 / 1e9),
-            Self::RequestContent => Some(span.exchange.detail.http()?.request_content_len as f64),
+            Self::RequestContent => {
+                let size = span.exchange.detail.http()?.request_content_len;
+                span.exchange.marks.knows_request_size().then_some(size as f64)
+            }
             Self::ResponseContent => {
                 let http = span.exchange.detail.http()?;
-                (http.status != 0).then_some(http.response_content_len as f64)
+                let known = http.status != 0 && span.exchange.marks.knows_response_size();
+                known.then_some(http.response_content_len as f64)
             }
         }
     }

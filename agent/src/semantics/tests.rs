@@ -13,6 +13,8 @@ use crate::{
     trace_context::{SpanId, TraceContext, TraceFlags, TraceId},
 };
 
+mod marks;
+
 /// Attributes as a list, in the order they came.
 #[derive(Default, Debug)]
 pub(crate) struct Collected(pub(crate) Vec<(String, Value)>);
@@ -451,31 +453,4 @@ fn the_path_of_a_unix_socket_is_the_servers_alone() {
     });
     assert_eq!(bound.text("network.peer.address"), "@client");
     assert_eq!(bound.text("client.address"), "@client");
-}
-
-#[test]
-fn marks_are_shown_only_when_set() {
-    let keys = [
-        "remora.joined",
-        "remora.request.head.cut",
-        "remora.response.head.cut",
-        "remora.end.inferred",
-        "remora.gap",
-    ];
-    let found = made(Role::Server, |_| {});
-    assert!(keys.iter().all(|key| found.text(key) == "-"));
-    let found = made(Role::Server, |exchange| {
-        exchange.marks = Marks {
-            joined: true,
-            request_head_cut: true,
-            response_head_cut: true,
-            end_inferred: true,
-            request_size_estimated: true,
-            response_size_estimated: true,
-            gap: true,
-        };
-    });
-    assert!(keys.iter().all(|key| found.text(key) == "true"));
-    let found = made(Role::Server, |exchange| on(exchange, |c| c.joined = true));
-    assert_eq!(found.text("remora.joined"), "true");
 }

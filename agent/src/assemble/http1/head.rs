@@ -232,6 +232,7 @@ impl Http1 {
         let Some(requests) = self.requests else { return };
         self.ask_for_all(cx);
         self.pipelines = true;
+        self.finish_answered(cx);
         let half = half_mut(&mut self.halves, fragment.direction);
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
@@ -285,6 +286,7 @@ impl Http1 {
     /// Something that cannot be read came where a response had to begin.
     pub(super) fn unreadable_response<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
         let Some(requests) = self.requests else { return };
+        self.finish_answered(cx);
         let half = half_mut(&mut self.halves, requests.flip());
         half.enter(State::Blind);
         half.owner = 0;

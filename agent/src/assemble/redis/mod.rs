@@ -207,7 +207,6 @@ impl Talk for RedisTalk {
             && let Some(pending) = self.open.find(serial)
         {
             pending.detail.add(&command, kind, replies);
-            pending.request_end_ns = fragment.mono_ns;
             self.remember(&command, kind, serial);
             self.note_batch(serial, fragment);
             return Then::GoOn;
@@ -220,7 +219,6 @@ impl Talk for RedisTalk {
         detail.db.namespace.clone_from(&self.namespace);
         detail.add(&command, kind, replies);
         let mut pending = Pending::request(0, begin, detail);
-        pending.request_end_ns = fragment.mono_ns;
         if replies == 0 {
             pending.end_ns = fragment.mono_ns;
             self.open.finish_alone(pending, self.requests, cx);
