@@ -116,6 +116,8 @@ pub struct Accounting {
     pub bytes_missed: u64,
     pub connections: usize,
     pub requests: Requests,
+    /// What was forgotten, cut or not measured to keep within bounds.
+    pub left_out: Counts,
     pub exports: Vec<Export>,
 }
 
@@ -215,6 +217,9 @@ impl Accounting {
                 lost.sum()
             ),
         ];
+        if self.left_out.sum() > 0 {
+            lines.push(format!("left out{}", self.left_out));
+        }
         for export in &self.exports {
             let Export { signal, destination, accepted, exported, dropped, queued, .. } = export;
             let queued = if *queued > 0 { format!(" + queued {queued}") } else { String::new() };
@@ -310,6 +315,7 @@ mod tests {
                 bytes_missed: 5,
                 connections: 6,
                 requests: Requests { ended: 9, spans: 5, sampled_out: 3, lost: counts("gap", 1) },
+                left_out: counts("heads_cut", 3),
                 exports: vec![Export {
                     signal: "traces".into(),
                     destination: "otlp".into(),
@@ -347,6 +353,7 @@ accounting
   records 10 = parsed 8 skipped=2; dropped in the kernel ring_full=4
   bytes 105 = seen 100 + missed 5
   requests 9 = spans 5 + sampled_out 3 + lost 1 gap=1
+  left out heads_cut=3
   traces to otlp: accepted 5 = exported 2 + queued 2 + dropped 1 queue_full=1
 ";
         assert_eq!(status().to_string(), expected);

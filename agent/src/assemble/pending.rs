@@ -210,7 +210,16 @@ impl<D: InProgress> Queue<D> {
     }
 
     /// Whether one more request can be told; if not, it is counted as lost. `begin` is when it began.
-    pub(super) fn admits<S: Sink>(&mut self, begin: Begin, cx: &mut Cx<'_, S>) -> bool {
+    pub(super) fn admits<S: Sink>(
+        &mut self,
+        begin: Begin,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) -> bool {
+        if cx.wire.flow(requests.flip()).ended {
+            cx.lost(0, Lost::AfterClose);
+            return false;
+        }
         if self.barrier.is_none() && self.open.len() >= cx.shared.limits.max_open_per_connection {
             self.barrier = Some(Lost::TooManyOpen);
         }

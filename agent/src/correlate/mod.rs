@@ -49,6 +49,17 @@ impl Default for Limits {
     }
 }
 
+/// What was left out to keep within [`Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Exchanges for which no parent was looked for, and that are none.
+    pub unplaced: u64,
+    /// Exchanges that were open for too long to be remembered.
+    pub expired: u64,
+    /// Contexts that could not be remembered one by one: nothing is inferred from what takes their place.
+    pub contexts: u64,
+}
+
 /// Everything that placing an exchange in a trace yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -80,6 +91,7 @@ pub struct Correlator {
     limits: Limits,
     open: HashMap<u64, Open, foldhash::fast::RandomState>,
     threads: Threads,
+    left_out: LeftOut,
 }
 
 impl Correlator {
@@ -97,6 +109,7 @@ impl Correlator {
             limits,
             open: HashMap::default(),
             threads: Threads::new(limits.contexts),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -111,6 +124,7 @@ impl Correlator {
         let context = Context::of(started.tgid, started.tid, started.context);
         if self.open.len() >= self.limits.open {
             // What is not remembered cannot be told apart from what does not exist.
+            self.left_out.unplaced += 1;
             if started.role == Role::Server {
                 self.threads.distrust(context);
             }
@@ -221,7 +235,15 @@ impl Correlator {
             }
             keep
         });
-        before - self.open.len()
+        let expired = before - self.open.len();
+        self.left_out.expired += expired as u64;
+        expired
+    }
+
+    /// What was left out so far.
+    #[must_use]
+    pub const fn left_out(&self) -> LeftOut {
+        LeftOut { contexts: self.threads.not_remembered, ..self.left_out }
     }
 
     /// Exchanges that are open now, for the agent's own metrics.

@@ -100,6 +100,12 @@ impl Policies {
         self.routes[at].as_mut()?.route(service, path, status)
     }
 
+    /// Services whose learned routes were given up for others'.
+    #[must_use]
+    pub fn forgotten_services(&self) -> u64 {
+        self.routes.iter().flatten().map(Routes::forgotten).sum()
+    }
+
     /// Drops the header fields that the selector has not asked for.
     pub(super) fn headers(&self, selector: Option<usize>, detail: &mut Detail) {
         if let Some((request, response)) = detail.headers_mut()

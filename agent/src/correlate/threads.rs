@@ -66,6 +66,8 @@ pub(super) struct Threads {
     /// There are even more of those: nothing is inferred any more.
     everything: bool,
     max_contexts: usize,
+    /// Contexts that something coarser took the place of.
+    pub(super) not_remembered: u64,
 }
 
 impl Threads {
@@ -76,6 +78,7 @@ impl Threads {
             processes: HashSet::default(),
             everything: false,
             max_contexts,
+            not_remembered: 0,
         }
     }
 
@@ -138,6 +141,7 @@ impl Threads {
             self.multiplexing.retain(|other| other.tgid != tgid || other.context != 0);
         } else {
             self.everything = true;
+            self.not_remembered += 1;
         }
     }
 
@@ -154,7 +158,10 @@ impl Threads {
         }
         if self.multiplexing.len() < self.max_contexts {
             self.multiplexing.insert(context);
-        } else if context.context == 0 {
+            return;
+        }
+        self.not_remembered += 1;
+        if context.context == 0 {
             self.distrust_threads_of(context.tgid);
         } else {
             self.everything = true;

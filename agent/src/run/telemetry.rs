@@ -125,6 +125,12 @@ impl Telemetry {
                     .collect(),
             ),
             sum(
+                "remora.left_out",
+                "{item}",
+                "What was forgotten, cut or not measured to keep within bounds",
+                books.left_out().map(|(name, count)| reason(name, count)).into(),
+            ),
+            sum(
                 "remora.export.accepted",
                 "{item}",
                 "Spans and points to export",

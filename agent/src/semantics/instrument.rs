@@ -26,6 +26,17 @@ pub enum Measure {
 }
 
 impl Measure {
+    /// Whether there is such a value that is not known exactly.
+    #[must_use]
+    pub fn is_inexact(self, span: &Span) -> bool {
+        let Some(http) = span.exchange.detail.http() else { return false };
+        match self {
+            Self::Duration => false,
+            Self::RequestContent => !span.exchange.marks.knows_request_size(),
+            Self::ResponseContent => http.status != 0 && !span.exchange.marks.knows_response_size(),
+        }
+    }
+
     /// The value; `None` if this exchange has no such one.
     #[expect(clippy::cast_precision_loss, reason = "exact below 2^53: 104 days, 8 PiB")]
     #[inline]

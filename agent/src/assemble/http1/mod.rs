@@ -13,10 +13,9 @@
 use remora_common::{policy, record::Direction};
 
 use super::{
-    Cx, Place,
-    connection::{Fragment, Noticed},
-    index,
+    Cx, Place, index,
     pending::{InProgress, Queue},
+    wire::{Fragment, Noticed},
 };
 use crate::{
     exchange::{Detail, HttpExchange, Sink},
@@ -32,6 +31,7 @@ mod keeping;
 mod mask;
 mod pairing;
 mod resync;
+mod text;
 
 use half::{Half, State};
 pub use headers::{KeptHeader, KeptHeaders};
@@ -338,6 +338,11 @@ impl Http1 {
             self.asked_for_all = true;
             cx.capture(policy::ALL);
         }
+    }
+
+    /// Bytes of heads that wait for more.
+    pub(super) fn heads_len(&self) -> usize {
+        self.halves.iter().map(|half| half.head.len()).sum()
     }
 
     /// Gives the buffers of unfinished heads back.

@@ -54,9 +54,10 @@ impl Http1 {
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) -> u64 {
-        if !self.open.admits(begin, cx) {
+        if !self.open.admits(begin, fragment.direction, cx) {
             return 0;
         }
+        cx.shared.stats.values_cut += describe::cut(request);
         let http = describe::describe(request, len, &cx.shared.headers.request);
         let mut pending = Pending::request(0, begin, InHttp::new(http));
         pending.trace = describe::trace_context(&request.fields);

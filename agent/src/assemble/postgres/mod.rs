@@ -12,10 +12,10 @@ use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
-    connection::Fragment,
     dialogue::{Dialogue, Talk, Then, reader},
     pending::{Begin, Pending, Queue},
     statement::{Statement, Statements},
+    wire::Fragment,
 };
 use crate::{
     accounting::Lost,
@@ -88,7 +88,7 @@ impl PostgresTalk {
             Some(serial) => serial,
             None => {
                 self.multiplexes |= !self.ready.is_empty();
-                if !self.open.admits(begin, cx) {
+                if !self.open.admits(begin, self.requests, cx) {
                     return None;
                 }
                 let mut detail = InPostgres::default();

@@ -10,9 +10,9 @@ use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
-    connection::Fragment,
     dialogue::{Dialogue, Talk, Then, reader},
     pending::{Begin, Pending, Queue, Stage},
+    wire::Fragment,
 };
 use crate::{
     accounting::Lost,
@@ -212,7 +212,7 @@ impl Talk for RedisTalk {
             return Then::GoOn;
         }
         self.multiplexes |= self.open.iter().any(|pending| !pending.is_unrequested());
-        if !self.open.admits(begin, cx) {
+        if !self.open.admits(begin, self.requests, cx) {
             return Then::GoOn;
         }
         let mut detail = InRedis::default();

@@ -9,6 +9,7 @@ use crate::exchange::HttpExchange;
 mod content;
 mod conversations;
 mod disturbed;
+mod ends;
 mod kept;
 mod kernel;
 mod postgres;
