@@ -9,7 +9,10 @@ use remora_common::{
     target::{INHERIT, SELECTED},
 };
 
-use super::tls::{ProcessUpdate, TlsThread};
+use super::{
+    tls::{ProcessUpdate, TlsThread},
+    unseen::Unseen,
+};
 use crate::{
     bpf::Targets,
     decode::Record,
@@ -24,6 +27,7 @@ pub(super) struct Watch {
     pub(super) recorder: Option<Recorder>,
     /// Processes that have ended and may have left something behind.
     pub(super) ended: HashSet<u32>,
+    pub(super) unseen: Unseen,
 }
 
 impl Watch {
@@ -118,6 +122,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.target(target.tgid, target.selector, &target.resource);
                 }
+                self.unseen.look(target.tgid);
                 self.tell(how(target.tgid));
             }
             Change::Rename(target) => {
@@ -128,6 +133,7 @@ impl Watch {
                 }
             }
             Change::Deselect(tgid) => {
+                self.unseen.gone(tgid);
                 self.targets.set(tgid, 0);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
@@ -137,6 +143,7 @@ impl Watch {
             // The kernel side knew first. Another selected process may have the number by now.
             Change::Gone(tgid) => {
                 self.ended.insert(tgid);
+                self.unseen.gone(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
