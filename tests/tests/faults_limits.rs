@@ -1,16 +1,21 @@
 //! An agent that gets little: few descriptors, little memory. It works, or it says what it lacks and
 //! leaves nothing behind.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use remora_tests::{
     agent::{self, Agent},
     cgroup::Cgroup,
     client::{Connection, Load},
     nginx::Nginx,
-    process::until,
+    process::{free_port, output, until},
     skip,
 };
+use serde_json::json;
+use tempfile::TempDir;
 
 #[test]
 fn an_agent_that_may_open_few_files_raises_its_limit_or_says_so() {
@@ -95,4 +100,37 @@ fn agent_that_memory_runs_out_for_is_ended_alone() {
     assert!(!output.status.success(), "it ran with 6 MB");
     load.more_of_each(50);
     assert_eq!(load.stop(), [""; 0]);
+}
+
+/// Each process is a resource of its own, and Prometheus never comes for its series.
+#[test]
+fn processes_that_ended_give_their_place_where_nobody_collects() {
+    if skip::without_root() || skip::without(&["nginx", "curl"]) {
+        return;
+    }
+    const VISITS: u64 = 60;
+    let nginx = Nginx::start();
+    let folder = TempDir::new().unwrap();
+    let curl = folder.path().join("curl");
+    let installed = String::from_utf8(Command::new("which").arg("curl").output().unwrap().stdout);
+    fs::copy(fs::canonicalize(installed.unwrap().trim()).unwrap(), &curl).unwrap();
+    let config = json!({
+        "metrics": { "max_resources": 10, "interval": "1h" },
+        "output": { "prometheus": format!("127.0.0.1:{}", free_port()) },
+    });
+    let agent = Agent::configured(&[], &config, &["--exe", curl.to_str().unwrap()]);
+    for _ in 0..VISITS {
+        assert_eq!(output(Command::new(&curl).args(["-s", &nginx.url("/small")])), "hello");
+    }
+    let done = agent.stop();
+    assert_eq!(done.requests(), [VISITS, VISITS, 0, 0], "{}", done.log);
+    let left_out =
+        done.log.lines().find(|line| line.starts_with("remora: left out ")).unwrap_or("");
+    let count = |name: &str| {
+        let count = left_out.split([' ', '=']).skip_while(|&word| word != name).nth(1);
+        count.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let forgotten = count("series_forgotten");
+    assert!((VISITS - 10..VISITS).contains(&forgotten), "{}", done.log);
+    assert_eq!(count("exchanges_not_measured"), 0, "{}", done.log);
 }

@@ -15,7 +15,10 @@ mod explicit;
 mod exponential;
 mod series;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Weak},
+};
 
 use hashbrown::HashMap;
 
@@ -37,10 +40,11 @@ use crate::{
 /// What one resource measured.
 #[derive(Debug)]
 struct Measurements {
+    /// A copy: who has the others is who still runs.
     resource: Arc<Resource>,
     /// Resources of the processes that are this instance, held so that their addresses stay their own.
     /// Several where processes share an instance, and where one became another program.
-    held: Vec<Arc<Resource>>,
+    held: Vec<Weak<Resource>>,
     tables: Vec<Table>,
 }
 
@@ -49,20 +53,16 @@ impl Measurements {
         self.tables.iter().map(Table::len).sum()
     }
 
-    /// Nobody else knows this resource any more: its process has ended.
-    fn has_ended(&self, held: &Arc<Resource>) -> bool {
-        Arc::strong_count(held) == 1 + usize::from(Arc::ptr_eq(held, &self.resource))
-    }
-
+    /// Nobody knows its resources any more: its processes have ended.
     fn is_of_the_past(&self) -> bool {
-        self.held.iter().all(|held| self.has_ended(held))
+        self.held.iter().all(|held| held.strong_count() == 0)
     }
 
     /// Lets go of the resources of processes that have ended. The last one stays: that of most instances is the only one.
-    fn let_go(&mut self) -> Vec<Arc<Resource>> {
+    fn let_go(&mut self) -> Vec<Weak<Resource>> {
         let mut gone = Vec::new();
         while self.held.len() > 1
-            && let Some(at) = self.held.iter().position(|held| self.has_ended(held))
+            && let Some(at) = self.held.iter().position(|held| held.strong_count() == 0)
         {
             gone.push(self.held.swap_remove(at));
         }
@@ -174,11 +174,11 @@ impl Aggregator {
         let identity = resource.identity();
         if let Some(&place) = identity.as_ref().and_then(|identity| self.instances.get(identity)) {
             let one = &mut self.resources[place];
-            one.held.push(Arc::clone(resource));
+            one.held.push(Arc::downgrade(resource));
             // More may be known of the instance by now, or other things are true of it.
             one.resource = told_as(resource);
             for gone in one.let_go() {
-                self.places.remove(&(Arc::as_ptr(&gone) as usize));
+                self.places.remove(&(gone.as_ptr() as usize));
             }
             self.places.insert(address, place);
             return Some(place);
@@ -192,7 +192,7 @@ impl Aggregator {
         let place = self.resources.len();
         self.resources.push(Measurements {
             resource: told_as(resource),
-            held: vec![Arc::clone(resource)],
+            held: vec![Arc::downgrade(resource)],
             tables: Vec::new(),
         });
         self.places.insert(address, place);
@@ -224,9 +224,9 @@ impl Aggregator {
         for (place, one) in self.resources.iter_mut().enumerate() {
             one.let_go();
             for held in &one.held {
-                self.places.insert(Arc::as_ptr(held) as usize, place);
+                self.places.insert(held.as_ptr() as usize, place);
             }
-            if let Some(identity) = one.held.iter().find_map(|held| held.identity()) {
+            if let Some(identity) = one.resource.identity() {
                 self.instances.insert(identity, place);
             }
         }
@@ -276,7 +276,7 @@ impl Aggregator {
 
 /// What the metrics of a resource are told under.
 fn told_as(resource: &Arc<Resource>) -> Arc<Resource> {
-    resource.instance().map_or_else(|| Arc::clone(resource), Arc::new)
+    Arc::new(resource.instance().unwrap_or_else(|| Resource::clone(resource)))
 }
 
 /// The points of one instrument; `start_unix_ns` of a delta point is the last collection.

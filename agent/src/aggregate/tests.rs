@@ -307,7 +307,7 @@ fn resources_have_batches_of_their_own() {
     }
     let batches = aggregator.collect(1);
     assert_eq!(batches.len(), 2);
-    assert!(Arc::ptr_eq(&batches[0].resource, &one));
+    assert_eq!(batches[0].resource, one);
     assert_eq!(count(&batches[..1], "http.server.request.duration"), 2);
 }
 

@@ -36,6 +36,19 @@ fn processes_that_have_ended_give_their_place_where_nobody_collects() {
 }
 
 #[test]
+fn readers_do_not_keep_each_others_processes() {
+    let mut readers = [Aggregator::new(small(), 0), Aggregator::new(small(), 0)];
+    for pid in 0..100 {
+        let visit = on(&process(pid, "curl"), exchange(Role::Client));
+        readers.iter_mut().for_each(|reader| reader.record(&visit));
+    }
+    for reader in &readers {
+        assert_eq!(reader.left_out().unmeasured, 0);
+        assert!(reader.left_out().forgotten >= 90);
+    }
+}
+
+#[test]
 fn a_resource_beyond_the_bound_is_not_measured_and_counted_while_all_others_live() {
     let mut aggregator = Aggregator::new(small(), 0);
     let living: Vec<_> = (0..12).map(|pid| process(pid, "server")).collect();
