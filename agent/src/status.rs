@@ -116,6 +116,8 @@ pub struct Accounting {
     pub bytes_missed: u64,
     pub connections: usize,
     pub requests: Requests,
+    /// What was forgotten, cut or not measured to keep within bounds.
+    pub left_out: Counts,
     pub exports: Vec<Export>,
 }
 
@@ -227,6 +229,9 @@ impl Accounting {
             let measured = ended - lost.sum() - unmeasured;
             lines.push(format!("metrics: measured {measured}, filtered {unmeasured}"));
         }
+        if self.left_out.sum() > 0 {
+            lines.push(format!("left out{}", self.left_out));
+        }
         for export in &self.exports {
             let Export { signal, destination, accepted, exported, dropped, queued, .. } = export;
             let queued = if *queued > 0 { format!(" + queued {queued}") } else { String::new() };
@@ -329,6 +334,7 @@ mod tests {
                     unmeasured: 4,
                     lost: counts("gap", 1),
                 },
+                left_out: counts("heads_cut", 3),
                 exports: vec![Export {
                     signal: "traces".into(),
                     destination: "otlp".into(),
@@ -367,6 +373,7 @@ accounting
   bytes 105 = seen 100 + missed 5
   requests 11 = spans 5 + sampled_out 3 + filtered 2 + lost 1 gap=1
   metrics: measured 6, filtered 4
+  left out heads_cut=3
   traces to otlp: accepted 5 = exported 2 + queued 2 + dropped 1 queue_full=1
 ";
         assert_eq!(status().to_string(), expected);

@@ -93,6 +93,7 @@ pub(crate) fn kernel_side() -> Result<()> {
 /// What the end-to-end tests run. Found by command first: a runtime from elsewhere is kept.
 pub(crate) fn test_programs() -> Result<()> {
     apt::ensure(&[
+        "apache2",
         "containerd",
         "busybox",
         "celery",

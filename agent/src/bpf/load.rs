@@ -34,11 +34,12 @@ use super::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/remora.bpf.o"));
 
 /// Programs that every door needs: name and raw tracepoint.
-const LIFECYCLE: [(&str, &str); 4] = [
+const LIFECYCLE: [(&str, &str); 5] = [
     ("process_fork", "sched_process_fork"),
     ("process_exec", "sched_process_exec"),
     ("process_exit", "sched_process_exit"),
     ("socket_state", "inet_sock_set_state"),
+    ("socket_destroyed", "tcp_destroy_sock"),
 ];
 
 /// What is asked of the kernel.

@@ -211,6 +211,8 @@ section! {
         pub queue: Size = Size::mib(16), within(Size::kib(64), Size::mib(4096));
         /// Connections followed at once.
         pub connections: u32 = 16_384, within(16, 4_194_304);
+        /// Header blocks that come in pieces, of all connections together. Where there is no room, one is cut.
+        pub heads: Size = Size::mib(32), within(Size::kib(64), Size::mib(4096));
         /// An exchange is given up after its connection was silent for this long. It is counted as lost, and is no error.
         pub exchange_idle: Duration = Duration::from_secs(86_400),
             within(Duration::from_secs(1), Duration::from_secs(30 * 86_400));
@@ -281,6 +283,9 @@ section! {
             variable("OTEL_METRICS_EXEMPLAR_FILTER");
         /// Series per instrument and service; more go to the overflow series.
         pub max_series: u32 = 2000, within(1, 1_000_000);
+        /// Processes with series. One more takes the place of those that have ended, if they were told already or not;
+        /// where none has, it is not measured.
+        pub max_resources: u32 = 10_000, within(1, 1_000_000);
         /// A series without new values is forgotten after this.
         pub idle: Duration = Duration::from_secs(900),
             within(Duration::from_secs(1), Duration::from_secs(7 * 86_400));

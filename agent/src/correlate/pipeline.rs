@@ -195,6 +195,10 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.correlator.started(started);
     }
 
+    fn answered(&mut self, serial: u64) {
+        self.correlator.answered(serial);
+    }
+
     fn finished(&mut self, mut exchange: Exchange) {
         let (resource, settled) = match self.resources.whose(exchange.connection.tgid) {
             Whose::Known(resource) => (resource, true),

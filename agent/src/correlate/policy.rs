@@ -125,6 +125,12 @@ impl Policies {
         self.policies[self.index(selector)].options
     }
 
+    /// Services whose learned routes were given up for others'.
+    #[must_use]
+    pub fn forgotten_services(&self) -> u64 {
+        self.routes.iter().flatten().map(Routes::forgotten).sum()
+    }
+
     /// Drops the header fields that the selector has not asked for.
     pub(super) fn headers(&self, selector: Option<usize>, detail: &mut Detail) {
         if let Some((request, response)) = detail.headers_mut()

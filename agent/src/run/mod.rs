@@ -29,6 +29,7 @@ mod stages;
 mod telemetry;
 mod terminal;
 mod tls;
+mod unseen;
 mod watch;
 mod worker;
 

@@ -9,7 +9,10 @@ use remora_common::{
     target::{INHERIT, SELECTED},
 };
 
-use super::tls::{ProcessUpdate, TlsThread};
+use super::{
+    tls::{ProcessUpdate, TlsThread},
+    unseen::Unseen,
+};
 use crate::{
     bpf::Targets,
     decode::Record,
@@ -24,6 +27,7 @@ pub(super) struct Watch {
     pub(super) recorder: Option<Recorder>,
     /// Processes that have ended and may have left something behind.
     pub(super) ended: HashSet<u32>,
+    pub(super) unseen: Unseen,
 }
 
 impl Watch {
@@ -168,6 +172,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.target(target.tgid, target.selector, &target.resource);
                 }
+                self.unseen.look(target.tgid);
                 self.tell(how(target.tgid));
                 // Of one that ended before it was selected no end will be told.
                 if !inherited && start_time(target.tgid) != Some(target.start_time) {
@@ -185,6 +190,7 @@ impl Watch {
             }
             Change::Deselect(tgid) => {
                 self.targets.deselect(tgid);
+                self.unseen.gone(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
@@ -193,6 +199,7 @@ impl Watch {
             Change::Gone(tgid) => {
                 self.targets.ended(tgid);
                 self.ended.insert(tgid);
+                self.unseen.gone(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }

@@ -26,6 +26,7 @@ use super::{
     telemetry::Telemetry,
     terminal::Terminal,
     tls::{ProcessUpdate, TlsThread},
+    unseen::Unseen,
     watch::Watch,
 };
 use crate::{
@@ -90,7 +91,8 @@ pub(super) fn spawn(
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls, ended: HashSet::new(), recorder };
+            let unseen = Unseen::default();
+            let watch = Watch { targets, tls, ended: HashSet::new(), recorder, unseen };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, begin)
                 .run();
         })

@@ -193,10 +193,15 @@ pub(super) fn visit(span: &Span, http: &HttpExchange, sink: &mut impl AttributeS
         let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
         sink.strs(&header.key, &values);
     }
-    sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    // Behind a cut head nobody knows where content begins.
+    if !exchange.marks.request_head_cut {
+        sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    }
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));
-        sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        if !exchange.marks.response_head_cut {
+            sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        }
     }
     if let Some(error) = ErrorType::of(exchange.role, http.status, exchange.failure) {
         sink.str(key::ERROR_TYPE, &error.as_str());

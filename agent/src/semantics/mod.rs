@@ -161,6 +161,7 @@ impl Span {
             ("remora.end.inferred", marks.end_inferred),
             ("remora.request.body.size.estimated", marks.request_size_estimated),
             ("remora.response.body.size.estimated", marks.response_size_estimated),
+            ("remora.request.body.size.incomplete", marks.request_content_incomplete),
             ("remora.gap", marks.gap),
         ] {
             if set {

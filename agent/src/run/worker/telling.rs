@@ -42,6 +42,7 @@ impl Worker {
             connections,
             ring_peak: self.reader.take_peak(),
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+            unseen: self.watch.unseen.count(),
             peers: self.stages.pipeline.resources.peers.as_ref().map(Peers::counts),
         };
         let now_unix_ns = self.stages.pipeline.clock.offset_at(now_ns).unix_ns(now_ns);
