@@ -24,11 +24,14 @@ pub enum Lost {
     OptedOut,
     /// Its connection was silent for longer than the configured bound.
     Idle,
+    /// It came when no answer could be given any more: its direction of the connection had ended. Servers that close
+    /// an idle connection read what still comes and drop it.
+    AfterClose,
 }
 
 impl Lost {
     /// All reasons, in the order they are printed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Gap,
         Self::HeadCut,
         Self::PipelineCut,
@@ -39,6 +42,7 @@ impl Lost {
         Self::Stopped,
         Self::OptedOut,
         Self::Idle,
+        Self::AfterClose,
     ];
 
     /// The value of the `reason` attribute.
@@ -55,6 +59,7 @@ impl Lost {
             Self::Stopped => "stopped",
             Self::OptedOut => "opted_out",
             Self::Idle => "idle",
+            Self::AfterClose => "after_close",
         }
     }
 }

@@ -17,6 +17,13 @@ pub trait AttributeSink {
     }
 }
 
+/// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct AttributeOptions {
+    /// `network.local.address` and `network.local.port`.
+    pub network_local: bool,
+}
+
 /// An owned attribute value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -101,8 +101,24 @@ pub struct Marks {
     pub request_size_estimated: bool,
     /// The response's content was counted with framing that was not captured.
     pub response_size_estimated: bool,
+    /// The response was over, or the connection, before the request's content was.
+    pub request_content_incomplete: bool,
     /// Records of this connection were lost during the exchange.
     pub gap: bool,
+}
+
+impl Marks {
+    /// Whether the size of the request's content is exact, and that of all of it.
+    #[must_use]
+    pub const fn knows_request_size(&self) -> bool {
+        !self.request_head_cut && !self.request_size_estimated && !self.request_content_incomplete
+    }
+
+    /// Whether the size of the response's content is exact.
+    #[must_use]
+    pub const fn knows_response_size(&self) -> bool {
+        !self.response_head_cut && !self.response_size_estimated
+    }
 }
 
 /// One request and its response.
@@ -285,6 +301,9 @@ pub struct Started {
 pub trait Sink {
     /// A request head was read.
     fn started(&mut self, started: &Started);
+    /// The response of an exchange that was announced is over, and the process done with it as far as anybody can
+    /// tell. More of the request's content may come; [`Self::finished`] follows.
+    fn answered(&mut self, serial: u64);
     /// An exchange ended, well or not.
     fn finished(&mut self, exchange: Exchange);
     /// An exchange will not become a span. `serial` is 0 if it was never announced.

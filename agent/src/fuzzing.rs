@@ -149,6 +149,8 @@ impl Sink for Told {
         self.lost.push((serial, reason));
     }
 
+    fn answered(&mut self, _: u64) {}
+
     fn capture(&mut self, conn_id: u64, policy: u8) {
         self.captures.push((conn_id, policy));
     }

@@ -50,7 +50,10 @@ fn main() -> ExitCode {
 fn configuration(command: &ConfigCommand) -> ExitCode {
     let text = match command {
         ConfigCommand::Check { file } => match Config::check(file) {
-            Ok(()) => format!("{}: no mistakes\n", file.display()),
+            Ok(vain) => {
+                let lines = vain.iter().map(|problem| format!("{problem}\n"));
+                lines.chain([format!("{}: no mistakes\n", file.display())]).collect()
+            }
             Err(error) => return refuse(&error),
         },
         ConfigCommand::Schema => format!("{:#}\n", config::schema()),

@@ -36,11 +36,19 @@ impl Resource {
         self.shared
     }
 
-    /// Whether it is another process of the same service instance.
+    /// What tells its service instance from all others; `None` where it does not say which it is. Two resources with the
+    /// same are one instance: processes of a container, or a process that became another program.
     #[must_use]
-    pub fn is_instance_of(&self, other: &Self) -> bool {
-        const INSTANCE: [&str; 3] = ["service.instance.id", "service.name", "service.namespace"];
-        self.shared && other.shared && INSTANCE.iter().all(|key| self.find(key) == other.find(key))
+    pub fn identity(&self) -> Option<String> {
+        self.find("service.instance.id")?;
+        let mut identity = String::new();
+        for key in ["service.namespace", "service.name", "service.instance.id"] {
+            if let Some(Value::Str(value)) = self.find(key) {
+                identity.push_str(value);
+            }
+            identity.push('\0');
+        }
+        Some(identity)
     }
 
     /// What is true of all processes of the instance, now and after they were restarted: the resource of
@@ -118,11 +126,11 @@ mod tests {
     #[test]
     fn processes_of_one_instance_share_what_is_true_of_all() {
         let [one, two] = [1, 2].map(|pid| resource(pid, "shop.web.app").of_shared_instance());
-        assert!(one.is_instance_of(&two));
+        assert_eq!(one.identity(), two.identity());
         assert_eq!(one.instance(), two.instance());
         assert_eq!(one.instance().unwrap().find("process.pid"), None);
-        assert!(!one.is_instance_of(&resource(1, "shop.web.proxy").of_shared_instance()));
-        let own = resource(1, "shop.web.app");
-        assert!(own.instance().is_none() && !own.is_instance_of(&one));
+        assert_ne!(one.identity(), resource(1, "shop.web.proxy").identity());
+        assert!(resource(1, "shop.web.app").instance().is_none());
+        assert_eq!(Resource::unknown().identity(), None);
     }
 }

@@ -1,6 +1,13 @@
 //! A small HTTP/1 server for scrapers and probes, bounded in connections and time.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -33,12 +40,22 @@ pub trait Answer: Send + Sync + 'static {
 }
 
 impl Server {
-    /// Listens on `addr`; port 0 takes a free one.
+    /// Listens on `addr`; port 0 takes a free one, `[::]` is every address, IPv4's included.
     ///
     /// # Errors
     /// The address is in use, or not ours.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(addr).await? })
+        let listener = match TcpListener::bind(addr).await {
+            // A host without IPv6.
+            Err(error)
+                if addr.ip() == Ipv6Addr::UNSPECIFIED
+                    && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+            {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await?
+            }
+            bound => bound?,
+        };
+        Ok(Self { listener })
     }
 
     /// # Errors

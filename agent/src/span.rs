@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
+    attribute::AttributeOptions,
     exchange::Exchange,
     resource::Resource,
     trace_context::{SpanId, TraceFlags, TraceId},
@@ -76,6 +77,8 @@ pub struct Span {
     pub route: Option<Arc<str>>,
     /// Whom a CLIENT span talked to, where its address has a name.
     pub peer: Option<Arc<Peer>>,
+    /// What it says beyond what every span says.
+    pub options: AttributeOptions,
     pub resource: Arc<Resource>,
     pub exchange: Exchange,
 }

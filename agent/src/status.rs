@@ -104,7 +104,7 @@ pub struct BlindSpot {
     pub libraries: Vec<String>,
 }
 
-/// The books so far: `ended = spans + sampled_out + lost`, and each export `accepted = exported + dropped +
+/// The books so far: `ended = spans + sampled_out + filtered + lost`, and each export `accepted = exported + dropped +
 /// queued`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
@@ -116,6 +116,8 @@ pub struct Accounting {
     pub bytes_missed: u64,
     pub connections: usize,
     pub requests: Requests,
+    /// What was forgotten, cut or not measured to keep within bounds.
+    pub left_out: Counts,
     pub exports: Vec<Export>,
 }
 
@@ -124,6 +126,12 @@ pub struct Requests {
     pub ended: u64,
     pub spans: u64,
     pub sampled_out: u64,
+    /// By filters, of spans.
+    #[serde(default)]
+    pub filtered: u64,
+    /// By filters, of metrics: of all that were not lost.
+    #[serde(default)]
+    pub unmeasured: u64,
     pub lost: Counts,
 }
 
@@ -199,7 +207,9 @@ impl Accounting {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let bytes = self.bytes_seen + self.bytes_missed;
-        let Requests { ended, spans, sampled_out, lost } = &self.requests;
+        let Requests { ended, spans, sampled_out, filtered, unmeasured, lost } = &self.requests;
+        let by_filters =
+            if *filtered > 0 { format!(" + filtered {filtered}") } else { String::new() };
         let mut lines = vec![
             format!(
                 "records {} = parsed {}{}; dropped in the kernel{}{}",
@@ -211,10 +221,17 @@ impl Accounting {
             ),
             format!("bytes {bytes} = seen {} + missed {}", self.bytes_seen, self.bytes_missed),
             format!(
-                "requests {ended} = spans {spans} + sampled_out {sampled_out} + lost {}{lost}",
+                "requests {ended} = spans {spans} + sampled_out {sampled_out}{by_filters} + lost {}{lost}",
                 lost.sum()
             ),
         ];
+        if *unmeasured > 0 {
+            let measured = ended - lost.sum() - unmeasured;
+            lines.push(format!("metrics: measured {measured}, filtered {unmeasured}"));
+        }
+        if self.left_out.sum() > 0 {
+            lines.push(format!("left out{}", self.left_out));
+        }
         for export in &self.exports {
             let Export { signal, destination, accepted, exported, dropped, queued, .. } = export;
             let queued = if *queued > 0 { format!(" + queued {queued}") } else { String::new() };
@@ -309,7 +326,15 @@ mod tests {
                 bytes_seen: 100,
                 bytes_missed: 5,
                 connections: 6,
-                requests: Requests { ended: 9, spans: 5, sampled_out: 3, lost: counts("gap", 1) },
+                requests: Requests {
+                    ended: 11,
+                    spans: 5,
+                    sampled_out: 3,
+                    filtered: 2,
+                    unmeasured: 4,
+                    lost: counts("gap", 1),
+                },
+                left_out: counts("heads_cut", 3),
                 exports: vec![Export {
                     signal: "traces".into(),
                     destination: "otlp".into(),
@@ -346,7 +371,9 @@ accounting
   connections open 6
   records 10 = parsed 8 skipped=2; dropped in the kernel ring_full=4
   bytes 105 = seen 100 + missed 5
-  requests 9 = spans 5 + sampled_out 3 + lost 1 gap=1
+  requests 11 = spans 5 + sampled_out 3 + filtered 2 + lost 1 gap=1
+  metrics: measured 6, filtered 4
+  left out heads_cut=3
   traces to otlp: accepted 5 = exported 2 + queued 2 + dropped 1 queue_full=1
 ";
         assert_eq!(status().to_string(), expected);

@@ -65,7 +65,8 @@ pub mod joined {
 pub mod closing {
     /// This side ended it.
     pub const FIN: u8 = 1 << 0;
-    /// It has ended within a call that moves bytes on it. What that call moved is told of before the end is.
+    /// TCP has closed it while a process had the socket: a reset may come within a call, and behind a response that nobody
+    /// has read. What such a call has moved, and what is read still, is told of before the end is.
     pub const IN_CALL: u8 = 1 << 1;
 }
 

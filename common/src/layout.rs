@@ -72,7 +72,6 @@ layout! {
     sock_socket: "sock"."sk_socket",
     sock_shutdown: "sock"."sk_shutdown",
     sock_user_data: "sock"."sk_user_data",
-    sock_lock_owned: "sock"."sk_lock.owned",
     icsk_ulp_ops: "inet_connection_sock"."icsk_ulp_ops",
     tcp_copied_seq: "tcp_sock"."copied_seq",
     tcp_rcv_nxt: "tcp_sock"."rcv_nxt",

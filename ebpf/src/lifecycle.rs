@@ -105,6 +105,13 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// `tcp_destroy_sock(sk)`: nobody reads any more what it may still hold.
+#[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
+pub fn socket_destroyed(ctx: RawTracePointContext) -> i32 {
+    connection::destroyed(ctx.arg(0));
+    0
+}
+
 fn listening(sk: u64) {
     let tgid = emit::current().0;
     if tgid == 0 || !control().is_some_and(|(_, listen)| listen) {

@@ -20,6 +20,9 @@ pub struct Books {
     pub requests: u64,
     pub spans: u64,
     pub sampled_out: u64,
+    /// Left out by filters: of spans, of metrics.
+    pub filtered: u64,
+    pub unmeasured: u64,
     pub lost: Reasons,
     /// By `traces to file` and so on.
     pub lanes: BTreeMap<String, Lane>,
@@ -41,7 +44,7 @@ impl Books {
     #[must_use]
     pub fn read(log: &str) -> Self {
         let mut books = Self::default();
-        let mut found = 0;
+        let (mut found, mut measured) = (0, None);
         for line in log.lines().filter_map(|line| line.strip_prefix("remora: ")) {
             let words: Vec<&str> = line.split([' ', ';', ',']).filter(|w| !w.is_empty()).collect();
             let number = |word: &str| {
@@ -61,9 +64,13 @@ impl Books {
             } else if line.starts_with("requests ") {
                 books.requests = number("requests");
                 (books.spans, books.sampled_out) = (number("spans"), number("sampled_out"));
+                books.filtered = if line.contains(" + filtered ") { number("filtered") } else { 0 };
                 books.lost = reasons(line);
                 assert_eq!(total(&books.lost), number("lost"), "{line}");
                 found += 1;
+            } else if line.starts_with("metrics: measured ") {
+                books.unmeasured = number("filtered");
+                measured = Some(number("measured"));
             } else if let Some((name, _)) = line.split_once(": accepted ") {
                 let (accepted, exported) = (number("accepted"), number("exported"));
                 let dropped = reasons(line);
@@ -73,9 +80,13 @@ impl Books {
             }
         }
         assert_eq!(found, 3, "no books, or twice: {log}");
-        let Self { records, parsed, requests, spans, sampled_out, .. } = books;
+        let Self { records, parsed, requests, spans, sampled_out, filtered, .. } = books;
         assert_eq!(records, parsed + total(&books.ignored), "{log}");
-        assert_eq!(requests, spans + sampled_out + total(&books.lost), "{log}");
+        let ended = spans + sampled_out + filtered;
+        assert_eq!(requests, ended + total(&books.lost), "{log}");
+        if let Some(measured) = measured {
+            assert_eq!(measured + books.unmeasured, ended, "{log}");
+        }
         for (name, lane) in books.lanes.iter().filter(|(name, _)| name.starts_with("traces")) {
             assert_eq!(lane.accepted, spans, "{name}: {log}");
         }

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod apache;
 pub mod api_server;
 pub mod backend;
 pub mod backends;
@@ -23,6 +24,7 @@ pub mod doors;
 pub mod examples;
 pub mod frames;
 pub mod images;
+pub mod impatient;
 pub mod kernel_objects;
 pub mod lab;
 pub mod nginx;

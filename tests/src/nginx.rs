@@ -73,6 +73,21 @@ impl Nginx {
         })
     }
 
+    /// One that hands everything to the server at port `to` and logs `METHOD TARGET STATUS`, 499 where the client has
+    /// given up.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn before(to: u16) -> Self {
+        let http = format!(
+            "log_format oracle '$request_method $request_uri $status';
+             access_log @ROOT@/access.log oracle;
+             server {{ listen 127.0.0.1:@PORT@; location / {{ proxy_pass http://127.0.0.1:{to}; }} }}"
+        );
+        Self::with(&http, |_| ())
+    }
+
     /// `http` is what stands in its `http` block; `@ROOT@` and `@PORT@` there are its folder, which
     /// `fill` fills, and its port.
     fn with(http: &str, fill: impl FnOnce(&Path)) -> Self {

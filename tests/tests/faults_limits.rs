@@ -1,16 +1,23 @@
 //! An agent that gets little: few descriptors, little memory. It works, or it says what it lacks and
 //! leaves nothing behind.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use remora_tests::{
     agent::{self, Agent},
     cgroup::Cgroup,
     client::{Connection, Load},
     nginx::Nginx,
-    process::until,
+    process::{free_port, output, until},
     skip,
 };
+use serde_json::json;
+use tempfile::TempDir;
 
 #[test]
 fn an_agent_that_may_open_few_files_raises_its_limit_or_says_so() {
@@ -33,7 +40,7 @@ fn an_agent_that_may_open_few_files_raises_its_limit_or_says_so() {
     load.more_of_each(5);
     assert_eq!(load.stop(), [""; 0]);
     let agent = Agent::under(&["prlimit", "--nofile=64:128"], &nginx.pids());
-    let used = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let used = fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
     let mut connection = Connection::open(nginx.port()).unwrap();
     assert_eq!(connection.get("/small/1", "").unwrap().status, 200);
     drop((connection, nginx));
@@ -95,4 +102,47 @@ fn agent_that_memory_runs_out_for_is_ended_alone() {
     assert!(!output.status.success(), "it ran with 6 MB");
     load.more_of_each(50);
     assert_eq!(load.stop(), [""; 0]);
+}
+
+/// Each process is a resource of its own, and Prometheus never comes for its series.
+#[test]
+fn processes_that_ended_give_their_place_where_nobody_collects() {
+    if skip::without_root() || skip::without(&["nginx", "curl"]) {
+        return;
+    }
+    // The last 1,024 processes that have ended are remembered, for what is told of them late.
+    const ROOM: u64 = 1100;
+    const VISITS: u64 = 1300;
+    let nginx = Nginx::start();
+    let folder = TempDir::new().unwrap();
+    let curl = folder.path().join("curl");
+    let installed = String::from_utf8(Command::new("which").arg("curl").output().unwrap().stdout);
+    fs::copy(fs::canonicalize(installed.unwrap().trim()).unwrap(), &curl).unwrap();
+    let config = json!({
+        "metrics": { "max_resources": ROOM, "interval": "1h" },
+        // Spans that wait for others know their process, too.
+        "output": {
+            "prometheus": format!("127.0.0.1:{}", free_port()),
+            "batch": { "delay": "5ms" },
+        },
+    });
+    let agent = Agent::configured(&[], &config, &["--exe", curl.to_str().unwrap()]);
+    let visits =
+        format!("seq {VISITS} | xargs -P 4 -I N {} -s {}", curl.display(), nginx.url("/small"));
+    let said = output(Command::new("sh").args(["-c", &visits]));
+    assert_eq!(said.len() as u64, 5 * VISITS);
+    thread::sleep(Duration::from_millis(100));
+    let done = agent.stop();
+    // On a busy machine a process that lives for milliseconds may have asked before it is selected.
+    let [_, spans, ..] = done.requests();
+    assert!(spans > VISITS / 10 * 9, "{}", done.log);
+    let left_out =
+        done.log.lines().find(|line| line.starts_with("remora: left out ")).unwrap_or("");
+    let count = |name: &str| {
+        let count = left_out.split([' ', '=']).skip_while(|&word| word != name).nth(1);
+        count.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let forgotten = count("series_forgotten");
+    assert!((1..VISITS - 1024).contains(&forgotten), "{}", done.log);
+    assert_eq!(count("exchanges_not_measured"), 0, "{}", done.log);
 }

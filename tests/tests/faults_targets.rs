@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{Shutdown, TcpStream},
-    os::fd::AsRawFd,
+    io::Write,
+    net::TcpStream,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use remora_tests::{
     agent::Agent,
     cgroup::Cgroup,
     client::{Connection, Load},
+    impatient::GivesUp,
     nginx::Nginx,
     node,
     process::{Running, children, free_port, until},
@@ -59,42 +59,14 @@ fn requests_that_a_crash_cuts_off_are_spans_with_an_error() {
     }
 }
 
-/// How a client gives up.
-#[derive(Clone, Copy, Debug)]
-enum GivesUp {
-    /// It closes the connection, as `curl --max-time` does.
-    Close,
-    /// It resets it (`SO_LINGER` of 0).
-    Reset,
-    /// It has nothing more to say, and reads on.
-    HalfClose,
-}
-
 /// Asks for `path` and gives up 20 ms later.
 fn ask_and_give_up(port: u16, path: &str, how: GivesUp) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     // In one go: the server reads once.
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n").as_bytes()).unwrap();
     thread::sleep(Duration::from_millis(20));
-    match how {
-        GivesUp::Close => {}
-        GivesUp::Reset => {
-            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-            let len = size_of_val(&linger) as libc::socklen_t;
-            // SAFETY: a socket of our own, and a value of the option's type.
-            let result = unsafe {
-                let value = (&raw const linger).cast();
-                libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len)
-            };
-            assert_eq!(result, 0);
-        }
-        GivesUp::HalfClose => {
-            stream.shutdown(Shutdown::Write).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            assert!(answer.ends_with("hello"), "{answer}");
-        }
-    }
+    let answer = how.give_up(stream).unwrap();
+    assert!(!matches!(how, GivesUp::HalfClose) || answer.ends_with("hello"), "{answer}");
 }
 
 #[test]
@@ -118,15 +90,14 @@ fn requests_whose_clients_give_up_are_spans_with_what_the_server_did() {
         let books = done.books();
         let log = &done.log;
         assert_eq!(books.all_lost(), 0, "{how:?} {log}");
-        // A reset takes along what a slow server has not read by then.
-        let (all, is_reset) = (2 * EACH as u64 + 1, matches!(how, GivesUp::Reset));
-        assert!(books.requests == all || is_reset && books.requests < all, "{how:?} {log}");
+        // Also what a slow server reads when it was reset already.
+        assert_eq!(books.requests, 2 * EACH as u64 + 1, "{how:?} {log}");
         let told = |path: &str| -> Vec<(String, &str)> {
             let of_path = done.spans.iter().filter(|span| span.text("url.path") == path);
             of_path.map(|span| (span.line(), span.text("error.type"))).collect()
         };
         for (path, spans) in [("/late/one", told("/late/one")), ("/late/two", told("/late/two"))] {
-            assert!(spans.len() == EACH || is_reset && spans.len() < EACH, "{how:?} {log}");
+            assert_eq!(spans.len(), EACH, "{how:?} {log}");
             for (line, error) in spans {
                 match how {
                     // Nothing was written, or that was refused.
@@ -138,7 +109,7 @@ fn requests_whose_clients_give_up_are_spans_with_what_the_server_did() {
                     GivesUp::Close if path == "/late/two" => {
                         assert_eq!((&*line, error), ("GET /late/two 200", "connection_reset"));
                     }
-                    GivesUp::Close | GivesUp::HalfClose => {
+                    _ => {
                         assert_eq!((line, error), (format!("GET {path} 200"), ""), "{how:?} {log}");
                     }
                 }

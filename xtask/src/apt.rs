@@ -13,10 +13,12 @@ use crate::shell::{Root, output, run};
 /// The Debian or Ubuntu packages that have `command` and its services, where they are not called like it.
 fn packages(command: &str) -> &str {
     match command {
+        "apache2" => "apache2-bin",
         "busybox" => "busybox-static",
         "cc" => "gcc",
         "dpkg-deb" => "dpkg",
         "go" => "golang-go",
+        "gunicorn" => "gunicorn python3-setproctitle",
         "host-local" => "containernetworking-plugins",
         "ip" => "iproute2",
         "javac" => "default-jdk-headless",

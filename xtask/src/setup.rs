@@ -93,9 +93,13 @@ pub(crate) fn kernel_side() -> Result<()> {
 /// What the end-to-end tests run. Found by command first: a runtime from elsewhere is kept.
 pub(crate) fn test_programs() -> Result<()> {
     apt::ensure(&[
+        "apache2",
         "containerd",
+        "busybox",
+        "celery",
         "curl",
         "go",
+        "gunicorn",
         "host-local",
         "ip",
         "javac",
@@ -108,12 +112,14 @@ pub(crate) fn test_programs() -> Result<()> {
         "podman",
         "postgres",
         "psql",
+        "puma",
         "python3",
         "redis-cli",
         "redis-server",
         "ruby",
         "runc",
         "strace",
+        "uvicorn",
         "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;

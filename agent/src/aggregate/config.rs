@@ -27,13 +27,17 @@ pub struct Config {
     pub histogram: HistogramKind,
     pub temporality: Temporality,
     pub exemplars: ExemplarFilter,
-    /// Whether a bucket's exemplar is told until another takes its place: for readers who come when they
-    /// like, and may be several. Else it is told once. Exponential histograms tell theirs once.
-    pub keep_exemplars: bool,
+    /// How long an exemplar is told, unless another takes its place: at least once, and to readers who come when they
+    /// like, and may be several, for ever.
+    pub keep_exemplars_ns: u64,
     /// Series per metric and resource, the overflow series included.
     pub max_series: usize,
+    /// Resources with series. One more takes the place of those whose process has ended.
+    pub max_resources: usize,
     /// A cumulative series without a measurement for this long is dropped.
     pub idle_ns: u64,
+    /// Series have the attributes of the conventions, whatever was chosen.
+    pub conventional: bool,
 }
 
 impl Default for Config {
@@ -42,9 +46,11 @@ impl Default for Config {
             histogram: HistogramKind::Explicit,
             temporality: Temporality::Cumulative,
             exemplars: ExemplarFilter::default(),
-            keep_exemplars: false,
+            keep_exemplars_ns: 0,
             max_series: 2000,
+            max_resources: 10_000,
             idle_ns: 300_000_000_000,
+            conventional: false,
         }
     }
 }

@@ -40,17 +40,12 @@ impl PerBucket {
         }
     }
 
-    /// What was kept since the last time, in the order of buckets.
-    pub(super) fn take(&mut self) -> Vec<Exemplar> {
-        let kept = self.kept();
-        self.0.clear();
-        kept
-    }
-
-    /// The last of each bucket, in the order of buckets.
-    pub(super) fn kept(&mut self) -> Vec<Exemplar> {
+    /// The last of each bucket, in the order of buckets. Those from before `since_unix_ns` are told for the last time.
+    pub(super) fn tell(&mut self, since_unix_ns: u64) -> Vec<Exemplar> {
         self.0.sort_by_key(|(bucket, _)| *bucket);
-        self.0.iter().map(|&(_, measured)| measured.into()).collect()
+        let told = self.0.iter().map(|&(_, measured)| measured.into()).collect();
+        self.0.retain(|(_, measured)| measured.time_unix_ns >= since_unix_ns);
+        told
     }
 }
 
@@ -60,6 +55,8 @@ impl PerBucket {
 pub(super) struct FixedSize {
     kept: Vec<Measured>,
     seen: u64,
+    /// The sample before, as long as there is no new one.
+    told: Vec<Measured>,
 }
 
 impl FixedSize {
@@ -78,9 +75,16 @@ impl FixedSize {
         }
     }
 
-    pub(super) fn take(&mut self) -> Vec<Exemplar> {
+    /// The sample since the last time, or the one before if nothing was measured since. What is from before
+    /// `since_unix_ns` is told for the last time.
+    pub(super) fn tell(&mut self, since_unix_ns: u64) -> Vec<Exemplar> {
         self.seen = 0;
-        self.kept.drain(..).map(Exemplar::from).collect()
+        if !self.kept.is_empty() {
+            self.told = std::mem::take(&mut self.kept);
+        }
+        let told = self.told.iter().map(|&measured| measured.into()).collect();
+        self.told.retain(|measured| measured.time_unix_ns >= since_unix_ns);
+        told
     }
 }
 
@@ -107,9 +111,22 @@ mod tests {
         for (bucket, value) in [(3, 3.0), (1, 1.0), (3, 3.5)] {
             reservoir.offer(bucket, &measured(value));
         }
-        assert_eq!(values(&reservoir.kept()), [1.0, 3.5]);
-        assert_eq!(values(&reservoir.take()), [1.0, 3.5]);
-        assert!(reservoir.take().is_empty());
+        assert_eq!(values(&reservoir.tell(3)), [1.0, 3.5]);
+        assert_eq!(values(&reservoir.tell(4)), [1.0, 3.5], "for the last time");
+        assert!(reservoir.tell(4).is_empty());
+    }
+
+    #[test]
+    fn a_sample_is_told_until_there_is_another_or_it_is_old() {
+        let mut random = IdGenerator::from_seed([1, 2, 3, 4]);
+        let mut reservoir = FixedSize::default();
+        reservoir.offer(&measured(1.0), &mut random);
+        assert_eq!(values(&reservoir.tell(3)), [1.0]);
+        assert_eq!(values(&reservoir.tell(3)), [1.0]);
+        reservoir.offer(&measured(2.0), &mut random);
+        assert_eq!(values(&reservoir.tell(3)), [2.0]);
+        assert_eq!(values(&reservoir.tell(4)), [2.0], "for the last time");
+        assert!(reservoir.tell(4).is_empty());
     }
 
     #[test]
@@ -121,7 +138,7 @@ mod tests {
             for value in 0..200 {
                 reservoir.offer(&measured(f64::from(value)), &mut random);
             }
-            let kept = values(&reservoir.take());
+            let kept = values(&reservoir.tell(u64::MAX));
             assert_eq!(kept.len(), FixedSize::SIZE);
             late += kept.iter().filter(|&&value| value >= 100.0).count();
         }

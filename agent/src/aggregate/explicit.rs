@@ -56,6 +56,6 @@ mod tests {
         assert_eq!(*histogram.counts, [2, 2, 1]);
         let expected = Summary { count: 5, sum: 6.6, min: Some(0.0), max: Some(2.1) };
         assert_eq!(histogram.summary, expected);
-        assert_eq!(histogram.exemplars.take().len(), 3);
+        assert_eq!(histogram.exemplars.tell(0).len(), 3);
     }
 }

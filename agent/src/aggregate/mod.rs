@@ -6,7 +6,8 @@
 //! for a series that it did not know. [`Aggregator::collect`] turns what was measured since the last
 //! time (delta) or since each series began (cumulative) into [`MetricBatch`]es. Series are bounded: what
 //! comes beyond the limit is counted in one series with `otel.metric.overflow=true`; a cumulative
-//! series without measurements for a while is dropped, and begins anew with a new start time.
+//! series without measurements for a while is dropped, and begins anew with a new start time. Resources
+//! are bounded, too, also where nobody collects: those whose process has ended give their place.
 
 mod config;
 mod exemplar;
@@ -14,7 +15,10 @@ mod explicit;
 mod exponential;
 mod series;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Weak},
+};
 
 use hashbrown::HashMap;
 
@@ -29,23 +33,60 @@ use crate::{
         Data, ExponentialPoint, HistogramPoint, Metric, MetricBatch, Point, Temporality,
     },
     resource::Resource,
-    semantics::metrics::Key,
+    semantics::{chosen::MetricAttributes, metrics::Key},
     span::Span,
 };
 
 /// What one resource measured.
 #[derive(Debug)]
 struct Measurements {
+    /// A copy: who has the others is who still runs.
     resource: Arc<Resource>,
     /// Resources of the processes that are this instance, held so that their addresses stay their own.
-    /// Several only where processes share an instance.
-    held: Vec<Arc<Resource>>,
+    /// Several where processes share an instance, and where one became another program.
+    held: Vec<Weak<Resource>>,
     tables: Vec<Table>,
 }
 
 impl Measurements {
     fn series_len(&self) -> usize {
         self.tables.iter().map(Table::len).sum()
+    }
+
+    /// Nobody knows its resources any more: its processes have ended.
+    fn is_of_the_past(&self) -> bool {
+        self.held.iter().all(|held| held.strong_count() == 0)
+    }
+
+    /// Lets go of the resources of processes that have ended. The last one stays: that of most instances is the only one.
+    fn let_go(&mut self) -> Vec<Weak<Resource>> {
+        let mut gone = Vec::new();
+        while self.held.len() > 1
+            && let Some(at) = self.held.iter().position(|held| held.strong_count() == 0)
+        {
+            gone.push(self.held.swap_remove(at));
+        }
+        gone
+    }
+}
+
+/// What was left out to keep within bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Measurements that are in no series of their own, but in the one that takes what is beyond the limit.
+    pub overflowed: u64,
+    /// Series that were forgotten because others' resources had no place.
+    pub forgotten: u64,
+    /// Exchanges that were not measured because no resource gave its place.
+    pub unmeasured: u64,
+    /// Sizes that were not measured because they are not known exactly.
+    pub inexact: u64,
+}
+
+impl LeftOut {
+    #[must_use]
+    pub const fn all(&self) -> u64 {
+        self.overflowed + self.forgotten + self.unmeasured + self.inexact
     }
 }
 
@@ -56,6 +97,9 @@ pub struct Aggregator {
     resources: Vec<Measurements>,
     /// Address of a resource to its place in `resources`.
     places: HashMap<usize, usize, foldhash::fast::RandomState>,
+    /// [`Resource::identity`], likewise.
+    instances: HashMap<String, usize, foldhash::fast::RandomState>,
+    left_out: LeftOut,
     random: IdGenerator,
     /// When the last collection was, or the aggregator began.
     since_unix_ns: u64,
@@ -75,6 +119,8 @@ impl Aggregator {
             config,
             resources: Vec::new(),
             places: HashMap::default(),
+            instances: HashMap::default(),
+            left_out: LeftOut::default(),
             random: IdGenerator::from_seed(seed),
             since_unix_ns: now_unix_ns,
         }
@@ -83,17 +129,32 @@ impl Aggregator {
     /// Counts an exchange. Its span need not be sampled; if it is not, it is no exemplar either
     /// (unless all measurements may be).
     pub fn record(&mut self, span: &Span) {
-        let key = Key::of(span);
+        self.record_as(span, &Key::of(span));
+    }
+
+    /// As [`Self::record`], with attributes that were chosen, unless this aggregator keeps to those of the
+    /// conventions.
+    pub fn record_chosen(&mut self, span: &Span, chosen: &MetricAttributes) {
+        if chosen.is_conventional() || self.config.conventional {
+            return self.record(span);
+        }
+        let added = chosen.added(span);
+        self.record_as(span, &Key::chosen(span, chosen, &added));
+    }
+
+    fn record_as(&mut self, span: &Span, key: &Key<'_>) {
         let address = Arc::as_ptr(&span.resource) as usize;
-        let place = *self
-            .places
-            .entry(address)
-            .or_insert_with(|| place_for(&mut self.resources, &span.resource));
+        let known = self.places.get(&address).copied();
+        let Some(place) = known.or_else(|| self.place_for(&span.resource)) else {
+            self.left_out.unmeasured += 1;
+            return;
+        };
         let tables = &mut self.resources[place].tables;
         let table = Table::among(tables, key.family(), span.exchange.role);
         let instruments = table.instruments;
-        let series = table.find_or_add(&key, &self.config, self.since_unix_ns);
+        let (series, is_its_own) = table.find_or_add(key, &self.config, self.since_unix_ns);
         series.touched = true;
+        self.left_out.overflowed += u64::from(!is_its_own);
         let exemplar = match self.config.exemplars {
             ExemplarFilter::AlwaysOn => true,
             ExemplarFilter::AlwaysOff => false,
@@ -108,6 +169,78 @@ impl Aggregator {
                     span_id: span.span_id,
                 };
                 histogram.record(&measured, exemplar, &mut self.random);
+            } else if instrument.measure.is_inexact(span) {
+                self.left_out.inexact += 1;
+            }
+        }
+    }
+
+    /// What was left out so far.
+    #[must_use]
+    pub const fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// Where the measurements of a resource go that was not met before; `None` if there is no room.
+    fn place_for(&mut self, resource: &Arc<Resource>) -> Option<usize> {
+        let address = Arc::as_ptr(resource) as usize;
+        let identity = resource.identity();
+        if let Some(&place) = identity.as_ref().and_then(|identity| self.instances.get(identity)) {
+            let one = &mut self.resources[place];
+            one.held.push(Arc::downgrade(resource));
+            // More may be known of the instance by now, or other things are true of it.
+            one.resource = told_as(resource);
+            for gone in one.let_go() {
+                self.places.remove(&(gone.as_ptr() as usize));
+            }
+            self.places.insert(address, place);
+            return Some(place);
+        }
+        if self.resources.len() >= self.config.max_resources {
+            self.forget_the_past();
+        }
+        if self.resources.len() >= self.config.max_resources {
+            return None;
+        }
+        let place = self.resources.len();
+        self.resources.push(Measurements {
+            resource: told_as(resource),
+            held: vec![Arc::downgrade(resource)],
+            tables: Vec::new(),
+        });
+        self.places.insert(address, place);
+        if let Some(identity) = identity {
+            self.instances.insert(identity, place);
+        }
+        Some(place)
+    }
+
+    /// Makes room: the older half of those whose processes have ended are forgotten.
+    fn forget_the_past(&mut self) {
+        let past = self.resources.iter().filter(|one| one.is_of_the_past()).count();
+        let (mut left, forgotten) = (past.div_ceil(2), &mut self.left_out.forgotten);
+        self.resources.retain(|one| {
+            let goes = left > 0 && one.is_of_the_past();
+            if goes {
+                left -= 1;
+                *forgotten += one.series_len() as u64;
+            }
+            !goes
+        });
+        self.find_places();
+    }
+
+    /// Where everything is by now.
+    fn find_places(&mut self) {
+        self.places.clear();
+        self.instances.clear();
+        for (place, one) in self.resources.iter_mut().enumerate() {
+            one.let_go();
+            for held in &one.held {
+                self.places.insert(held.as_ptr() as usize, place);
+            }
+            if let Some(identity) = one.resource.identity() {
+                self.instances.insert(identity, place);
             }
         }
     }
@@ -149,49 +282,24 @@ impl Aggregator {
             }
         }
         self.resources.retain(|one| one.series_len() > 0);
-        self.places.clear();
-        for (place, one) in self.resources.iter_mut().enumerate() {
-            // Of processes that have gone. The last one stays: that of most instances is the only one.
-            while one.held.len() > 1
-                && let Some(gone) = one.held.iter().position(|held| Arc::strong_count(held) == 1)
-            {
-                one.held.swap_remove(gone);
-            }
-            for held in &one.held {
-                self.places.insert(Arc::as_ptr(held) as usize, place);
-            }
-        }
+        self.find_places();
         batches
     }
 }
 
-/// Where the measurements of a resource go that was not met before.
-fn place_for(resources: &mut Vec<Measurements>, resource: &Arc<Resource>) -> usize {
-    let instance = resource.instance();
-    let same = |one: &Measurements| one.held.iter().any(|held| held.is_instance_of(resource));
-    if let Some(instance) = &instance
-        && let Some(place) = resources.iter().position(same)
-    {
-        let one = &mut resources[place];
-        one.held.push(Arc::clone(resource));
-        // More may be known of the instance by now.
-        if *one.resource != *instance {
-            one.resource = Arc::new(instance.clone());
-        }
-        return place;
-    }
-    resources.push(Measurements {
-        resource: instance.map_or_else(|| Arc::clone(resource), Arc::new),
-        held: vec![Arc::clone(resource)],
-        tables: Vec::new(),
-    });
-    resources.len() - 1
+/// What the metrics of a resource are told under.
+fn told_as(resource: &Arc<Resource>) -> Arc<Resource> {
+    Arc::new(resource.instance().unwrap_or_else(|| Resource::clone(resource)))
 }
 
 /// The points of one instrument; `start_unix_ns` of a delta point is the last collection.
 fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: u64) -> Data {
     let temporality = config.temporality;
     let cumulative = temporality == Temporality::Cumulative;
+    let exemplars_since_unix_ns = match config.keep_exemplars_ns {
+        0 => u64::MAX,
+        keep_ns => now.saturating_sub(keep_ns),
+    };
     let point = |series: &Series, exemplars| Point {
         attributes: series.attributes.clone(),
         start_unix_ns: if cumulative { series.start_unix_ns } else { since_unix_ns },
@@ -201,7 +309,7 @@ fn data(table: &mut Table, at: usize, config: &Config, since_unix_ns: u64, now: 
     let mut explicit: Vec<HistogramPoint> = Vec::new();
     let mut exponential: Vec<ExponentialPoint> = Vec::new();
     for series in table.iter_mut() {
-        let exemplars = series.histograms[at].exemplars(config.keep_exemplars);
+        let exemplars = series.histograms[at].exemplars(exemplars_since_unix_ns);
         let mut summary = series.histograms[at].summary();
         if summary.count == 0 {
             continue;

@@ -44,12 +44,11 @@ impl Histogram {
         }
     }
 
-    /// What may be told now; `keep` as in [`super::Config::keep_exemplars`].
-    pub(super) fn exemplars(&mut self, keep: bool) -> Vec<Exemplar> {
+    /// What is told now; those from before `since_unix_ns` for the last time.
+    pub(super) fn exemplars(&mut self, since_unix_ns: u64) -> Vec<Exemplar> {
         match self {
-            Self::Explicit(histogram) if keep => histogram.exemplars.kept(),
-            Self::Explicit(histogram) => histogram.exemplars.take(),
-            Self::Exponential(histogram) => histogram.exemplars.take(),
+            Self::Explicit(histogram) => histogram.exemplars.tell(since_unix_ns),
+            Self::Exponential(histogram) => histogram.exemplars.tell(since_unix_ns),
         }
     }
 }
@@ -125,31 +124,33 @@ impl Table {
         &mut tables[at]
     }
 
+    /// And whether it is that of the key, not the one that takes what is beyond the limit.
     pub(super) fn find_or_add(
         &mut self,
         key: &Key<'_>,
         config: &Config,
         since_unix_ns: u64,
-    ) -> &mut Series {
+    ) -> (&mut Series, bool) {
         let Self { instruments, index, series, overflow, hasher, .. } = self;
         let hash = hasher.hash_one(key);
         let found = index.find(hash, |&at| series[at as usize].0.is(key)).copied();
         if let Some(at) = found {
-            return &mut series[at as usize].1;
+            return (&mut series[at as usize].1, true);
         }
         // The limit includes the overflow series (SDK specification, "Cardinality limits").
         if series.len() + 1 >= config.max_series {
-            return overflow.get_or_insert_with(|| {
+            let overflow = overflow.get_or_insert_with(|| {
                 let attributes = self::overflow().into_iter().collect();
                 Box::new(Series::new(attributes, instruments, config, since_unix_ns))
             });
+            return (overflow, false);
         }
         let at = u32::try_from(series.len()).expect("far fewer than the limit");
         index.insert_unique(hash, at, |&at| hasher.hash_one(series[at as usize].0.borrow()));
         let attributes = key.attributes().into_iter().collect();
         let new = Series::new(attributes, instruments, config, since_unix_ns);
         series.push((OwnedKey::of(key), new));
-        &mut series[at as usize].1
+        (&mut series[at as usize].1, true)
     }
 
     pub(super) fn len(&self) -> usize {

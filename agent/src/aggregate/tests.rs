@@ -1,6 +1,9 @@
 //! What is counted where, and when it ends.
 
 use super::*;
+
+mod bounds;
+
 use crate::{
     exchange::{DbExchange, Detail, Exchange, Failure, Role},
     metrics_data::{Attributes, Summary},
@@ -252,7 +255,7 @@ fn delta_intervals_follow_each_other_and_hold_nothing() {
 
 #[test]
 fn exemplars_are_kept_for_readers_who_come_when_they_like() {
-    let config = Config { keep_exemplars: true, ..Config::default() };
+    let config = Config { keep_exemplars_ns: u64::MAX, ..Config::default() };
     let mut aggregator = Aggregator::new(config, 0);
     aggregator.record(&span(exchange(Role::Server)));
     for _ in 0..2 {
@@ -304,7 +307,7 @@ fn resources_have_batches_of_their_own() {
     }
     let batches = aggregator.collect(1);
     assert_eq!(batches.len(), 2);
-    assert!(Arc::ptr_eq(&batches[0].resource, &one));
+    assert_eq!(batches[0].resource, one);
     assert_eq!(count(&batches[..1], "http.server.request.duration"), 2);
 }
 

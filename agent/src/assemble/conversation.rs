@@ -5,11 +5,11 @@ use remora_common::record::Direction;
 
 use super::{
     Cx,
-    connection::{Fragment, Noticed},
     http1::Http1,
     postgres::Postgres,
     redis::Redis,
     undecided::{Decision, Spoken, Undecided, Unread},
+    wire::{Fragment, Noticed},
 };
 use crate::{accounting::Lost, exchange::Sink};
 
@@ -118,17 +118,22 @@ impl Conversation {
         known!(self, protocol => protocol.ended(how, mono_ns, cx), else {});
     }
 
-    /// Time has passed since something asked for it ([`super::connection::Wire::make_due`]).
+    /// Time has passed since something asked for it ([`super::wire::Wire::make_due`]).
     pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
         known!(self, protocol => protocol.due(mono_ns, cx), else {});
     }
 
-    /// A second has passed. Of HTTP silence ends nothing.
+    /// A second has passed.
     pub(super) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
+        known!(self, protocol => protocol.sweep(mono_ns, cx), else {});
+    }
+
+    /// Bytes of heads that wait for more.
+    pub(super) fn heads_len(&self) -> usize {
         match self {
-            Self::Redis(redis) => redis.sweep(mono_ns, cx),
-            Self::Postgres(postgres) => postgres.sweep(mono_ns, cx),
-            Self::Undecided(_) | Self::Http1(_) | Self::Opaque => {}
+            Self::Undecided(undecided) => undecided.heads_len(),
+            Self::Http1(http1) => http1.heads_len(),
+            Self::Redis(_) | Self::Postgres(_) | Self::Opaque => 0,
         }
     }
 

@@ -29,14 +29,16 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod undecided;
+mod wire;
 
-use connection::{Connection, Wire};
+use connection::Connection;
 #[cfg(any(test, fuzzing))]
 pub(crate) use http1::HeadMask;
 pub use http1::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
 use statement::Statements;
+use wire::Wire;
 
 /// How often connections are looked through for time-outs, nanoseconds.
 const SWEEP_NS: u64 = 1_000_000_000;
@@ -56,10 +58,14 @@ pub struct Limits {
     pub idle_ns: u64,
     /// Likewise one with open exchanges, which are lost.
     pub exchange_idle_ns: u64,
+    /// How long more of a request is waited for after its response.
+    pub content_grace_ns: u64,
     /// A pipelined connection that lost records is trusted again after a silence this long.
     pub resync_idle_ns: u64,
     /// Longest head that is put together from several records, bytes.
     pub max_head_len: usize,
+    /// All heads together that wait for more, bytes.
+    pub max_heads_len: usize,
 }
 
 impl Default for Limits {
@@ -70,8 +76,10 @@ impl Default for Limits {
             end_grace_ns: 20_000_000,
             idle_ns: 900_000_000_000,
             exchange_idle_ns: 86_400_000_000_000,
+            content_grace_ns: 1_000_000_000,
             resync_idle_ns: 1_000_000_000,
             max_head_len: 64 << 10,
+            max_heads_len: 32 << 20,
         }
     }
 }
@@ -97,11 +105,19 @@ pub struct Stats {
     /// Connections begun, and those that were ended by the agent: idle, or to stop.
     pub connections: u64,
     pub connections_evicted: u64,
+    /// Those of them that were idle.
+    pub connections_idle: u64,
     /// Connections found not to be HTTP/1.
     pub connections_other_protocol: u64,
     /// Application bytes of all data records, and those of them that were captured.
     pub bytes: u64,
     pub bytes_captured: u64,
+    /// Heads that were cut because all that wait for more took too much memory.
+    pub heads_cut: u64,
+    /// Records of connections whose protocol is not known, of bytes that moved where no program sees their content.
+    pub beginnings_not_shown: u64,
+    /// Targets and values of fields that were longer than what is kept of them.
+    pub values_cut: u64,
     /// Holes in positions, and the bytes that fell into them.
     pub gaps: u64,
     pub gap_bytes: u64,
@@ -152,6 +168,8 @@ struct Shared {
     /// `(when, connection)`: ends to be confirmed, in the order in which they were put in.
     due: VecDeque<(u64, u64)>,
     spare: Vec<Vec<u8>>,
+    /// Bytes of heads that wait for more.
+    heads_len: usize,
     headers: KeptHeaders,
     statements: Statements,
     /// While a recording is made.
@@ -208,7 +226,17 @@ impl<S: Sink> Cx<'_, S> {
         self.shared.spare.pop().unwrap_or_default()
     }
 
+    /// How many of `len` bytes a head may keep until more comes. Where that is not all, it is cut.
+    fn room_for_head(&mut self, len: usize) -> usize {
+        let room = self.shared.limits.max_heads_len.saturating_sub(self.shared.heads_len).min(len);
+        self.shared.stats.heads_cut += u64::from(room < len);
+        self.shared.heads_len += room;
+        room
+    }
+
+    /// Takes the buffer of a head that is over.
     fn recycle(&mut self, mut buffer: Vec<u8>) {
+        self.shared.heads_len = self.shared.heads_len.saturating_sub(buffer.len());
         if buffer.capacity() > 0 && self.shared.spare.len() < SPARE_BUFFERS {
             buffer.clear();
             self.shared.spare.push(buffer);
@@ -227,6 +255,7 @@ impl Assembler {
                 last_serial: 0,
                 due: VecDeque::new(),
                 spare: Vec::new(),
+                heads_len: 0,
                 headers: KeptHeaders::default(),
                 statements: Statements::default(),
                 kept: None,
@@ -315,12 +344,16 @@ impl Assembler {
         }
         if mono_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
             self.swept_ns = mono_ns;
+            // Counted anew: what was dropped with its connection was not handed back.
+            shared.heads_len = 0;
             self.connections.retain(|_, connection| {
                 connection.sweep(mono_ns, shared, out);
+                shared.heads_len += connection.heads_len();
                 let keep = !connection.is_idle(mono_ns, &shared.limits);
                 if !keep {
                     connection.give_up(mono_ns, shared, out);
                     shared.stats.connections_evicted += 1;
+                    shared.stats.connections_idle += 1;
                 }
                 keep
             });

@@ -38,7 +38,6 @@ pub(super) trait InProgress: Default {
 pub(super) struct Pending<D> {
     pub(super) serial: u64,
     pub(super) begin: Begin,
-    pub(super) request_end_ns: u64,
     pub(super) first_byte_ns: u64,
     /// Last byte of the response so far, and the thread that moved it.
     pub(super) end_ns: u64,
@@ -57,6 +56,8 @@ pub(super) struct Pending<D> {
 pub(super) enum Stage {
     /// Announced; not settled.
     Open,
+    /// Its response is over; more of the request is awaited, which changes nothing but what is known of its size.
+    Answered,
     /// Settled; it stays in the queue so that its response does not become another's.
     Settled,
     /// A response whose request is not there yet: with two threads on a connection, the record of a
@@ -71,7 +72,6 @@ impl<D: InProgress> Pending<D> {
         Self {
             serial,
             begin,
-            request_end_ns: begin.mono_ns,
             first_byte_ns: 0,
             end_ns: 0,
             response_tid: 0,
@@ -105,7 +105,6 @@ impl<D: InProgress> Pending<D> {
     /// Becomes the exchange of `request`, which came later than its response; keeps its serial.
     pub(super) fn adopt(&mut self, request: Self) {
         self.begin = request.begin;
-        self.request_end_ns = request.request_end_ns;
         self.trace = request.trace;
         self.detail.join(request.detail);
         self.stage = Stage::Open;
@@ -211,7 +210,16 @@ impl<D: InProgress> Queue<D> {
     }
 
     /// Whether one more request can be told; if not, it is counted as lost. `begin` is when it began.
-    pub(super) fn admits<S: Sink>(&mut self, begin: Begin, cx: &mut Cx<'_, S>) -> bool {
+    pub(super) fn admits<S: Sink>(
+        &mut self,
+        begin: Begin,
+        requests: Direction,
+        cx: &mut Cx<'_, S>,
+    ) -> bool {
+        if cx.wire.flow(requests.flip()).ended {
+            cx.lost(0, Lost::AfterClose);
+            return false;
+        }
         if self.barrier.is_none() && self.open.len() >= cx.shared.limits.max_open_per_connection {
             self.barrier = Some(Lost::TooManyOpen);
         }
@@ -288,10 +296,13 @@ impl<D: InProgress> Queue<D> {
         cx: &mut Cx<'_, S>,
     ) {
         let Some(front) = self.open.pop_front() else { return };
+        let end_ns = front.end_ns;
         match front.stage {
             Stage::Open => {
-                let end_ns = front.end_ns;
                 cx.finished(front.into_exchange(&cx.wire.info, requests, failure, end_ns));
+            }
+            Stage::Answered => {
+                cx.finished(front.into_exchange(&cx.wire.info, requests, None, end_ns));
             }
             Stage::Settled => {}
             Stage::Unrequested | Stage::UnrequestedDone => {
@@ -310,7 +321,9 @@ impl<D: InProgress> Queue<D> {
     ) {
         let (failure, end_ns) = cx.wire.failure.unwrap_or((Failure::Closed, mono_ns));
         while let Some(front) = self.open.front_mut() {
-            front.end_ns = end_ns;
+            if front.stage != Stage::Answered {
+                front.end_ns = end_ns;
+            }
             self.finish_front(requests, Some(failure), cx);
         }
     }
@@ -343,7 +356,8 @@ impl<D: InProgress> Queue<D> {
     pub(super) fn lose_first<S: Sink>(&mut self, count: usize, reason: Lost, cx: &mut Cx<'_, S>) {
         for pending in self.open.drain(..count) {
             match pending.stage {
-                Stage::Open => {
+                // Whoever knows of answered ones ends them first.
+                Stage::Open | Stage::Answered => {
                     self.uncounted += 1;
                     cx.lost(pending.serial, reason);
                 }

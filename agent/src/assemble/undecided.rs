@@ -11,11 +11,11 @@ use remora_common::{
 
 use super::{
     Cx,
-    connection::{Fragment, Noticed, Wire},
     conversation::Ended,
     http1::Http1,
     index,
     kept::Keeping,
+    wire::{Fragment, Noticed, Wire},
 };
 use crate::{
     exchange::Sink,
@@ -84,6 +84,11 @@ impl Undecided {
         Self { http1, rejected: [false; 2], turns: 0, held: None }
     }
 
+    /// Bytes of heads that wait for more.
+    pub(super) fn heads_len(&self) -> usize {
+        self.http1.heads_len()
+    }
+
     pub(super) fn into_http1(self) -> Http1 {
         self.http1
     }
@@ -117,6 +122,7 @@ impl Undecided {
         fragment: &mut Fragment,
         cx: &mut Cx<'_, S>,
     ) -> Decision {
+        cx.shared.stats.beginnings_not_shown += 1;
         self.http1.hole(len, fragment, cx);
         if self.http1.requests().is_some() {
             return Decision::Http1;

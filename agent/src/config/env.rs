@@ -13,6 +13,7 @@ use super::{
     value::read_one,
 };
 
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const PROMETHEUS_HOST: &str = "OTEL_EXPORTER_PROMETHEUS_HOST";
 const PROMETHEUS_PORT: &str = "OTEL_EXPORTER_PROMETHEUS_PORT";
@@ -47,6 +48,11 @@ pub(super) fn apply(
             }));
         }
     });
+    if let Some(name) = lookup(SERVICE_NAME) {
+        config.resource.retain(|(key, _)| key != "service.name");
+        config.resource.push(("service.name".to_owned(), name));
+        notes.came_from("resource", Origin::Environment(SERVICE_NAME));
+    }
     if !matches!(config.traces.sampler, Sampler::TraceIdRatio | Sampler::ParentBasedTraceIdRatio) {
         // Other samplers give the argument another meaning.
         notes.warnings.retain(|warning| warning.origin != Origin::Environment(SAMPLER_ARG));

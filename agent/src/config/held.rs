@@ -124,3 +124,27 @@ impl Samples for Vec<(String, String)> {
         &["a=1", "a=2", "a=3"]
     }
 }
+
+/// Free keys with values of one kind, such as globs.
+impl<T: Setting> Value for Vec<(Box<str>, T)> {
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
+        let Some(pairs) = reader.pairs_of::<T>(node, setting) else { return false };
+        *self = pairs.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        true
+    }
+
+    fn read_text(&mut self, text: &str) -> Result<(), String> {
+        Err(format!("found `{text}`, expected a mapping of names to values"))
+    }
+
+    fn shown(&self, secrets: bool) -> Json {
+        let pairs = self.iter().map(|(key, value)| (key.to_string(), value.shown(secrets)));
+        Json::Object(pairs.collect())
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Pairs
+    }
+}
+
+impl<T: Setting> Samples for Vec<(Box<str>, T)> {}

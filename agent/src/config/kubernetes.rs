@@ -5,15 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use serde_json::Value as Json;
 
 use super::{
-    describe::{Key, Samples, Section, Value},
-    node::Node,
-    reader::Reader,
+    describe::{Key, Section},
     section::{keys, section, section_value},
-    shape::{Scalar, Shape},
+    shape::Scalar,
     value::{Setting, keywords},
 };
 use crate::{
-    discover::{OwnerPattern, Pattern, PodCriteria},
+    discover::{OwnerPattern, PodCriteria},
     kubernetes::{Enabled, Keep, Naming, Settings},
 };
 
@@ -115,29 +113,3 @@ impl Setting for OwnerPattern {
         }
     }
 }
-
-/// Free keys with globs.
-type Globs = Vec<(Box<str>, Pattern)>;
-
-impl Value for Globs {
-    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, setting: &str) -> bool {
-        let Some(pairs) = reader.pairs_of::<Pattern>(node, setting) else { return false };
-        *self = pairs.into_iter().map(|(key, glob)| (key.into(), glob)).collect();
-        true
-    }
-
-    fn read_text(&mut self, text: &str) -> Result<(), String> {
-        Err(format!("found `{text}`, expected a mapping of keys to globs"))
-    }
-
-    fn shown(&self, _: bool) -> Json {
-        let pairs = self.iter().map(|(key, glob)| (key.to_string(), glob.to_string().into()));
-        Json::Object(pairs.collect())
-    }
-
-    fn shape(&self) -> Shape {
-        Shape::Pairs
-    }
-}
-
-impl Samples for Globs {}

@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, Origin, Problem, env, file,
+    Config, ConfigError, Origin, Problem,
+    effect::without_effect,
+    env, file,
     flags::{self, Flags},
     notes::Notes,
     otlp::{MetricsExporter, OtlpSignal, is_named},
@@ -22,7 +24,7 @@ pub struct Loaded {
     /// The file it was read from, if there is one, and what stood there.
     pub file: Option<(PathBuf, String)>,
     /// Values of `OTEL_*` variables that were ignored: the specification wants a warning, not an
-    /// error, for they are often set for other programs.
+    /// error, for they are often set for other programs. And what has no effect.
     pub warnings: Vec<Problem>,
 }
 
@@ -86,14 +88,15 @@ impl Config {
         }
     }
 
-    /// Everything that is wrong with a file by itself, and with what it refers to in the environment.
+    /// Everything that is wrong with a file by itself, and with what it refers to in the environment; or what
+    /// it says in vain.
     ///
     /// # Errors
     /// As [`Self::load_here`].
-    pub fn check(path: &Path) -> Result<(), ConfigError> {
+    pub fn check(path: &Path) -> Result<Vec<Problem>, ConfigError> {
         let variables = |name: &str| std::env::var(name).ok();
         let file = Some((path, &*read(path)?));
-        Self::merge(&Flags::default(), &|_| None, &variables, file).map(drop)
+        Self::merge(&Flags::default(), &|_| None, &variables, file).map(|loaded| loaded.warnings)
     }
 }
 
@@ -125,6 +128,8 @@ fn finish(
     }
     notes.check_tls(&config);
     notes.check_standard_output(&config);
+    let vain = without_effect(&config, &notes);
+    notes.warnings.extend(vain);
     let Notes { origins, mut problems, warnings } = notes;
     if problems.is_empty() {
         return Ok(Loaded { config, origins, file, warnings });

@@ -7,8 +7,10 @@
 
 mod describe;
 mod detection;
+mod effect;
 mod env;
 mod file;
+mod filter;
 mod flags;
 mod held;
 mod kubernetes;
@@ -37,10 +39,11 @@ use crate::{
     discover::Criteria,
     log::LogFilter,
     metrics_data::Temporality,
-    semantics::route,
+    semantics::{filter::Filter, route},
 };
 
 pub use detection::Detection;
+pub use filter::{Attributes, MetricAttributes, OwnAttributes, OwnFilter, OwnMetricAttributes};
 pub use flags::{Flags, SelectionFlags, Settings};
 pub use kubernetes::Kubernetes;
 pub use load::Loaded;
@@ -77,6 +80,10 @@ section! {
         pub routes: Routes = Routes::default();
         /// Header fields that become attributes of spans.
         pub headers: Headers = Headers::default();
+        /// Which exchanges are left out of spans and metrics.
+        pub filter: Filter = Filter::default();
+        /// Which attributes spans and metrics have.
+        pub attributes: Attributes = Attributes::default();
         /// What is replaced by `REDACTED`, beyond what always is.
         pub redaction: Redaction = Redaction::default();
         /// Where spans and metrics go; several at once are possible.
@@ -93,8 +100,11 @@ section! {
         pub kubernetes: Kubernetes = Kubernetes::default();
         /// What is found out about the machine.
         pub detection: Detection = Detection::default();
-        /// Attributes of every target's resource, below the target's own.
-        pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES");
+        /// Attributes of every target's resource, below the target's own and what Kubernetes says, above what is
+        /// detected: a `service.name` names those that do not name themselves. The agent's own metrics have
+        /// them, too, but are always those of the service `remora`.
+        pub resource: Vec<(String, String)> = vec![], variable("OTEL_RESOURCE_ATTRIBUTES"),
+            also("`OTEL_SERVICE_NAME` is its `service.name`, whatever `OTEL_RESOURCE_ATTRIBUTES` says");
         /// Answer probes at this address, such as `127.0.0.1:9465`: `/healthz`, `/readyz`, `/metrics` of the
         /// agent itself, `/status`, which `remora status` prints.
         pub listen: Option<SocketAddr> = None, flag("--listen", "ADDR", "Health");
@@ -172,7 +182,8 @@ section! {
         /// Print spans to standard output: spans or none; if nothing is said, where there is no other
         /// output.
         pub print: Option<Print> = None, flag("--print", "WHAT", "Output");
-        /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`.
+        /// Serve metrics for Prometheus at this address, such as `127.0.0.1:9464`; `:9464` is that port of every
+        /// address of the host. `OTEL_EXPORTER_PROMETHEUS_HOST` is `localhost` if nothing is said.
         pub prometheus: Option<SocketAddr> = None, flag("--prometheus", "ADDR", "Output"),
             also("`OTEL_EXPORTER_PROMETHEUS_HOST` and `OTEL_EXPORTER_PROMETHEUS_PORT` where \
                   `metrics.exporters` names prometheus");
@@ -200,6 +211,8 @@ section! {
         pub queue: Size = Size::mib(16), within(Size::kib(64), Size::mib(4096));
         /// Connections followed at once.
         pub connections: u32 = 16_384, within(16, 4_194_304);
+        /// Header blocks that come in pieces, of all connections together. Where there is no room, one is cut.
+        pub heads: Size = Size::mib(32), within(Size::kib(64), Size::mib(4096));
         /// An exchange is given up after its connection was silent for this long. It is counted as lost, and is no error.
         pub exchange_idle: Duration = Duration::from_secs(86_400),
             within(Duration::from_secs(1), Duration::from_secs(30 * 86_400));
@@ -270,6 +283,9 @@ section! {
             variable("OTEL_METRICS_EXEMPLAR_FILTER");
         /// Series per instrument and service; more go to the overflow series.
         pub max_series: u32 = 2000, within(1, 1_000_000);
+        /// Processes with series. One more takes the place of those that have ended, if they were told already or not;
+        /// where none has, it is not measured.
+        pub max_resources: u32 = 10_000, within(1, 1_000_000);
         /// A series without new values is forgotten after this.
         pub idle: Duration = Duration::from_secs(900),
             within(Duration::from_secs(1), Duration::from_secs(7 * 86_400));

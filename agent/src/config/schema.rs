@@ -65,7 +65,22 @@ fn of_shape(shape: &Shape, bounds: Option<&(Json, Json)>) -> Json {
     }
 }
 
+/// One value, or a text that refers to a variable, which may hold such a value.
 fn of_scalar(scalar: &Scalar, bounds: Option<&(Json, Json)>) -> Json {
+    let schema = of_value(scalar, bounds);
+    let takes_any_text = scalar.types.contains(&"string")
+        && scalar.words.is_empty()
+        && matches!(scalar.pattern, None | Some("."));
+    if takes_any_text {
+        return schema;
+    }
+    json!({ "anyOf": [schema, { "type": "string", "pattern": REFERENCE }] })
+}
+
+/// `${NAME}`, `${env:NAME:-default}`.
+const REFERENCE: &str = r"\$\{(env:)?[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}";
+
+fn of_value(scalar: &Scalar, bounds: Option<&(Json, Json)>) -> Json {
     if !scalar.words.is_empty() {
         return json!({ "enum": scalar.words });
     }

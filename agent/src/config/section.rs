@@ -62,6 +62,31 @@ macro_rules! section_value {
     ($name:ty) => {
         impl $crate::config::describe::Samples for $name {}
         impl $crate::config::describe::Samples for Vec<$name> {}
+        impl $crate::config::describe::Samples for Option<Vec<$name>> {}
+
+        /// A list that may also not be said, which is not the same as an empty one.
+        impl $crate::config::describe::Value for Option<Vec<$name>> {
+            fn read(
+                &mut self,
+                reader: &mut $crate::config::reader::Reader<'_>,
+                node: &$crate::config::node::Node,
+                setting: &str,
+            ) -> bool {
+                self.insert(Vec::new()).read(reader, node, setting)
+            }
+
+            fn read_text(&mut self, text: &str) -> Result<(), String> {
+                self.insert(Vec::new()).read_text(text)
+            }
+
+            fn shown(&self, secrets: bool) -> serde_json::Value {
+                self.as_ref().map_or(serde_json::Value::Null, |items| items.shown(secrets))
+            }
+
+            fn shape(&self) -> $crate::config::shape::Shape {
+                Vec::<$name>::new().shape()
+            }
+        }
 
         impl $crate::config::describe::Value for $name {
             fn read(

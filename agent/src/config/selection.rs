@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use super::{
     Sampler,
     describe::{Key, Samples, Section, Value},
+    filter::{OwnAttributes, OwnFilter},
     node::{Entry, Node},
     reader::Reader,
     section::{keys, section, section_value},
@@ -23,7 +24,7 @@ impl Section for Criteria {
 
     fn keys() -> Vec<Key<Self>> {
         keys!(Self:
-            /// Process ids, as `/proc` of the agent shows them.
+            /// Process ids, as `/proc` of the agent shows them; with the children that they have.
             pids, named("pid");
             /// Executables by file name (`nginx`), or by path if the pattern has a `/` (`/srv/*`).
             exe;
@@ -41,6 +42,23 @@ impl Section for Criteria {
             all;
         )
     }
+
+    /// What asks for nothing would match nothing.
+    fn read(&mut self, reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
+        if entries.is_empty() {
+            asks_for_something(reader, node, entries, setting);
+        }
+    }
+}
+
+fn asks_for_something(reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
+    let names: Vec<&str> = Criteria::keys().iter().map(|key| key.about.name).collect();
+    if entries.iter().any(|entry| names.contains(&&*entry.key)) {
+        return;
+    }
+    let found = if node.describe() == "nothing" { "nothing" } else { "no criterion" };
+    let message = format!("found {found}, expected at least one of {}", names.join(", "));
+    reader.problem(node.place, setting, message);
 }
 
 /// A selector with what holds for the processes it takes.
@@ -51,6 +69,8 @@ pub struct Selector {
     pub traces: OwnTraces,
     pub routes: OwnRoutes,
     pub headers: OwnHeaders,
+    pub filter: OwnFilter,
+    pub attributes: OwnAttributes,
 }
 
 section! {
@@ -107,19 +127,17 @@ impl Section for Selector {
             routes;
             /// Header fields that become attributes of their spans, instead of those for all.
             headers;
+            /// What is left out of their spans and metrics; what is not said is as for all.
+            filter;
+            /// Which attributes their spans and metrics have; what is not said is as for all.
+            attributes;
         );
         takes.chain(own).collect()
     }
 
     /// A selector that asks for nothing would take nothing.
     fn read(&mut self, reader: &mut Reader<'_>, node: &Node, entries: &[Entry], setting: &str) {
-        let names: Vec<&str> = Criteria::keys().iter().map(|key| key.about.name).collect();
-        if entries.iter().any(|entry| names.contains(&&*entry.key)) {
-            return;
-        }
-        let found = if node.describe() == "nothing" { "nothing" } else { "no criterion" };
-        let message = format!("found {found}, expected at least one of {}", names.join(", "));
-        reader.problem(node.place, setting, message);
+        asks_for_something(reader, node, entries, setting);
     }
 }
 
@@ -130,6 +148,10 @@ impl Section for discover::Selector {
         let mut keys = keys!(Self:
             /// `service.name` of what it takes; without one each process decides.
             name;
+            /// `service.namespace` of what it takes.
+            namespace;
+            /// `service.version` of what it takes.
+            version;
         );
         let criteria = Criteria::keys().into_iter();
         keys.extend(criteria.map(|key| key.lift(|selector: &mut Self| &mut selector.criteria)));

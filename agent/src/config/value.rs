@@ -271,7 +271,13 @@ macro_rules! keywords {
             const SAMPLES: &'static [&'static str] = &[$($word),*];
 
             fn parse(text: &str) -> Result<Self, String> {
-                match text {
+                // A file's `off` without quotes is the truth value to YAML 1.1.
+                let switch = match text {
+                    "false" => "off",
+                    "true" => "on",
+                    text => text,
+                };
+                match switch {
                     $($word $(| $other)* => Ok(Self::$variant $(($of))?),)*
                     _ => Err($crate::config::value::one_of(text, &[$($word, $($other,)*)*])),
                 }

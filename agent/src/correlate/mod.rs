@@ -24,6 +24,7 @@ use self::{
     threads::{Context, Handling, Threads},
 };
 use crate::{
+    attribute::AttributeOptions,
     clock::ClockOffset,
     exchange::{Exchange, Role, Started},
     ids::{IdGenerator, random_seed},
@@ -47,6 +48,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self { open: 65_536, contexts: 16_384, max_age_ns: 3_600_000_000_000 }
     }
+}
+
+/// What was left out to keep within [`Limits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Exchanges for which no parent was looked for, and that are none.
+    pub unplaced: u64,
+    /// Exchanges that were open for too long to be remembered.
+    pub expired: u64,
+    /// Contexts that could not be remembered one by one: nothing is inferred from what takes their place.
+    pub contexts: u64,
 }
 
 /// Everything that placing an exchange in a trace yields.
@@ -80,6 +92,7 @@ pub struct Correlator {
     limits: Limits,
     open: HashMap<u64, Open, foldhash::fast::RandomState>,
     threads: Threads,
+    left_out: LeftOut,
 }
 
 impl Correlator {
@@ -97,6 +110,7 @@ impl Correlator {
             limits,
             open: HashMap::default(),
             threads: Threads::new(limits.contexts),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -111,6 +125,7 @@ impl Correlator {
         let context = Context::of(started.tgid, started.tid, started.context);
         if self.open.len() >= self.limits.open {
             // What is not remembered cannot be told apart from what does not exist.
+            self.left_out.unplaced += 1;
             if started.role == Role::Server {
                 self.threads.distrust(context);
             }
@@ -129,6 +144,14 @@ impl Correlator {
         }
         let Started { serial, role, start_mono_ns, .. } = *started;
         self.open.insert(serial, Open { place, role, context, start_mono_ns, parent, state });
+    }
+
+    /// The response of an exchange is over: what its thread does from now on is not for it.
+    pub fn answered(&mut self, serial: u64) {
+        let Self { open, threads, .. } = self;
+        if let Some(open) = open.get(&serial) {
+            threads.ended(open.role, open.context, serial);
+        }
     }
 
     /// An exchange ended: its span, and whether the span is to be exported (its flags say the same).
@@ -158,6 +181,7 @@ impl Correlator {
             end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
             route: None,
             peer: None,
+            options: AttributeOptions::default(),
             resource,
             exchange,
         }
@@ -170,7 +194,7 @@ impl Correlator {
             // Not announced, or not remembered: nothing but what it carries is known.
             return (self.place_alone(exchange.trace.parent, ParentFrom::Root), None);
         };
-        self.close(exchange.serial, &open);
+        self.threads.ended(open.role, open.context, exchange.serial);
         if open.role == Role::Server && exchange.end_mono_ns != 0 {
             self.revoke_later_children(exchange.serial, open.context, exchange.end_mono_ns);
         }
@@ -185,7 +209,7 @@ impl Correlator {
     /// next request of that thread gets no children.
     pub fn lost(&mut self, serial: u64) {
         if let Some(open) = self.open.remove(&serial) {
-            self.close(serial, &open);
+            self.threads.ended(open.role, open.context, serial);
             if open.role == Role::Server {
                 self.threads.server_lost(open.context);
             }
@@ -206,17 +230,22 @@ impl Correlator {
         open.retain(|&serial, open| {
             let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
             if !keep {
-                match open.role {
-                    Role::Server => {
-                        threads.server_ended(open.context, serial);
-                        threads.distrust(open.context);
-                    }
-                    Role::Client => threads.client_ended(open.context, serial),
+                threads.ended(open.role, open.context, serial);
+                if open.role == Role::Server {
+                    threads.distrust(open.context);
                 }
             }
             keep
         });
-        before - self.open.len()
+        let expired = before - self.open.len();
+        self.left_out.expired += expired as u64;
+        expired
+    }
+
+    /// What was left out so far.
+    #[must_use]
+    pub const fn left_out(&self) -> LeftOut {
+        LeftOut { contexts: self.threads.not_remembered, ..self.left_out }
     }
 
     /// Exchanges that are open now, for the agent's own metrics.
@@ -281,13 +310,6 @@ impl Correlator {
                     flags: self.sampler.decide(trace_id, Parent::None).flags(TraceFlags::RANDOM),
                 }
             }
-        }
-    }
-
-    fn close(&mut self, serial: u64, open: &Open) {
-        match open.role {
-            Role::Server => self.threads.server_ended(open.context, serial),
-            Role::Client => self.threads.client_ended(open.context, serial),
         }
     }
 

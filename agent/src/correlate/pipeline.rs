@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     exchange::{Endpoint, Exchange, Role, Sink, Started},
     resource::Whose,
-    semantics,
+    semantics::{self, filter::Kept},
     span::{Peer, Span},
 };
 
@@ -39,11 +39,15 @@ pub trait Output {
     fn capture(&mut self, conn_id: u64, policy: u8);
 }
 
-/// What became of all requests: `ended = spans + sampled_out + sum(lost)`.
+/// What became of all requests: `ended = spans + sampled_out + filtered + sum(lost)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     pub spans: u64,
     pub sampled_out: u64,
+    /// No span, for a filter says so, whatever sampling would have said.
+    pub filtered: u64,
+    /// Of `spans + sampled_out + filtered`, those that a filter keeps out of metrics.
+    pub unmeasured: u64,
     /// By [`Lost`], in the order of [`Lost::ALL`].
     pub lost: [u64; Lost::ALL.len()],
 }
@@ -58,7 +62,7 @@ impl Counts {
     /// All requests that ended in one way or another.
     #[must_use]
     pub fn ended(&self) -> u64 {
-        self.spans + self.sampled_out + self.lost.iter().sum::<u64>()
+        self.spans + self.sampled_out + self.filtered + self.lost.iter().sum::<u64>()
     }
 }
 
@@ -75,6 +79,8 @@ pub struct Pipeline<R, O> {
     counts: Counts,
     /// Spans of processes of which more will be known soon, oldest first.
     waiting: VecDeque<Span>,
+    /// It was said that exports of agents are left out.
+    told_own_exports: bool,
 }
 
 impl<R: Resources, O: Output> Pipeline<R, O> {
@@ -88,7 +94,17 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     ) -> Self {
         let counts = Counts::default();
         let waiting = VecDeque::new();
-        Self { correlator, policies, aggregators, clock, resources, output, counts, waiting }
+        Self {
+            correlator,
+            policies,
+            aggregators,
+            clock,
+            resources,
+            output,
+            counts,
+            waiting,
+            told_own_exports: false,
+        }
     }
 
     fn peer(&self, exchange: &Exchange) -> Option<Arc<Peer>> {
@@ -133,15 +149,37 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     fn pass(&mut self, mut span: Span) {
+        let selector = self.selector(span.exchange.connection.tgid);
+        span.options = self.policies.options(selector);
         if let Some((path, status)) = semantics::path_to_route(&span.exchange) {
-            let selector = self.selector(span.exchange.connection.tgid);
             let service = span.resource.service_name();
             span.route = self.policies.route(selector, service, path, status);
         }
-        for aggregator in &mut self.aggregators {
-            aggregator.record(&span);
+        let kept = if span.is_own_export() {
+            if !self.told_own_exports {
+                self.told_own_exports = true;
+                let service = span.resource.service_name();
+                tracing::info!(
+                    service,
+                    "a selected process takes exports of this agent or another one: they become no \
+                     spans and are not measured, or there would be one more for each"
+                );
+            }
+            Kept { traces: false, metrics: false }
+        } else {
+            self.policies.keeps(selector, &span)
+        };
+        if kept.metrics {
+            let attributes = self.policies.metric_attributes(selector);
+            for aggregator in &mut self.aggregators {
+                aggregator.record_chosen(&span, attributes);
+            }
+        } else {
+            self.counts.unmeasured += 1;
         }
-        if span.flags.is_sampled() {
+        if !kept.traces {
+            self.counts.filtered += 1;
+        } else if span.flags.is_sampled() {
             self.counts.spans += 1;
             self.output.span(span);
         } else {
@@ -155,6 +193,10 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         let selector = self.selector(started.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
         self.correlator.started(started);
+    }
+
+    fn answered(&mut self, serial: u64) {
+        self.correlator.answered(serial);
     }
 
     fn finished(&mut self, mut exchange: Exchange) {
@@ -192,202 +234,4 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        aggregate,
-        clock::ClockOffset,
-        correlate::{
-            Limits,
-            policy::{HeaderKeys, Policy},
-            sampler::Sampler,
-        },
-        exchange::{Connection, HeaderValues},
-        resource::Resource,
-        semantics::{
-            route,
-            tests::{exchange, http},
-        },
-    };
-
-    struct OneService(Whose);
-
-    fn service(name: &str) -> Arc<Resource> {
-        Arc::new(Resource::new([("service.name".into(), name.into())]))
-    }
-
-    impl Resources for OneService {
-        fn whose(&mut self, _: u32) -> Whose {
-            self.0.clone()
-        }
-
-        fn selector(&self, tgid: u32) -> Option<usize> {
-            (tgid == 1).then_some(0)
-        }
-
-        fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
-            let name = format!("{address} at {start_mono_ns}").into();
-            Some(Arc::new(Peer { name, namespace: "".into(), is_pod: false }))
-        }
-    }
-
-    impl Output for Vec<Span> {
-        fn span(&mut self, span: Span) {
-            self.push(span);
-        }
-        fn capture(&mut self, _: u64, _: u8) {}
-    }
-
-    fn pipeline(sampler: &str) -> Pipeline<OneService, Vec<Span>> {
-        pipeline_with(sampler, Vec::new())
-    }
-
-    /// Process 1 is of the first selector.
-    fn pipeline_with(sampler: &str, of_selectors: Vec<Policy>) -> Pipeline<OneService, Vec<Span>> {
-        let sampler = Sampler::parse(sampler, Some("0.5")).unwrap();
-        Pipeline::new(
-            Correlator::new(sampler, Limits::default()),
-            Policies::new(
-                Policy { sampler, routes: Some(route::Config::default()), ..Policy::default() },
-                of_selectors,
-            ),
-            vec![Aggregator::new(aggregate::Config::default(), 0)],
-            Clock::fixed(ClockOffset::fixed(1_000)),
-            OneService(Whose::Known(service("shop"))),
-            Vec::new(),
-        )
-    }
-
-    #[test]
-    fn span_has_its_route_times_and_resource() {
-        let mut pipeline = pipeline("always_on");
-        pipeline.finished(exchange(Role::Server));
-        let span = &pipeline.output[0];
-        assert_eq!(span.route.as_deref(), Some("/users/{id}"));
-        assert_eq!((span.start_unix_ns, span.end_unix_ns), (1_001_000, 6_001_000));
-        assert_eq!(span.resource.service_name(), "shop");
-    }
-
-    #[test]
-    fn clients_have_peers_by_the_other_end_and_the_beginning_servers_have_none() {
-        let mut pipeline = pipeline("always_on");
-        pipeline.finished(exchange(Role::Client));
-        pipeline.finished(exchange(Role::Server));
-        let [client, server] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
-        let name = client.peer.as_ref().map(|peer| peer.name.to_string());
-        let start = client.exchange.start_mono_ns;
-        assert_eq!(name, Some(format!("10.0.0.2 at {start}")));
-        assert_eq!(server.peer, None);
-    }
-
-    #[test]
-    fn books_balance_and_metrics_count_what_was_sampled_out() {
-        let mut pipeline = pipeline("traceidratio");
-        for serial in 1..=100 {
-            let mut exchange = exchange(Role::Client);
-            exchange.serial = serial;
-            exchange.trace.parent = None;
-            pipeline.finished(exchange);
-        }
-        pipeline.lost(0, Lost::Gap);
-        pipeline.lost(7, Lost::Malformed);
-        let counts = pipeline.counts();
-        assert_eq!(counts.ended(), 102);
-        assert_eq!((counts.lost(Lost::Gap), counts.lost(Lost::HeadCut)), (1, 0));
-        assert!(counts.spans > 0 && counts.sampled_out > 0);
-        assert_eq!(counts.spans, pipeline.output.len() as u64);
-        let batches = pipeline.aggregators[0].collect(10_000_000);
-        assert_eq!(aggregate::tests::count(&batches, "http.client.request.duration"), 100);
-    }
-
-    #[test]
-    fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
-        let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Provisional(service("provisional"));
-        pipeline.finished(exchange(Role::Server));
-        pipeline.release_settled();
-        assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
-        pipeline.resources.0 = Whose::Known(service("other"));
-        pipeline.finished(exchange(Role::Server));
-        assert_eq!(pipeline.output.len(), 1);
-        pipeline.resources.0 = Whose::Known(service("shop"));
-        pipeline.release_settled();
-        let span = &pipeline.output[1];
-        assert_eq!(span.resource.service_name(), "shop");
-        assert_eq!(span.route.as_deref(), Some("/users/{id}"));
-        let batches = pipeline.aggregators[0].collect(10_000_000);
-        let services: Vec<_> = batches.iter().map(|batch| batch.resource.service_name()).collect();
-        assert_eq!(services, ["other", "shop"]);
-    }
-
-    #[test]
-    fn what_waits_goes_at_the_end_and_beyond_the_bound() {
-        let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Provisional(service("provisional"));
-        for _ in 0..=MAX_WAITING {
-            pipeline.finished(exchange(Role::Server));
-        }
-        assert_eq!(pipeline.output.len(), 1);
-        pipeline.release_waiting();
-        assert_eq!(pipeline.counts().spans, MAX_WAITING as u64 + 1);
-    }
-
-    #[test]
-    fn whoever_has_opted_out_has_no_spans_not_even_those_that_waited() {
-        let mut pipeline = pipeline("always_on");
-        pipeline.resources.0 = Whose::Provisional(service("provisional"));
-        pipeline.finished(exchange(Role::Server));
-        pipeline.resources.0 = Whose::OptedOut;
-        pipeline.finished(exchange(Role::Server));
-        pipeline.release_waiting();
-        assert!(pipeline.output.is_empty());
-        assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
-        assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
-    }
-
-    #[test]
-    fn what_holds_for_a_selector_holds_for_its_processes_alone() {
-        let off = Sampler::parse("always_off", None).unwrap();
-        let routes = route::Config { mode: route::Mode::Off, ..route::Config::default() };
-        let tenant = "http.request.header.x-tenant";
-        let keys = HeaderKeys { request: vec![tenant.into()], response: vec![] };
-        let quiet = Policy { sampler: off, routes: Some(routes), headers: keys };
-        let loud = Sampler::parse("always_on", None).unwrap();
-        let mut pipeline = pipeline_with("always_on", vec![quiet.clone()]);
-        let mut finish = |tgid: u32| {
-            let mut exchange = exchange(Role::Server);
-            let connection = Connection { tgid, ..(*exchange.connection).clone() };
-            exchange.connection = Arc::new(connection);
-            exchange.trace.parent = None;
-            let message = http(&mut exchange);
-            let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
-            message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
-            pipeline.finished(exchange);
-        };
-        finish(1);
-        finish(2);
-        let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
-        assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
-        let found = span.exchange.detail.http().unwrap();
-        assert!(found.request_headers.is_empty(), "nobody asked for them");
-        let quiet = Policy { sampler: loud, ..quiet };
-        pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
-        let mut exchange = exchange(Role::Server);
-        exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
-        let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
-        http(&mut exchange).request_headers = vec![value];
-        exchange.trace.parent = None;
-        pipeline.finished(exchange);
-        let span = pipeline.output.last().unwrap();
-        assert_eq!(span.route, None);
-        let found = span.exchange.detail.http().unwrap();
-        assert_eq!(&*found.request_headers[0].key, tenant);
-    }
-
-    #[test]
-    fn reasons_stand_in_the_order_of_the_list() {
-        for (at, reason) in Lost::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, at);
-        }
-    }
-}
+mod tests;

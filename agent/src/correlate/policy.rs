@@ -2,8 +2,14 @@
 
 use super::sampler::Sampler;
 use crate::{
+    attribute::AttributeOptions,
     exchange::{Detail, HeaderValues},
-    semantics::route::{self, Routes},
+    semantics::{
+        chosen::MetricAttributes,
+        filter::{Filter, Kept},
+        route::{self, Routes},
+    },
+    span::Span,
 };
 
 /// What holds for the processes of one selector.
@@ -13,6 +19,9 @@ pub struct Policy {
     /// `None`: the routes of all.
     pub routes: Option<route::Config>,
     pub headers: HeaderKeys,
+    pub filter: Filter,
+    pub metric_attributes: MetricAttributes,
+    pub options: AttributeOptions,
 }
 
 /// Attributes that spans may have of header fields: `http.request.header.x-tenant`.
@@ -55,6 +64,9 @@ impl Policies {
             policy.routes.is_none()
                 && policy.sampler == policies[0].sampler
                 && policy.headers == policies[0].headers
+                && policy.filter == policies[0].filter
+                && policy.metric_attributes == policies[0].metric_attributes
+                && policy.options == policies[0].options
         };
         let uniform = policies[1..].iter().all(as_all);
         Self { routes: routes.collect(), uniform, policies }
@@ -98,6 +110,25 @@ impl Policies {
         let at = self.index(selector);
         let at = if self.routes[at].is_some() { at } else { 0 };
         self.routes[at].as_mut()?.route(service, path, status)
+    }
+
+    /// Which signals the exchange of `span` is told in.
+    pub(super) fn keeps(&self, selector: Option<usize>, span: &Span) -> Kept {
+        self.policies[self.index(selector)].filter.keeps(span)
+    }
+
+    pub(super) fn metric_attributes(&self, selector: Option<usize>) -> &MetricAttributes {
+        &self.policies[self.index(selector)].metric_attributes
+    }
+
+    pub(super) fn options(&self, selector: Option<usize>) -> AttributeOptions {
+        self.policies[self.index(selector)].options
+    }
+
+    /// Services whose learned routes were given up for others'.
+    #[must_use]
+    pub fn forgotten_services(&self) -> u64 {
+        self.routes.iter().flatten().map(Routes::forgotten).sum()
     }
 
     /// Drops the header fields that the selector has not asked for.

@@ -9,6 +9,8 @@
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::exchange::Role;
+
 /// Where something ran. With a context beyond the thread the thread does not matter: goroutines and
 /// tasks move between threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +66,8 @@ pub(super) struct Threads {
     /// There are even more of those: nothing is inferred any more.
     everything: bool,
     max_contexts: usize,
+    /// Contexts that something coarser took the place of.
+    pub(super) not_remembered: u64,
 }
 
 impl Threads {
@@ -74,6 +78,7 @@ impl Threads {
             processes: HashSet::default(),
             everything: false,
             max_contexts,
+            not_remembered: 0,
         }
     }
 
@@ -89,21 +94,18 @@ impl Threads {
         }
     }
 
-    pub(super) fn server_ended(&mut self, context: Context, serial: u64) {
-        self.ended(context, |busy| &mut busy.servers, serial);
-    }
-
     pub(super) fn client_started(&mut self, context: Context, serial: u64) {
         self.busy.entry(context).or_default().clients.push(serial);
     }
 
-    pub(super) fn client_ended(&mut self, context: Context, serial: u64) {
-        self.ended(context, |busy| &mut busy.clients, serial);
-    }
-
-    fn ended(&mut self, context: Context, list: fn(&mut Busy) -> &mut Vec<u64>, serial: u64) {
+    /// An exchange of this role is not open any more; it may have ended before.
+    pub(super) fn ended(&mut self, role: Role, context: Context, serial: u64) {
         if let Some(busy) = self.busy.get_mut(&context) {
-            list(busy).retain(|&open| open != serial);
+            let list = match role {
+                Role::Server => &mut busy.servers,
+                Role::Client => &mut busy.clients,
+            };
+            list.retain(|&open| open != serial);
             if busy.is_idle() {
                 self.busy.remove(&context);
             }
@@ -139,6 +141,7 @@ impl Threads {
             self.multiplexing.retain(|other| other.tgid != tgid || other.context != 0);
         } else {
             self.everything = true;
+            self.not_remembered += 1;
         }
     }
 
@@ -155,7 +158,10 @@ impl Threads {
         }
         if self.multiplexing.len() < self.max_contexts {
             self.multiplexing.insert(context);
-        } else if context.context == 0 {
+            return;
+        }
+        self.not_remembered += 1;
+        if context.context == 0 {
             self.distrust_threads_of(context.tgid);
         } else {
             self.everything = true;
@@ -192,7 +198,7 @@ mod tests {
         threads.server_started(T, 7);
         assert_eq!(threads.handling(T), Handling::One(7));
         assert_eq!(threads.handling(Context::of(1, 3, 0)), Handling::Nothing);
-        threads.server_ended(T, 7);
+        threads.ended(Role::Server, T, 7);
         assert_eq!(threads.handling(T), Handling::Nothing);
         assert!(threads.busy.is_empty());
     }
@@ -213,9 +219,9 @@ mod tests {
         threads.server_started(T, 1);
         threads.server_started(T, 2);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.server_ended(T, 1);
+        threads.ended(Role::Server, T, 1);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.server_ended(T, 2);
+        threads.ended(Role::Server, T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::CannotTell);
         threads.process_gone(T.tgid);
@@ -247,7 +253,7 @@ mod tests {
         threads.server_lost(T);
         threads.server_started(T, 2);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.server_ended(T, 2);
+        threads.ended(Role::Server, T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::One(3));
     }
@@ -278,7 +284,7 @@ mod tests {
         threads.server_started(T, 1);
         threads.server_started(T, 2);
         threads.process_gone(1);
-        threads.server_ended(T, 1);
+        threads.ended(Role::Server, T, 1);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::One(3));
     }

@@ -19,6 +19,7 @@ mod selector;
 mod service_name;
 mod sha1;
 mod sockets;
+mod started_as;
 
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};

@@ -1,7 +1,7 @@
 //! Who a *selected* process is: the resource its spans carry. Only here are a process's environment,
 //! command line and control group read.
 //!
-//! Precedence, first wins: the selector's name; what makes the process itself (`process.pid`,
+//! Precedence, first wins: the selector's name, namespace and version; what makes the process itself (`process.pid`,
 //! `telemetry.distro.*`); the target's `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; what Kubernetes
 //! says of its pod; the agent's `OTEL_RESOURCE_ATTRIBUTES`; what was detected. `telemetry.sdk.*` is never taken over: it would say
 //! that another SDK made the spans. Arguments stay out: they may hold secrets.
@@ -11,7 +11,14 @@ use std::{io::Read, path::Path};
 use opentelemetry_semantic_conventions::attribute as key;
 use procfs::process::Process;
 
-use super::{host::Host, resource_attributes, service_name::service_name, sha1::instance_uuid};
+use super::{
+    host::Host,
+    resource_attributes,
+    selector::Service,
+    service_name::{is_interpreter, is_spawned_worker, service_name},
+    sha1::instance_uuid,
+    started_as::started_as,
+};
 use crate::{
     attribute::Value,
     container::{Container, container_name},
@@ -33,12 +40,20 @@ pub(super) struct Profile {
     /// What comes after it.
     then: Vec<(Box<str>, Value)>,
     pub(super) container: Container,
+    /// Its program is that of its parent, although it was started anew.
+    pub(super) is_worker: bool,
+    /// A title may come to stand in place of its command line.
+    pub(super) may_have_title: bool,
+    /// Why none of its `OTEL_RESOURCE_ATTRIBUTES` count.
+    pub(super) malformed: Option<&'static str>,
 }
 
 /// What [`Profile::new`] makes a profile of.
 #[derive(Clone, Debug)]
 struct Raw<'a> {
     exe: &'a Path,
+    /// What it was started as, if that is a link to it.
+    started_as: Option<&'a Path>,
     comm: &'a str,
     environ: &'a [u8],
     command_line: &'a [u8],
@@ -51,7 +66,7 @@ impl Profile {
         process: &Process,
         exe: &Path,
         container: Container,
-        service_name: Option<&str>,
+        service: Service<'_>,
         host: &Host,
     ) -> Self {
         let text =
@@ -59,17 +74,27 @@ impl Profile {
         let comm = text("comm", 64);
         let environ = bounded(process, "environ", ENVIRON_LIMIT);
         let command_line = bounded(process, "cmdline", COMMAND_LINE_LIMIT);
+        let comm = comm.trim_end();
+        let of = |file: &str| format!("/proc/{}/{file}", process.pid());
+        let first = command_line.split(|&byte| byte == 0).next().unwrap_or_default();
+        let first = String::from_utf8_lossy(first);
+        let link = if is_interpreter(exe) {
+            None // named by what it runs
+        } else {
+            started_as(exe, comm, &first, Path::new(&of("root")), Path::new(&of("exe")))
+        };
         let raw = Raw {
             exe,
-            comm: comm.trim_end(),
+            started_as: link.as_deref(),
+            comm,
             environ: &environ,
             command_line: &command_line,
             container,
         };
-        Self::new(raw, service_name, host)
+        Self::new(raw, service, host)
     }
 
-    fn new(raw: Raw<'_>, selector_name: Option<&str>, host: &Host) -> Self {
+    fn new(raw: Raw<'_>, by_selector: Service<'_>, host: &Host) -> Self {
         let (mut first, mut then) = (Vec::with_capacity(8), Vec::with_capacity(24));
         let push = |list: &mut Vec<(Box<str>, Value)>, key: &str, value: &str| {
             if !value.is_empty() {
@@ -77,11 +102,14 @@ impl Profile {
             }
         };
         let mut add = |key: &str, value: &str| push(&mut first, key, value);
-        add(key::SERVICE_NAME, selector_name.unwrap_or_default());
+        add(key::SERVICE_NAME, by_selector.name.unwrap_or_default());
+        add(key::SERVICE_NAMESPACE, by_selector.namespace.unwrap_or_default());
+        add(key::SERVICE_VERSION, by_selector.version.unwrap_or_default());
         add(key::TELEMETRY_DISTRO_NAME, "remora");
         add(key::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION"));
         add(key::SERVICE_NAME, &variable(raw.environ, "OTEL_SERVICE_NAME").unwrap_or_default());
-        for (key, value) in own_attributes(raw.environ) {
+        let (own, malformed) = own_attributes(raw.environ);
+        for (key, value) in own {
             add(&key, &value);
         }
         let mut add = |key: &str, value: &str| push(&mut then, key, value);
@@ -100,7 +128,7 @@ impl Profile {
             .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect();
         let exe_name = raw.exe.file_name().unwrap_or_default().to_string_lossy();
-        add(key::SERVICE_NAME, &service_name(raw.exe, &line));
+        add(key::SERVICE_NAME, &service_name(raw.started_as.unwrap_or(raw.exe), &line));
         add(key::PROCESS_EXECUTABLE_NAME, &exe_name);
         add(key::PROCESS_EXECUTABLE_PATH, &raw.exe.to_string_lossy());
         add(key::PROCESS_COMMAND, command(&line, raw.comm));
@@ -111,7 +139,24 @@ impl Profile {
             add(key::K8S_CONTAINER_NAME, pod.container_name.as_deref().unwrap_or_default());
         }
         then.extend(host.attributes.iter().cloned());
-        Self { first, then, container: raw.container }
+        Self {
+            first,
+            then,
+            container: raw.container,
+            is_worker: is_spawned_worker(&line),
+            may_have_title: is_interpreter(raw.exe),
+            malformed,
+        }
+    }
+
+    /// With the name that its `parent` has by its program.
+    pub(super) fn named_as(mut self, parent: &Self) -> Self {
+        let name = parent.then.iter().rfind(|(key, _)| **key == *key::SERVICE_NAME);
+        let own = self.then.iter_mut().rfind(|(key, _)| **key == *key::SERVICE_NAME);
+        if let (Some(own), Some((_, name))) = (own, name) {
+            own.1 = name.clone();
+        }
+        self
     }
 
     /// The resource of the process `tgid` that has this profile. `start_time` in clock ticks since
@@ -176,15 +221,12 @@ fn variable(environ: &[u8], name: &str) -> Option<String> {
 }
 
 /// The target's own resource attributes. Malformed ones are the target's mistake, not ours: they
-/// are left out as its SDK would leave them out.
-fn own_attributes(environ: &[u8]) -> Vec<(String, String)> {
+/// are left out as its SDK would leave them out, and what is wrong is said without a word of theirs.
+fn own_attributes(environ: &[u8]) -> (Vec<(String, String)>, Option<&'static str>) {
     let text = variable(environ, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     match resource_attributes::parse(&text) {
-        Ok(pairs) => pairs.into_iter().filter(|(key, _)| !is_reserved(key)).collect(),
-        Err(error) => {
-            tracing::debug!(%error, "target's OTEL_RESOURCE_ATTRIBUTES ignored");
-            Vec::new()
-        }
+        Ok(pairs) => (pairs.into_iter().filter(|(key, _)| !is_reserved(key)).collect(), None),
+        Err(error) => (Vec::new(), Some(error.what())),
     }
 }
 
@@ -235,6 +277,7 @@ mod tests {
     fn raw() -> Raw<'static> {
         Raw {
             exe: Path::new("/usr/bin/python3.11"),
+            started_as: None,
             comm: "python3",
             environ: b"PATH=/bin\0",
             command_line: b"python3\0/srv/app.py\0--password=hunter2\0",
@@ -243,13 +286,8 @@ mod tests {
     }
 
     fn resource(raw: Raw<'_>, selector_name: Option<&str>) -> Resource {
-        Profile::new(raw, selector_name, &host()).resource(
-            42,
-            Some(1),
-            99,
-            &host(),
-            &Pods::default(),
-        )
+        let service = Service { name: selector_name, ..Service::default() };
+        Profile::new(raw, service, &host()).resource(42, Some(1), 99, &host(), &Pods::default())
     }
 
     fn str<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
@@ -273,6 +311,20 @@ mod tests {
             let found = resource(Raw { environ, ..raw() }, selector_name);
             assert_eq!(found.service_name(), expected);
         }
+    }
+
+    #[test]
+    fn namespace_and_version_of_the_selector_come_first() {
+        let environ = b"OTEL_RESOURCE_ATTRIBUTES=service.namespace=low,service.version=1\0";
+        let service = Service { namespace: Some("shop"), version: Some("2"), ..Service::default() };
+        let of = |service| {
+            let profile = Profile::new(Raw { environ, ..raw() }, service, &host());
+            let found = profile.resource(42, None, 99, &host(), &Pods::default());
+            let text = |key| str(&found, key).map(str::to_owned);
+            (text("service.namespace").unwrap(), text("service.version").unwrap())
+        };
+        assert_eq!(of(service), ("shop".into(), "2".into()));
+        assert_eq!(of(Service::default()), ("low".into(), "1".into()));
     }
 
     #[test]
@@ -301,6 +353,27 @@ mod tests {
     }
 
     #[test]
+    fn a_link_names_the_service_and_a_parent_its_worker() {
+        let exe = Path::new("/usr/bin/redis-check-rdb");
+        let started_as = Some(Path::new("/usr/bin/redis-server"));
+        let redis = Raw { exe, started_as, command_line: b"redis-server\0", ..raw() };
+        let found = resource(redis, None);
+        assert_eq!(found.service_name(), "redis-server");
+        assert_eq!(str(&found, "process.executable.name"), Some("redis-check-rdb"));
+        let parent = Profile::new(raw(), Service::default(), &host());
+        let command_line = b"python3\0-c\0from x import y\0--multiprocessing-fork\0";
+        let of = |environ| {
+            let raw = Raw { command_line, environ, ..raw() };
+            let worker = Profile::new(raw, Service::default(), &host());
+            assert!(worker.is_worker && !parent.is_worker);
+            let worker = worker.named_as(&parent);
+            worker.resource(43, Some(42), 99, &host(), &Pods::default()).service_name().to_owned()
+        };
+        assert_eq!(of(b""), "app");
+        assert_eq!(of(b"OTEL_SERVICE_NAME=own\0"), "own");
+    }
+
+    #[test]
     fn a_rewritten_title_is_not_the_command() {
         let command_line = b"postgres: alice secrets 10.0.0.1 idle\0";
         let found = resource(Raw { command_line, comm: "postgres", ..raw() }, None);
@@ -309,7 +382,7 @@ mod tests {
 
     #[test]
     fn instances_differ_by_process_and_start() {
-        let profile = Profile::new(raw(), None, &host());
+        let profile = Profile::new(raw(), Service::default(), &host());
         let id = |tgid, start| {
             let resource = profile.resource(tgid, None, start, &host(), &Pods::default());
             str(&resource, "service.instance.id").unwrap().to_owned()
@@ -352,7 +425,8 @@ mod tests {
         let environ = b"OTEL_RESOURCE_ATTRIBUTES=team=target\0";
         let found = |environ, name: Option<&str>| {
             let raw = Raw { environ, container: container.clone(), ..raw() };
-            Profile::new(raw, name, &host()).resource(42, None, 99, &host(), &pods)
+            let service = Service { name, ..Service::default() };
+            Profile::new(raw, service, &host()).resource(42, None, 99, &host(), &pods)
         };
         let one = found(environ, None);
         assert_eq!((str(&one, "team"), str(&one, "zone")), (Some("target"), Some("pod")));
@@ -367,5 +441,8 @@ mod tests {
     fn malformed_attributes_of_the_target_are_left_out_whole() {
         let environ = b"OTEL_RESOURCE_ATTRIBUTES=team=target,oops\0";
         assert_eq!(str(&resource(Raw { environ, ..raw() }, None), "team"), Some("agent"));
+        let profile = Profile::new(Raw { environ, ..raw() }, Service::default(), &host());
+        assert_eq!(profile.malformed, Some("a pair without `=`"));
+        assert_eq!(Profile::new(raw(), Service::default(), &host()).malformed, None);
     }
 }

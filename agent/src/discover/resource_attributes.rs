@@ -13,6 +13,18 @@ pub enum ResourceAttributesError {
     Encoding(String),
 }
 
+impl ResourceAttributesError {
+    /// What is wrong, without a word of the text: it may be anything.
+    #[must_use]
+    pub const fn what(&self) -> &'static str {
+        match self {
+            Self::NoEquals(_) => "a pair without `=`",
+            Self::NoKey(_) => "a pair without a key",
+            Self::Encoding(_) => "a pair that is not percent-encoded UTF-8",
+        }
+    }
+}
+
 /// The pairs in `text`, in order; empty parts are ignored.
 ///
 /// # Errors

@@ -25,9 +25,11 @@ use super::{
 use crate::{kubernetes::Pods, resource::Resource};
 
 mod pods;
+mod reselect;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod titles;
 
 use seen::{Seen, innermost_pid, is_another_program, ns_pid, start_time};
 
@@ -86,6 +88,10 @@ pub struct Scanner {
     pods: Pods,
     /// Children that are taken for the program of their parent, and made no connection yet.
     as_parent: HashSet<u32>,
+    /// Targets that may have got a title since they were looked at, and made no connection yet.
+    untitled: HashSet<u32>,
+    /// Of which was said that they say of themselves what cannot be read.
+    warned: HashSet<u32>,
     /// Pods of which processes were seen before they were told of; by the uid that control groups have.
     unknown_pods: HashSet<Box<str>>,
     scan_is_due: bool,
@@ -109,6 +115,8 @@ impl Scanner {
             ended: VecDeque::new(),
             pods,
             as_parent: HashSet::new(),
+            untitled: HashSet::new(),
+            warned: HashSet::new(),
             unknown_pods: HashSet::new(),
             scan_is_due: false,
         }
@@ -168,66 +176,6 @@ impl Scanner {
             }
             self.selectors.retire_pid(pid); // whoever gets the number later is not who was meant
         }
-        changes
-    }
-
-    /// Selects by other selectors from now on. Yields what that changes for running processes: those
-    /// that are taken and were not, those that are called otherwise, those that are taken no longer. What
-    /// was inherited stays so where the selector it came from is still there, or takes the parent.
-    pub fn reselect(&mut self, mut selectors: Selectors) -> Vec<Change> {
-        selectors.follow(&self.selectors);
-        self.needs = selectors.needs();
-        let earlier = std::mem::replace(&mut self.selectors, selectors);
-        for ended in &mut self.ended {
-            let selector = self.selectors.same_as(&earlier, ended.selector).unwrap_or(NOWHERE);
-            Arc::make_mut(ended).selector = selector;
-        }
-        let mut targets: Vec<Arc<Target>> = self.targets.values().cloned().collect();
-        targets.sort_by_key(|target| (target.start_time, target.tgid)); // parents first
-        let members = self.cgroup_members();
-        let mut listening = Listening::default();
-        let mut changes = Vec::new();
-        for target in targets {
-            let tgid = target.tgid;
-            let process = Process::new(pid(tgid)).ok();
-            let seen = process.and_then(|process| Seen::look(process, self.needs, &mut listening));
-            // Where it is gone, or another's number, its exit will be told.
-            let Some(mut seen) = seen.filter(|seen| seen.start_time() == Some(target.start_time))
-            else {
-                continue;
-            };
-            let cgroups = memberships(&members, tgid);
-            let member = target.profile.container.pod.as_ref();
-            let pod = member.and_then(|member| self.pods.find(member));
-            let facts = seen.facts(&cgroups, pod.map(|pod| &**pod));
-            let by_facts = self.selectors.select(&facts).map(|selection| selection.selector);
-            let selector = by_facts.or_else(|| {
-                let stat = seen.process.stat().ok()?;
-                let parent = u32::try_from(stat.ppid).ok()?;
-                let of_parent = || self.targets.get(&parent).map(|parent| parent.selector);
-                let inherited =
-                    self.selectors.same_as(&earlier, target.selector).or_else(of_parent)?;
-                let excluded = self.selectors.excludes(&facts)
-                    || self.selectors.selector_excludes(inherited, &facts);
-                (!excluded).then_some(inherited)
-            });
-            let Some(selector) = selector else {
-                let deselected = Target { selector: NOWHERE, ..(*target).clone() };
-                self.targets.insert(tgid, Arc::new(deselected));
-                self.forget(tgid);
-                changes.push(Change::Deselect(tgid));
-                continue;
-            };
-            let name =
-                |selectors: &Selectors, at| selectors.selection(at).service_name.map(str::to_owned);
-            if name(&earlier, target.selector) == name(&self.selectors, selector) {
-                let target = Target { selector, ..(*target).clone() };
-                self.targets.insert(tgid, Arc::new(target));
-            } else if let Some(target) = self.target_from(&mut seen, selector) {
-                changes.push(self.insert(target));
-            }
-        }
-        changes.extend(self.scan(|_| false));
         changes
     }
 
@@ -305,7 +253,7 @@ impl Scanner {
     /// should the kernel side not have been run for that, it is seen here.
     pub fn on_connection(&mut self, tgid: u32) -> Change {
         if !self.as_parent.remove(&tgid) {
-            return Change::Keep;
+            return self.look_at_title(tgid);
         }
         let process = Process::new(pid(tgid));
         let known = self.targets.get(&tgid);
@@ -373,11 +321,16 @@ impl Scanner {
     fn insert(&mut self, target: Target) -> Change {
         let target = Arc::new(target);
         self.targets.insert(target.tgid, Arc::clone(&target));
+        if target.profile.may_have_title {
+            self.untitled.insert(target.tgid);
+        }
         Change::Select(target)
     }
 
     fn forget(&mut self, tgid: u32) -> bool {
-        self.as_parent.remove(&tgid);
+        for set in [&mut self.as_parent, &mut self.untitled, &mut self.warned] {
+            set.remove(&tgid);
+        }
         let Some(target) = self.targets.remove(&tgid) else { return false };
         if self.ended.len() == REMEMBERED {
             self.ended.pop_front();
@@ -417,15 +370,21 @@ impl Scanner {
             .collect()
     }
 
-    fn target_from(&self, seen: &mut Seen, selector: usize) -> Option<Target> {
+    fn target_from(&mut self, seen: &mut Seen, selector: usize) -> Option<Target> {
         let stat = seen.process.stat().ok()?;
-        let name = self.selectors.selection(selector).service_name;
+        let service = self.selectors.selection(selector).service;
         let container = seen.container.take().unwrap_or_else(|| read_container(&seen.process));
         if self.has_opted_out(&container) {
             return None;
         }
-        let profile = Profile::read(&seen.process, &seen.exe, container, name, &self.host);
+        let mut profile = Profile::read(&seen.process, &seen.exe, container, service, &self.host);
         let parent = u32::try_from(stat.ppid).ok().filter(|&parent| parent != 0);
+        if profile.is_worker
+            && let Some(parent) = parent.and_then(|parent| self.targets.get(&parent))
+        {
+            profile = profile.named_as(&parent.profile);
+        }
+        self.warn_of(seen.tgid, &profile);
         let resource = profile.resource(seen.tgid, parent, stat.starttime, &self.host, &self.pods);
         Some(Target {
             tgid: seen.tgid,

@@ -68,9 +68,22 @@ impl Criteria {
 pub struct Selector {
     /// `service.name` of what it takes; without one the process decides.
     pub name: Option<Box<str>>,
+    /// `service.namespace` and `service.version` of what it takes.
+    pub namespace: Option<Box<str>>,
+    pub version: Option<Box<str>>,
     pub criteria: Criteria,
     /// What it leaves although `criteria` match.
     pub exclude: Vec<Criteria>,
+}
+
+impl Selector {
+    fn service(&self) -> Service<'_> {
+        Service {
+            name: self.name.as_deref(),
+            namespace: self.namespace.as_deref(),
+            version: self.version.as_deref(),
+        }
+    }
 }
 
 /// Everything selection may know of a process that is not selected (yet).
@@ -108,9 +121,17 @@ pub struct Needs {
 /// The selector that took a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection<'a> {
-    pub service_name: Option<&'a str>,
+    pub service: Service<'a>,
     /// Position in the list of selectors.
     pub selector: usize,
+}
+
+/// What a selector says of the service that its processes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Service<'a> {
+    pub name: Option<&'a str>,
+    pub namespace: Option<&'a str>,
+    pub version: Option<&'a str>,
 }
 
 /// All selectors in order; the first that matches takes the process.
@@ -197,8 +218,8 @@ impl Selectors {
     /// The selection of what `selector` takes.
     #[must_use]
     pub fn selection(&self, selector: usize) -> Selection<'_> {
-        let service_name = self.selectors.get(selector).and_then(|s| s.name.as_deref());
-        Selection { service_name, selector }
+        let service = self.selectors.get(selector).map(Selector::service).unwrap_or_default();
+        Selection { service, selector }
     }
 
     /// What [`Self::select`] has to be told.
@@ -361,11 +382,14 @@ mod tests {
         let named = |name: &str, pattern| Selector {
             name: Some(name.into()),
             criteria: exe(pattern),
-            exclude: vec![],
+            ..Selector::default()
         };
         let list = vec![named("none", "apache"), named("edge", "nginx"), named("late", "ngin*")];
         let selectors = Selectors::new(list, vec![], OWN).unwrap();
-        let expected = Selection { service_name: Some("edge"), selector: 1 };
+        let expected = Selection {
+            service: Service { name: Some("edge"), ..Service::default() },
+            selector: 1,
+        };
         assert_eq!(selectors.select(&nginx()), Some(expected));
     }
 
@@ -378,7 +402,8 @@ mod tests {
 
     #[test]
     fn a_selectors_own_exclusion_leaves_the_process_to_later_selectors() {
-        let picky = Selector { criteria: exe("ngin*"), exclude: vec![exe("nginx")], name: None };
+        let picky =
+            Selector { criteria: exe("ngin*"), exclude: vec![exe("nginx")], ..Selector::default() };
         let list = vec![picky, Selector { criteria: exe("nginx"), ..Selector::default() }];
         assert_eq!(select(list, vec![], nginx()), Some(1));
     }

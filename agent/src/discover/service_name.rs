@@ -11,6 +11,8 @@
 //! | `java -cp … com.example.Shop` | `Shop` |
 //! | `ruby bin/puma`, `sh ./run.sh` | `puma`, `run` |
 //! | `python3 -c …`, `node -e …` | `python3`, `node` |
+//! | `gunicorn: master [app]`, `puma 6.4 (tcp://…) [app]`, `[celeryd: …`: a title that an interpreter's program wrote over its command line | `gunicorn`, `puma`, `celery` |
+//! | `busybox httpd -f` | `httpd` |
 
 use std::path::Path;
 
@@ -100,7 +102,7 @@ const INTERPRETERS: &[Interpreter] = &[
         class: false,
     },
     Interpreter {
-        names: &["sh", "bash", "dash", "ash", "busybox"],
+        names: &["sh", "bash", "dash", "ash"],
         with_value: &["-o", "-O", "--rcfile", "--init-file"],
         module: &[],
         file: &[],
@@ -109,18 +111,80 @@ const INTERPRETERS: &[Interpreter] = &[
     },
 ];
 
-/// `service.name` of a process: at most 128 bytes, no control characters, never empty.
+/// Programs that are many: the first argument says which, if they were not started by its name.
+const MULTI_CALL: [&str; 2] = ["busybox", "toybox"];
+
+/// `service.name` of a process: at most 128 bytes, no control characters, never empty. `program` is its
+/// executable, by the name it was started by if that is a link to it.
 #[must_use]
-pub(super) fn service_name(exe: &Path, command_line: &[String]) -> String {
-    let file = exe.file_name().unwrap_or_default().to_string_lossy();
-    let bare = file.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    let interpreter = INTERPRETERS.iter().find(|known| known.names.contains(&bare));
-    let program = interpreter.and_then(|known| known.program(command_line.get(1..)?));
-    let name = tidy(&program.unwrap_or_else(|| file.clone().into_owned()));
+pub(super) fn service_name(program: &Path, command_line: &[String]) -> String {
+    let file = program.file_name().unwrap_or_default().to_string_lossy();
+    let split = split_title(command_line);
+    let command_line = split.as_deref().unwrap_or(command_line);
+    let (file, arguments) = match command_line.get(1) {
+        Some(applet) if MULTI_CALL.contains(&&*file) && !applet.starts_with('-') => {
+            (applet.as_str().into(), command_line.get(2..))
+        }
+        _ => (file, command_line.get(1..)),
+    };
+    let name = Interpreter::of(&file)
+        .and_then(|known| titled(command_line).or_else(|| known.program(arguments?)));
+    let name = tidy(&name.unwrap_or_else(|| file.clone().into_owned()));
     if name.is_empty() { "unknown_service".into() } else { name }
 }
 
+/// Whether the program of a process is what its parent said: Python starts the workers of pools so.
+#[must_use]
+pub(super) fn is_spawned_worker(command_line: &[String]) -> bool {
+    command_line.iter().any(|argument| argument == "--multiprocessing-fork")
+        || command_line.iter().any(|argument| {
+            argument.starts_with("from multiprocessing.") && argument.contains("import main")
+        })
+}
+
+/// Whether an executable runs programs of others, which may write a title over its command line.
+#[must_use]
+pub(super) fn is_interpreter(exe: &Path) -> bool {
+    exe.file_name().is_some_and(|file| Interpreter::of(&file.to_string_lossy()).is_some())
+}
+
+/// The one argument of a command line that was written over as a whole; what is behind it is empty.
+fn title(command_line: &[String]) -> Option<&str> {
+    let (first, rest) = command_line.split_first()?;
+    (!first.is_empty() && rest.iter().all(|argument| argument.trim().is_empty()))
+        .then(|| first.trim())
+}
+
+/// The arguments of a command line that was written over with itself: `setproctitle` does so before it is
+/// told a title.
+fn split_title(command_line: &[String]) -> Option<Vec<String>> {
+    let words: Vec<String> = title(command_line)?.split_whitespace().map(str::to_owned).collect();
+    let program = Path::new(words.first()?).file_name()?.to_str()?;
+    (words.len() > 1 && Interpreter::of(program).is_some()).then_some(words)
+}
+
+/// What a program calls itself in the title that stands instead of its command line.
+fn titled(command_line: &[String]) -> Option<String> {
+    let title = title(command_line)?;
+    let title = title.strip_prefix('[').unwrap_or(title);
+    let end = title.find(|c: char| c.is_whitespace() || ":()[]".contains(c));
+    let name = &title[..end.unwrap_or(title.len())];
+    let program = Path::new(name).file_name()?.to_str()?;
+    match program {
+        // The interpreter, with nothing to run.
+        _ if name.starts_with('-') || Interpreter::of(program).is_some() => None,
+        "celeryd" => Some("celery".into()),
+        _ => file_program(name),
+    }
+}
+
 impl Interpreter {
+    /// By the name of an executable, with a version or without.
+    fn of(file: &str) -> Option<&'static Self> {
+        let bare = file.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        INTERPRETERS.iter().find(|known| known.names.contains(&bare))
+    }
+
     fn program(&self, arguments: &[String]) -> Option<String> {
         let mut arguments = arguments.iter().map(String::as_str);
         loop {
@@ -231,6 +295,53 @@ mod tests {
         for (exe, line, expected) in rows {
             assert_eq!(name(exe, line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_title_names_the_program_as_its_command_line_did() {
+        let rows = [
+            ("/usr/bin/ruby3.1", "puma 6.4.0 (tcp://127.0.0.1:9292) [app]", "puma"),
+            ("/usr/bin/ruby3.1", "puma: cluster worker 0: 12 [app]", "puma"),
+            ("/usr/bin/ruby3.1", "sidekiq 7.1.0 app [0 of 5 busy]", "sidekiq"),
+            ("/usr/bin/python3.11", "gunicorn: master [app:app]", "gunicorn"),
+            ("/usr/bin/python3.11", "[celeryd: celery@h:MainProcess] -active-", "celery"),
+            ("/usr/bin/python3.11", "[celery beat]", "celery"),
+            ("/usr/bin/python3.11", "/usr/bin/python3 /usr/bin/gunicorn app:app", "gunicorn"),
+            ("/usr/bin/node", "checkout", "checkout"),
+            ("/usr/bin/node", "npm run start", "npm"),
+            ("/usr/bin/node", "node", "node"),
+            ("/usr/bin/perl", "/srv/app.pl", "app"),
+            ("/usr/sbin/php-fpm8.2", "php-fpm: pool www", "php-fpm8.2"),
+            ("/usr/bin/redis-server", "/usr/bin/redis-server 127.0.0.1:6379", "redis-server"),
+        ];
+        for (exe, title, expected) in rows {
+            let line = [title.to_owned(), String::new(), String::new()];
+            assert_eq!(service_name(Path::new(exe), &line), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn a_program_of_many_is_called_as_the_one_it_is() {
+        for (exe, line, expected) in [
+            ("/bin/busybox", "busybox httpd -f", "httpd"),
+            ("/bin/httpd", "httpd -f", "httpd"),
+            ("/bin/busybox", "busybox sh ./run.sh", "run"),
+            ("/bin/sh", "sh ./run.sh", "run"),
+            ("/bin/busybox", "busybox --list", "busybox"),
+        ] {
+            assert_eq!(name(exe, line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_python_spawned_is_known() {
+        let line = |text: &str| text.split('|').map(str::to_owned).collect::<Vec<_>>();
+        let worker = "python3|-c|from multiprocessing.spawn import spawn_main; spawn_main()|\
+                      --multiprocessing-fork";
+        assert!(is_spawned_worker(&line(worker)));
+        let tracker = "python3|-c|from multiprocessing.resource_tracker import main;main(4)";
+        assert!(is_spawned_worker(&line(tracker)));
+        assert!(!is_spawned_worker(&line("python3|-c|print(1)")));
     }
 
     #[test]

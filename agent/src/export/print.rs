@@ -70,7 +70,7 @@ impl Row {
             service: printable(span.resource.service_name()),
             request: printable(&span.summary()),
             outcome: span.outcome(),
-            peer: printable(&span.exchange.connection.remote.to_string()),
+            peer: printable(&span.other_end().to_string()),
             trace,
             error: span.error_type().map(|error| printable(&error)).unwrap_or_default(),
             failed: span.status() == Status::Error,
@@ -269,9 +269,11 @@ fn clock(unix_ns: u64, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
-        exchange::{DbExchange, Detail, Exchange, Failure, Role},
+        exchange::{Connection, DbExchange, Detail, Endpoint, Exchange, Failure, Role},
         semantics::tests::{exchange, http, span},
     };
 
@@ -308,6 +310,22 @@ mod tests {
             "{line}"
         );
         assert!(line.ends_with("  200  10.0.0.1:50000   01010101\n"), "{line}");
+    }
+
+    #[test]
+    fn a_unix_sockets_path_is_the_peer_of_clients_alone() {
+        let line = |role| {
+            let mut exchange = exchange(role);
+            let end = || Endpoint::Unix { path: "/run/app.sock".into() };
+            let (local, remote) = (end(), end());
+            exchange.connection =
+                Arc::new(Connection { local, remote, ..(*exchange.connection).clone() });
+            let mut printer = printer(PLAIN);
+            printer.push(&span(exchange), 0).unwrap();
+            text(printer)
+        };
+        assert!(line(Role::Client).contains("  200  /run/app.sock "), "{}", line(Role::Client));
+        assert!(!line(Role::Server).contains("app.sock"), "{}", line(Role::Server));
     }
 
     #[test]

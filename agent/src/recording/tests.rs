@@ -25,6 +25,7 @@ impl Sink for Nowhere {
     fn started(&mut self, _: &Started) {}
     fn finished(&mut self, _: Exchange) {}
     fn lost(&mut self, _: u64, _: crate::accounting::Lost) {}
+    fn answered(&mut self, _: u64) {}
     fn capture(&mut self, _: u64, _: u8) {}
 }
 

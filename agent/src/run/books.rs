@@ -2,9 +2,9 @@
 
 use crate::{
     accounting::Lost,
-    assemble,
+    aggregate, assemble,
     bpf::{self, KernelUsage},
-    correlate::pipeline::Counts,
+    correlate::{self, pipeline::Counts},
     export::stats::LaneStats,
     recording::write::Summary,
     status::{Accounting, Export, Requests},
@@ -18,6 +18,8 @@ pub(super) struct Books {
     pub(super) undecodable: u64,
     pub(super) assembled: assemble::Stats,
     pub(super) counts: Counts,
+    /// What was left out to keep within bounds.
+    pub(super) left_out: LeftOut,
     /// What the kernel side gave up on, by reason.
     pub(super) drops: Vec<(String, u64)>,
     pub(super) kernel: KernelUsage,
@@ -25,7 +27,36 @@ pub(super) struct Books {
     pub(super) recording: Option<Summary>,
 }
 
+/// What the stages behind reassembly have left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LeftOut {
+    /// Of the reader of metrics who has missed most.
+    pub(super) measured: aggregate::LeftOut,
+    pub(super) correlated: correlate::LeftOut,
+    /// Services whose learned routes were forgotten.
+    pub(super) routes: u64,
+}
+
 impl Books {
+    /// What was forgotten, cut or not measured to keep within bounds, by name.
+    pub(super) fn left_out(&self) -> [(&'static str, u64); 12] {
+        let LeftOut { measured, correlated, routes } = self.left_out;
+        [
+            ("connections_idle", self.assembled.connections_idle),
+            ("heads_cut", self.assembled.heads_cut),
+            ("beginnings_not_shown", self.assembled.beginnings_not_shown),
+            ("values_cut", self.assembled.values_cut),
+            ("parents_not_looked_for", correlated.unplaced),
+            ("parents_expired", correlated.expired),
+            ("contexts_not_remembered", correlated.contexts),
+            ("series_overflowed", measured.overflowed),
+            ("series_forgotten", measured.forgotten),
+            ("exchanges_not_measured", measured.unmeasured),
+            ("sizes_not_exact", measured.inexact),
+            ("routes_forgotten", routes),
+        ]
+    }
+
     /// As they are told to people, with what became of spans and points in `lanes`.
     pub(super) fn accounting(&self, lanes: &[LaneStats], connections: usize) -> Accounting {
         let export = |lane: &LaneStats| Export {
@@ -50,8 +81,11 @@ impl Books {
                 ended: counts.ended(),
                 spans: counts.spans,
                 sampled_out: counts.sampled_out,
+                filtered: counts.filtered,
+                unmeasured: counts.unmeasured,
                 lost: Lost::ALL.iter().map(|lost| (lost.as_str(), counts.lost(*lost))).collect(),
             },
+            left_out: self.left_out().into_iter().collect(),
             exports: lanes.iter().map(export).collect(),
         }
     }

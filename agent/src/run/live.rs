@@ -4,13 +4,14 @@ use std::{sync::mpsc, time::Duration};
 
 use crate::{
     assemble::{KeptHeader, KeptHeaders},
+    attribute::AttributeOptions,
     config::{self, Config, FieldName},
     correlate::{
         policy::{HeaderKeys, Policies, Policy},
         sampler::Sampler,
     },
     discover::Selectors,
-    semantics::{redact, route},
+    semantics::{chosen::MetricAttributes, filter::Filter, redact, route},
 };
 
 /// Attributes of header fields are named so, with the field's name behind it. The constants of the
@@ -81,9 +82,12 @@ fn policies(config: &Config) -> Policies {
             request: keys(REQUEST, &config.headers.request),
             response: keys(RESPONSE, &config.headers.response),
         },
+        filter: config.filter.clone(),
+        metric_attributes: metric_attributes(config, None),
+        options: AttributeOptions { network_local: config.attributes.network_local },
     };
     let of_selector = |selector: &config::Selector| {
-        let config::Selector { traces, routes: own, headers, .. } = selector;
+        let config::Selector { traces, routes: own, headers, filter, attributes, .. } = selector;
         let has_routes = own.mode.is_some() || own.patterns.is_some();
         Policy {
             sampler: sampler(
@@ -101,9 +105,30 @@ fn policies(config: &Config) -> Policies {
                     headers.response.as_ref().unwrap_or(&config.headers.response),
                 ),
             },
+            filter: Filter {
+                exclude: filter.exclude.as_ref().unwrap_or(&config.filter.exclude).clone(),
+                include: filter.include.as_ref().unwrap_or(&config.filter.include).clone(),
+            },
+            metric_attributes: metric_attributes(config, Some(&attributes.metrics)),
+            options: AttributeOptions {
+                network_local: attributes.network_local.unwrap_or(config.attributes.network_local),
+            },
         }
     };
     Policies::new(of_all, config.selectors.iter().map(of_selector).collect())
+}
+
+fn metric_attributes(
+    config: &Config,
+    own: Option<&config::OwnMetricAttributes>,
+) -> MetricAttributes {
+    let config::MetricAttributes { include, exclude } = &config.attributes.metrics;
+    let own_include = own.and_then(|own| own.include.as_ref());
+    let own_exclude = own.and_then(|own| own.exclude.as_ref());
+    MetricAttributes::new(
+        own_include.unwrap_or(include).clone(),
+        own_exclude.unwrap_or(exclude).clone(),
+    )
 }
 
 fn keys(prefix: &str, names: &[FieldName]) -> Vec<Box<str>> {

@@ -43,14 +43,21 @@ impl Parts {
             histogram: HistogramKind::Explicit,
             temporality: Temporality::Cumulative,
             exemplars: metrics.exemplars,
-            keep_exemplars: true,
+            keep_exemplars_ns: u64::MAX,
             max_series: metrics.max_series as usize,
+            max_resources: metrics.max_resources as usize,
             idle_ns: nanos(metrics.idle),
+            conventional: false,
         };
         let otlp_metrics = aggregate::Config {
             histogram: metrics.histogram,
             temporality: metrics.temporality,
-            keep_exemplars: false,
+            // Whoever scrapes a collector comes once a minute or so, and meets what was told last. A delta point has
+            // those of its own interval.
+            keep_exemplars_ns: match metrics.temporality {
+                Temporality::Cumulative => 60_000_000_000,
+                Temporality::Delta => 0,
+            },
             ..total_metrics.clone()
         };
         let kubernetes = followed_pods(config.kubernetes.settings(), &selectors);
@@ -66,6 +73,7 @@ impl Parts {
             assemble: assemble::Limits {
                 max_connections: config.limits.connections as usize,
                 max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
+                max_heads_len: usize::try_from(config.limits.heads.0).unwrap_or(usize::MAX),
                 exchange_idle_ns: nanos(config.limits.exchange_idle),
                 ..assemble::Limits::default()
             },
@@ -75,6 +83,7 @@ impl Parts {
                     .then_some(otlp_metrics),
                 table: config.prints_spans().then(|| aggregate::Config {
                     histogram: HistogramKind::Exponential,
+                    conventional: true, // its rows are made of them
                     ..total_metrics.clone()
                 }),
                 totals: output.prometheus.is_some().then_some(total_metrics),

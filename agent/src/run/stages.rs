@@ -8,9 +8,14 @@ use std::{
 
 use remora_common::record::ProcessChange;
 
-use super::{books::Books, outlet::Outlet, readers::Readers, schedule::Schedule};
+use super::{
+    books::{Books, LeftOut},
+    outlet::Outlet,
+    readers::Readers,
+    schedule::Schedule,
+};
 use crate::{
-    aggregate,
+    aggregate::{self, Aggregator},
     assemble::Assembler,
     clock::Clock,
     correlate::{
@@ -119,5 +124,11 @@ impl<R: Resources, W: Write> Stages<R, W> {
     pub(super) fn close_books(&mut self) {
         self.books.assembled = *self.assembler.stats();
         self.books.counts = self.pipeline.counts();
+        let measured = self.pipeline.aggregators.iter().map(Aggregator::left_out);
+        self.books.left_out = LeftOut {
+            measured: measured.max_by_key(aggregate::LeftOut::all).unwrap_or_default(),
+            correlated: self.pipeline.correlator.left_out(),
+            routes: self.pipeline.policies.forgotten_services(),
+        };
     }
 }

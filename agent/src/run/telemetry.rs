@@ -32,6 +32,8 @@ pub(super) struct Observed<'a> {
     pub(super) ring_peak: u64,
     /// Processes by TLS library that is not seen.
     pub(super) blind_spots: BTreeMap<&'static str, u64>,
+    /// Processes of which nothing is seen.
+    pub(super) unseen: usize,
     pub(super) peers: Option<Counts>,
 }
 
@@ -61,7 +63,8 @@ impl Telemetry {
         books: &Books,
         observed: &Observed<'_>,
     ) -> MetricBatch {
-        let Observed { lanes, processes, connections, ring_peak, blind_spots, peers } = observed;
+        let Observed { lanes, processes, connections, ring_peak, blind_spots, unseen, peers } =
+            observed;
         let stats = &books.assembled;
         let sum = |name, unit, description, rows: Vec<Row>| {
             self.sum(now_unix_ns, name, unit, description, rows)
@@ -116,6 +119,15 @@ impl Telemetry {
                 plain(books.counts.sampled_out),
             ),
             sum(
+                "remora.exchanges.filtered",
+                "{exchange}",
+                "Exchanges that filters left out of a signal",
+                vec![
+                    labelled("signal", "traces", int(books.counts.filtered)),
+                    labelled("signal", "metrics", int(books.counts.unmeasured)),
+                ],
+            ),
+            sum(
                 "remora.exchanges.lost",
                 "{exchange}",
                 "Exchanges that did not become spans",
@@ -123,6 +135,12 @@ impl Telemetry {
                     .iter()
                     .map(|&lost| reason(lost.as_str(), books.counts.lost(lost)))
                     .collect(),
+            ),
+            sum(
+                "remora.left_out",
+                "{item}",
+                "What was forgotten, cut or not measured to keep within bounds",
+                books.left_out().map(|(name, count)| reason(name, count)).into(),
             ),
             sum(
                 "remora.export.accepted",
@@ -166,6 +184,12 @@ impl Telemetry {
                 "{process}",
                 "Selected processes whose TLS is not seen",
                 blind_spots.iter().map(|(name, n)| labelled("library", name, int(*n))).collect(),
+            ),
+            gauge(
+                "remora.processes.unseen",
+                "{process}",
+                "Selected processes of which nothing is seen",
+                vec![labelled("reason", "32_bit", int(*unseen as u64))],
             ),
             gauge(
                 "remora.kernel.ring.peak",
@@ -313,6 +337,7 @@ mod tests {
             connections: 0,
             ring_peak: 0,
             blind_spots: BTreeMap::new(),
+            unseen: 0,
             peers: None,
         };
         let telemetry = Telemetry { resource: Arc::default(), start_unix_ns: 1 };

@@ -1,7 +1,7 @@
 //! What has to hear of processes that appear, change and go: the kernel side's table of selected ones,
 //! and the thread that attaches to TLS libraries.
 
-use std::{collections::HashSet, mem, sync::mpsc};
+use std::{collections::HashSet, mem, path::Path, sync::mpsc};
 
 use procfs::process::Process;
 use remora_common::{
@@ -9,7 +9,10 @@ use remora_common::{
     target::{INHERIT, SELECTED},
 };
 
-use super::tls::{ProcessUpdate, TlsThread};
+use super::{
+    tls::{ProcessUpdate, TlsThread},
+    unseen::Unseen,
+};
 use crate::{
     bpf::Targets,
     decode::Record,
@@ -24,6 +27,7 @@ pub(super) struct Watch {
     pub(super) recorder: Option<Recorder>,
     /// Processes that have ended and may have left something behind.
     pub(super) ended: HashSet<u32>,
+    pub(super) unseen: Unseen,
 }
 
 impl Watch {
@@ -75,6 +79,28 @@ impl Watch {
     /// Whether a record is about `target`, rather than another process with its number.
     fn is_of(&self, record: &record::Process, target: &Target) -> bool {
         target.start_time == 0 || self.targets.is_same(record.start_ns, target.start_time)
+    }
+
+    /// Applies what a look at running processes has found. A process that was named by its number is taken
+    /// with the children that it has: those that it makes later are taken, too.
+    pub(super) fn apply_all(&mut self, changes: Vec<Change>, scanner: &mut Scanner) {
+        for change in changes {
+            let named = match &change {
+                Change::Select(target) if scanner.names_pid(target.tgid) => Some(target.tgid),
+                _ => None,
+            };
+            self.apply(change, ProcessUpdate::Selected, scanner);
+            let Some(tgid) = named else { continue };
+            if Path::new("/proc/thread-self/children").exists() {
+                self.made_before(tgid, scanner);
+            } else {
+                tracing::warn!(
+                    pid = tgid,
+                    "the kernel does not list the children of a process (CONFIG_PROC_CHILDREN): \
+                     those that it has already are not captured"
+                );
+            }
+        }
     }
 
     /// Selects the children that `tgid` made before the kernel side was told to hand its selection on. Servers
@@ -146,6 +172,7 @@ impl Watch {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.target(target.tgid, target.selector, &target.resource);
                 }
+                self.unseen.look(target.tgid);
                 self.tell(how(target.tgid));
                 // Of one that ended before it was selected no end will be told.
                 if !inherited && start_time(target.tgid) != Some(target.start_time) {
@@ -163,6 +190,7 @@ impl Watch {
             }
             Change::Deselect(tgid) => {
                 self.targets.deselect(tgid);
+                self.unseen.gone(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }
@@ -171,6 +199,7 @@ impl Watch {
             Change::Gone(tgid) => {
                 self.targets.ended(tgid);
                 self.ended.insert(tgid);
+                self.unseen.gone(tgid);
                 if let Some(recorder) = &mut self.recorder {
                     recorder.gone(tgid);
                 }

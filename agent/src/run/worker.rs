@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     RunError,
     books::Books,
+    deltas::Deltas,
     handle::{Handle, Order},
     live::{Live, Reload},
     outlet::Outlet,
@@ -25,9 +26,11 @@ use super::{
     telemetry::Telemetry,
     terminal::Terminal,
     tls::{ProcessUpdate, TlsThread},
+    unseen::Unseen,
     watch::Watch,
 };
 use crate::{
+    aggregate,
     assemble::Assembler,
     attach::TlsSources,
     bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts},
@@ -40,6 +43,7 @@ use crate::{
     },
     ids::random_seed,
     kubernetes::Peers,
+    metrics_data::Temporality,
     recording::{
         format::{self, End, Facts, Layout},
         write::Recorder,
@@ -87,7 +91,8 @@ pub(super) fn spawn(
             if let Err(error) = bpf::hurry_this_thread() {
                 tracing::debug!(%error, "the worker has no priority");
             }
-            let watch = Watch { targets, tls, ended: HashSet::new(), recorder };
+            let unseen = Unseen::default();
+            let watch = Watch { targets, tls, ended: HashSet::new(), recorder, unseen };
             Worker::new(programs, reader, control, inbox, watch, verdicts, parts, exporter, begin)
                 .run();
         })
@@ -149,6 +154,8 @@ struct Worker {
     watch: Watch,
     stages: Stages<Table, BackgroundWriter>,
     telemetry: Telemetry,
+    /// Where what is exported is what came since the last time.
+    deltas: Option<Deltas>,
     last_tick_ns: u64,
     last_expire_ns: u64,
     last_rescan_ns: u64,
@@ -184,6 +191,8 @@ impl Worker {
         if watch.recorder.is_some() {
             assembler.keep();
         }
+        let wants_deltas = |otlp: &aggregate::Config| otlp.temporality == Temporality::Delta;
+        let deltas = parts.readers.otlp.as_ref().is_some_and(wants_deltas).then(Deltas::default);
         let telemetry = Telemetry::new(&parts.host, now_unix_ns);
         let processes = Table {
             scanner: Scanner::with_pods(parts.selectors, Arc::new(parts.host), parts.pods),
@@ -211,6 +220,7 @@ impl Worker {
             watch,
             stages,
             telemetry,
+            deltas,
             last_tick_ns: 0,
             last_expire_ns: mono_ns(),
             last_rescan_ns: mono_ns(),
@@ -294,9 +304,8 @@ impl Worker {
         if let Some(selectors) = selectors {
             self.control.watch(true, selectors.needs().ports);
             let scanner = &mut self.stages.pipeline.resources.scanner;
-            for change in scanner.reselect(selectors) {
-                self.watch.apply(change, ProcessUpdate::Selected, scanner);
-            }
+            let changes = scanner.reselect(selectors);
+            self.watch.apply_all(changes, scanner);
         }
         // Who asked may have given up.
         let _ = done.send(());

@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use opentelemetry_semantic_conventions::attribute as key;
 
 use super::{
-    network::{self, Address, AttributeOptions},
+    network::{self, Address},
     outcome::{Outcome, Tone, failure_name},
 };
 use crate::{
     attribute::AttributeSink,
     exchange::{DbExchange, Endpoint, Exchange, Failure, Role},
+    span::Span,
 };
 
 /// What is told of a database system apart from the exchange.
@@ -153,13 +154,8 @@ pub(super) fn span_name<'a>(
     }
 }
 
-pub(super) fn visit(
-    system: &System,
-    exchange: &Exchange,
-    db: &DbExchange,
-    options: AttributeOptions,
-    sink: &mut impl AttributeSink,
-) {
+pub(super) fn visit(system: &System, span: &Span, db: &DbExchange, sink: &mut impl AttributeSink) {
+    let exchange = &span.exchange;
     sink.str(key::DB_SYSTEM_NAME, system.name);
     for (key, value) in [
         (key::DB_OPERATION_NAME, db.operation()),
@@ -185,7 +181,7 @@ pub(super) fn visit(
         sink.count(key::DB_RESPONSE_RETURNED_ROWS, rows);
     }
     network::server(sink, server(exchange));
-    network::ends(sink, exchange, options);
+    network::ends(sink, exchange, span.options);
     if db.text_unknown {
         sink.bool("remora.db.query.text.unknown", true);
     }

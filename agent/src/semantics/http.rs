@@ -12,7 +12,7 @@ use opentelemetry_semantic_conventions::attribute as key;
 use self::addressed::Addressed;
 use super::{
     authority::forwarded_node,
-    network::{self, AttributeOptions},
+    network,
     outcome::{Outcome, Tone, failure_name},
     redact::{redact_path, redact_query},
     target::Form,
@@ -149,12 +149,7 @@ pub(super) fn outcome(http: &HttpExchange) -> Outcome {
     Outcome { text: text.into(), tone }
 }
 
-pub(super) fn visit(
-    span: &Span,
-    http: &HttpExchange,
-    options: AttributeOptions,
-    sink: &mut impl AttributeSink,
-) {
+pub(super) fn visit(span: &Span, http: &HttpExchange, sink: &mut impl AttributeSink) {
     let exchange = &span.exchange;
     let addressed = Addressed::of(exchange, http);
     let kind = span.kind();
@@ -184,7 +179,7 @@ pub(super) fn visit(
     if kind == SpanKind::Server {
         client(sink, http, network::peer_and_local(exchange).0);
     }
-    network::ends(sink, exchange, options);
+    network::ends(sink, exchange, span.options);
     sink.str(key::NETWORK_PROTOCOL_NAME, "http");
     let version = protocol_version(http.version);
     if !version.is_empty() {
@@ -198,10 +193,15 @@ pub(super) fn visit(
         let values: Vec<&str> = header.values.iter().map(|value| &**value).collect();
         sink.strs(&header.key, &values);
     }
-    sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    // Behind a cut head nobody knows where content begins.
+    if !exchange.marks.request_head_cut {
+        sink.count(key::HTTP_REQUEST_BODY_SIZE, http.request_content_len);
+    }
     if http.status != 0 {
         sink.int(key::HTTP_RESPONSE_STATUS_CODE, i64::from(http.status));
-        sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        if !exchange.marks.response_head_cut {
+            sink.count(key::HTTP_RESPONSE_BODY_SIZE, http.response_content_len);
+        }
     }
     if let Some(error) = ErrorType::of(exchange.role, http.status, exchange.failure) {
         sink.str(key::ERROR_TYPE, &error.as_str());

@@ -2,11 +2,19 @@
 //! how a table of requests calls a series. Each family of conventions says it for its exchanges; whoever
 //! aggregates and shows only asks here.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    borrow::Cow,
+    hash::{Hash, Hasher},
+};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::{convention::Convention, db::metrics as db, http::metrics as http};
+use super::{
+    chosen::{LeftOut, MetricAttributes},
+    convention::Convention,
+    db::metrics as db,
+    http::metrics as http,
+};
 pub use super::{
     instrument::{Instrument, Measure},
     series::AttributeList,
@@ -91,8 +99,20 @@ pub fn overflow() -> AttributeList {
 }
 
 /// Which series an exchange belongs to, in parts that are borrowed from its span.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Key<'a> {
+    conventional: Conventional<'a>,
+    left_out: LeftOut,
+    /// What [`MetricAttributes::added`] says.
+    added: &'a [Added],
+}
+
+/// An attribute that no convention gives to metrics.
+pub type Added = (Box<str>, Value);
+
+/// By the attributes of the conventions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key<'a> {
+enum Conventional<'a> {
     Http(http::Key<'a>),
     Db(db::Key<'a>),
 }
@@ -100,44 +120,95 @@ pub enum Key<'a> {
 /// Without the variant: a table holds those of one family.
 impl Hash for Key<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Self::Http(key) => key.hash(state),
-            Self::Db(key) => key.hash(state),
+        match &self.conventional {
+            Conventional::Http(key) => key.hash(state),
+            Conventional::Db(key) => key.hash(state),
+        }
+        if self.is_conventional() {
+            return;
+        }
+        self.left_out.hash(state);
+        for (key, value) in self.added {
+            key.hash(state);
+            match value {
+                Value::Str(text) => text.hash(state),
+                Value::Int(number) => number.hash(state),
+                Value::Bool(is) => is.hash(state),
+                Value::Double(number) => number.to_bits().hash(state),
+                Value::Strs(texts) => texts.hash(state),
+            }
         }
     }
 }
 
 impl<'a> Key<'a> {
+    /// By the conventions alone.
     #[inline]
     #[must_use]
     pub fn of(span: &'a Span) -> Self {
-        match Convention::of(span) {
-            Convention::Http(http) => Self::Http(http::Key::of(span, http)),
-            Convention::Db(system, db) => Self::Db(db::Key::of(system, span, db)),
+        let conventional = match Convention::of(span) {
+            Convention::Http(http) => Conventional::Http(http::Key::of(span, http)),
+            Convention::Db(system, db) => Conventional::Db(db::Key::of(system, span, db)),
+        };
+        Self { conventional, left_out: LeftOut::default(), added: &[] }
+    }
+
+    /// As `chosen` has it, with what it has `added`.
+    #[must_use]
+    pub fn chosen(span: &'a Span, chosen: &MetricAttributes, added: &'a [Added]) -> Self {
+        let mut key = Self { left_out: chosen.left_out(), added, ..Self::of(span) };
+        match &mut key.conventional {
+            Conventional::Http(http) => http.leave_out(key.left_out),
+            Conventional::Db(db) => db.leave_out(key.left_out),
         }
+        key
+    }
+
+    #[inline]
+    const fn is_conventional(&self) -> bool {
+        self.left_out.is_empty() && self.added.is_empty()
     }
 
     /// Which table the series is in.
     #[must_use]
     pub const fn family(&self) -> Family {
-        match self {
-            Self::Http(_) => Family::Http,
-            Self::Db(_) => Family::Db,
+        match self.conventional {
+            Conventional::Http(_) => Family::Http,
+            Conventional::Db(_) => Family::Db,
         }
     }
 
+    /// Each key once.
     #[must_use]
-    pub fn attributes(&self) -> AttributeList {
-        match self {
-            Self::Http(key) => key.attributes(),
-            Self::Db(key) => key.attributes(),
+    pub fn attributes(&self) -> Vec<(Cow<'static, str>, Value)> {
+        let conventional = match &self.conventional {
+            Conventional::Http(key) => key.attributes(),
+            Conventional::Db(key) => key.attributes(),
+        };
+        let mut list: Vec<(Cow<'static, str>, Value)> = conventional
+            .into_iter()
+            .filter(|(key, _)| !self.left_out.has_key(key))
+            .map(|(key, value)| (key.into(), value))
+            .collect();
+        for (key, value) in self.added {
+            if !list.iter().any(|(known, _)| **known == **key) {
+                list.push((key.to_string().into(), value.clone()));
+            }
         }
+        list
     }
 }
 
 /// A [`Key`] that stays.
 #[derive(Debug)]
-pub enum OwnedKey {
+pub struct OwnedKey {
+    conventional: OwnedConventional,
+    left_out: LeftOut,
+    added: Box<[Added]>,
+}
+
+#[derive(Debug)]
+enum OwnedConventional {
     Http(http::OwnedKey),
     Db(db::OwnedKey),
 }
@@ -145,28 +216,32 @@ pub enum OwnedKey {
 impl OwnedKey {
     #[must_use]
     pub fn of(key: &Key<'_>) -> Self {
-        match key {
-            Key::Http(key) => Self::Http(http::OwnedKey::of(key)),
-            Key::Db(key) => Self::Db(db::OwnedKey::of(key)),
-        }
+        let conventional = match &key.conventional {
+            Conventional::Http(key) => OwnedConventional::Http(http::OwnedKey::of(key)),
+            Conventional::Db(key) => OwnedConventional::Db(db::OwnedKey::of(key)),
+        };
+        Self { conventional, left_out: key.left_out, added: key.added.into() }
     }
 
     /// Whether `key` is the one that this was made of.
     #[inline]
     #[must_use]
     pub fn is(&self, key: &Key<'_>) -> bool {
-        match (self, key) {
-            (Self::Http(own), Key::Http(key)) => own.is(key),
-            (Self::Db(own), Key::Db(key)) => own.is(key),
-            (Self::Http(_), Key::Db(_)) | (Self::Db(_), Key::Http(_)) => false,
-        }
+        let conventional = match (&self.conventional, &key.conventional) {
+            (OwnedConventional::Http(own), Conventional::Http(key)) => own.is(key),
+            (OwnedConventional::Db(own), Conventional::Db(key)) => own.is(key),
+            (OwnedConventional::Http(_), Conventional::Db(_))
+            | (OwnedConventional::Db(_), Conventional::Http(_)) => false,
+        };
+        conventional && self.left_out == key.left_out && *self.added == *key.added
     }
 
     #[must_use]
     pub fn borrow(&self) -> Key<'_> {
-        match self {
-            Self::Http(key) => Key::Http(key.borrow()),
-            Self::Db(key) => Key::Db(key.borrow()),
-        }
+        let conventional = match &self.conventional {
+            OwnedConventional::Http(key) => Conventional::Http(key.borrow()),
+            OwnedConventional::Db(key) => Conventional::Db(key.borrow()),
+        };
+        Key { conventional, left_out: self.left_out, added: &self.added }
     }
 }

@@ -3,8 +3,10 @@
 //! `docs/semantics.md` is the page for users.
 
 mod authority;
+pub mod chosen;
 mod convention;
 pub mod db;
+pub mod filter;
 pub mod http;
 mod instrument;
 pub mod metrics;
@@ -26,16 +28,18 @@ use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
     attribute::AttributeSink,
-    exchange::{Exchange, HttpExchange, Role},
+    exchange::{Endpoint, Exchange, HttpExchange, Role},
     span::{Span, SpanKind, Status},
 };
 
 use self::convention::Convention;
 pub use self::{
-    network::AttributeOptions,
     outcome::{Outcome, Tone},
     target::{Form, Target},
 };
+
+/// How the `User-Agent` of the agent's exports begins.
+pub const OWN_USER_AGENT: &str = "OTel-OTLP-Exporter-Remora/";
 
 /// For `fuzzing`: everything that reads an address.
 #[cfg(any(test, fuzzing))]
@@ -114,20 +118,30 @@ impl Span {
         }
     }
 
+    /// The other end of the connection, as far as it has a name: `network.peer.*`.
+    #[must_use]
+    pub fn other_end(&self) -> &Endpoint {
+        network::peer_and_local(&self.exchange).0
+    }
+
+    /// Whether it is an export of this agent, or of another one: a span of it would be exported, too, and so
+    /// on without end.
+    #[must_use]
+    pub fn is_own_export(&self) -> bool {
+        let http = self.exchange.detail.http();
+        let agent = http.and_then(|http| http.user_agent.as_deref());
+        agent.is_some_and(|agent| agent.starts_with(OWN_USER_AGENT))
+    }
+
     fn http_error(&self, http: &HttpExchange) -> Option<http::ErrorType> {
         http::ErrorType::of(self.exchange.role, http.status, self.exchange.failure)
     }
 
-    /// Hands every attribute to `sink`, without the opt-in ones of [`AttributeOptions`].
-    pub fn visit_attributes(&self, sink: &mut impl AttributeSink) {
-        self.visit_attributes_with(AttributeOptions::default(), sink);
-    }
-
     /// Hands every attribute to `sink`, each key once.
-    pub fn visit_attributes_with(&self, options: AttributeOptions, sink: &mut impl AttributeSink) {
+    pub fn visit_attributes(&self, sink: &mut impl AttributeSink) {
         match Convention::of(self) {
-            Convention::Http(http) => http::visit(self, http, options, sink),
-            Convention::Db(system, db) => db::visit(system, &self.exchange, db, options, sink),
+            Convention::Http(http) => http::visit(self, http, sink),
+            Convention::Db(system, db) => db::visit(system, self, db, sink),
         }
         if let Some(peer) = &self.peer {
             sink.str(key::SERVICE_PEER_NAME, &peer.name);
@@ -147,6 +161,7 @@ impl Span {
             ("remora.end.inferred", marks.end_inferred),
             ("remora.request.body.size.estimated", marks.request_size_estimated),
             ("remora.response.body.size.estimated", marks.response_size_estimated),
+            ("remora.request.body.size.incomplete", marks.request_content_incomplete),
             ("remora.gap", marks.gap),
         ] {
             if set {

@@ -5,16 +5,9 @@ use std::{cell::RefCell, fmt::Write, net::IpAddr};
 use opentelemetry_semantic_conventions::attribute as key;
 
 use crate::{
-    attribute::AttributeSink,
+    attribute::{AttributeOptions, AttributeSink},
     exchange::{Connection, Endpoint, Exchange, Role},
 };
-
-/// Attributes that the conventions leave to the user's choice (opt-in) and that cost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct AttributeOptions {
-    /// `network.local.address` and `network.local.port`.
-    pub network_local: bool,
-}
 
 /// `server.address` without its text: formatting an address is left to who needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! Credentials in URLs and header fields never leave the agent: `sig=abc` becomes `sig=REDACTED`. Keys
 //! stay, so that one sees that the parameter was there.
 
+mod nested;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,10 @@ use std::{
 };
 
 pub use self::reference::redact_url;
-use self::reference::{redact_links, redact_path_and_query};
+use self::{
+    nested::{DEPTH, nested},
+    reference::{redact_links, redact_path_and_query},
+};
 
 /// What a hidden value is replaced by (semconv `url.query`).
 pub const REDACTED: &str = "REDACTED";
@@ -184,19 +188,33 @@ const MAX_NAME_LEN: usize = 32;
 /// `..[name]` as in nested forms.
 #[must_use]
 pub fn redact_query(query: &str) -> Cow<'_, str> {
+    query_at(query, DEPTH)
+}
+
+/// Looks into URLs that are values of parameters, so deep.
+fn query_at(query: &str, depth: usize) -> Cow<'_, str> {
     let mut kept = 0; // query[..kept] is in `out` already
     let mut out = String::new();
     for (start, parameter) in parameters(query) {
-        let Some(equals) = parameter.find('=') else { continue };
-        let value = start + equals + 1;
+        let name_end = parameter.find('=');
+        let value = start + name_end.map_or(0, |equals| equals + 1);
         // Up to the next `&`: a `;` after a secret may belong to it.
         let end = query[value..].find('&').map_or(query.len(), |len| value + len);
-        if start < kept || value == end || !is_sensitive(&parameter[..equals]) {
+        if start < kept || value == end {
             continue;
         }
-        out.push_str(&query[kept..value]);
-        out.push_str(REDACTED);
-        kept = end;
+        if name_end.is_some_and(|equals| is_sensitive(&parameter[..equals])) {
+            out.push_str(&query[kept..value]);
+            out.push_str(REDACTED);
+            kept = end;
+            continue;
+        }
+        let end = start + parameter.len();
+        if let Some(shown) = nested(&query[value..end], depth) {
+            out.push_str(&query[kept..value]);
+            out.push_str(&shown);
+            kept = end;
+        }
     }
     if kept == 0 {
         return Cow::Borrowed(query);

@@ -8,7 +8,10 @@ use std::{
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::network::Address;
+use super::{
+    chosen::{LeftOut, bit},
+    network::Address,
+};
 use crate::{
     attribute::Value,
     span::{Peer, Span},
@@ -34,6 +37,20 @@ impl<'a> Server<'a> {
     #[inline]
     pub(super) fn of((address, port): (Option<Address<'a>>, Option<u16>), span: &'a Span) -> Self {
         Self { address, port, peer: span.peer.as_ref().filter(|peer| !peer.is_pod) }
+    }
+
+    /// Without what series do not have.
+    pub(super) fn leave_out(&mut self, left_out: LeftOut) {
+        if left_out.has(const { bit(key::SERVER_ADDRESS) }) {
+            self.address = None;
+        }
+        if left_out.has(const { bit(key::SERVER_PORT) }) {
+            self.port = None;
+        }
+        let of_peer = const { [bit(key::SERVICE_PEER_NAME), bit(key::SERVICE_PEER_NAMESPACE)] };
+        if of_peer.into_iter().all(|bit| left_out.has(bit)) {
+            self.peer = None;
+        }
     }
 
     /// All but the port, for which keys have a place among what is short.

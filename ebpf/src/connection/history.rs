@@ -8,6 +8,8 @@ use remora_common::{
 
 use crate::{kernel, moved::Moved, offset};
 
+pub(super) const IPPROTO_TCP: u16 = 6;
+
 /// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: what says
 /// that bytes moved before is asked again.
 #[inline(always)]
@@ -36,7 +38,6 @@ fn asked_once(sk: u64, moved: &Moved) -> u64 {
 /// sent and received. Sequence numbers wrap at 2^32, so the counts beside them are taken modulo 2^32.
 #[inline(always)]
 fn tcp_history(sk: u64, moved: &Moved) -> Option<(u8, u8)> {
-    const IPPROTO_TCP: u16 = 6;
     if kernel::read::<u16>(sk, offset!(sock_protocol))? != IPPROTO_TCP {
         return None;
     }

@@ -14,7 +14,7 @@ use remora_common::{
     counter::Counter,
     frames::Walk,
     policy,
-    record::{Close, CloseCause, Kind, Role, family},
+    record::{Close, CloseCause, Direction, Kind, Role, family},
 };
 
 pub use self::{
@@ -142,18 +142,22 @@ pub fn met(moved: &Moved, sk: u64, inode: u64, inet: u64) -> Option<*mut Connect
 
 #[inline(never)]
 fn meet(moved: &Moved, sk: u64, inode: u64, inet: u64) {
+    let mut closed = false;
     let (role, joined) = if inet == 0 {
         (history::role_of_unix(sk) as u8, joined::UNLESS_MESSAGE)
     } else {
-        // The other end may reset the connection between the work and this: it is forgotten by then.
-        if kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE) {
-            return;
-        }
+        closed = kernel::read::<u8>(sk, offset!(sock_state)) == Some(TCP_CLOSE);
         history::of_tcp(sk, moved)
     };
+    // The other end may reset the connection between the work and this: it is forgotten by then. What it sent before
+    // may be read all the same, and may be the first that is.
+    if closed && (moved.direction != Direction::Rx as u32 || joined != joined::NO) {
+        return;
+    }
     let made = make(sk, inode, moved.tgid, |connection| {
         connection.role = role;
         connection.joined = joined;
+        connection.closing = if closed { closing::IN_CALL } else { 0 };
         if moved.seq != NOT_COUNTED {
             let word = |offset| kernel::read::<u32>(sk, offset).map_or(NOT_COUNTED, u64::from);
             connection.seq = [word(offset!(tcp_copied_seq)), word(offset!(tcp_write_seq))];
@@ -217,52 +221,65 @@ pub fn say(sk: u64, cause: CloseCause, errno: u32) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; it is only read.
         let connection = unsafe { &*connection };
-        close(connection, cause, errno);
+        // A send that failed is not the end where an answer has arrived.
+        if cause as u8 != CloseCause::Error as u8 || unread(sk) <= 1 {
+            close(connection, cause, errno);
+        }
         if connection.closing & closing::IN_CALL != 0 {
             settle(sk);
         }
     }
 }
 
-/// TCP has closed the connection: forgets it now, or behind the call that is in progress on it. The other end may reset
-/// a connection while a call sends on it; what the call has moved by then is told of when it returns.
+/// TCP has closed the connection: forgets it now, or where a process has the socket still, behind the next call on it that
+/// leaves nothing to be read. The other end may reset a connection while a call sends on it; what the call has moved by
+/// then is told of when it returns. It may also reset it right behind an answer, which nobody has read yet.
 #[inline(never)]
 pub fn ended(sk: u64) {
     let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return };
     // SAFETY: a map value; preallocated, so never unmapped.
     let connection = unsafe { &mut *connection };
-    let errno = kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0);
-    if is_in_call(sk) {
+    if is_in_use(sk) {
         connection.closing |= closing::IN_CALL;
-        if errno != 0 {
-            close(connection, CloseCause::Error, errno);
-        }
-        // If no call comes back to it, it gives its place to another one.
-        make_room(sk);
         return;
     }
     catch_up(connection, sk, true);
-    forget(sk, CloseCause::Gone, errno);
+    forget(sk, CloseCause::Gone, kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0));
 }
 
-/// Whether a process is at work on the socket. It holds the socket while it sends or receives, and what arrived
-/// meanwhile is dealt with before it lets go (`release_sock`). While it closes the socket it holds it as well, and has shut
-/// down both directions by then.
+/// Whether a process has the socket still, and may be in a call on it: `close` takes it from its file first.
 #[inline(always)]
-fn is_in_call(sk: u64) -> bool {
-    const SHUTDOWN_MASK: u8 = 3;
-    let owned = kernel::read::<u32>(sk, offset!(sock_lock_owned)).unwrap_or(0);
-    let shut = kernel::read::<u8>(sk, offset!(sock_shutdown)).unwrap_or(SHUTDOWN_MASK);
-    owned != 0 && shut != SHUTDOWN_MASK
+fn is_in_use(sk: u64) -> bool {
+    let socket = kernel::read::<u64>(sk, offset!(sock_socket)).unwrap_or(0);
+    socket != 0 && kernel::read::<u64>(socket, offset!(socket_sk)) == Some(sk)
 }
 
-/// The call in which the connection ended has been told of.
+/// How many bytes have arrived that no call has moved. An end of the stream that nobody has read is one.
+#[inline(always)]
+fn unread(sk: u64) -> u32 {
+    let word = |offset| kernel::read::<u32>(sk, offset).unwrap_or(0);
+    if kernel::read::<u16>(sk, offset!(sock_protocol)) != Some(history::IPPROTO_TCP) {
+        return 0;
+    }
+    word(offset!(tcp_rcv_nxt)).wrapping_sub(word(offset!(tcp_copied_seq)))
+}
+
+/// The call in which the connection ended has been told of: forgets the connection, if all of it is read.
 #[inline(never)]
 pub fn settle(sk: u64) {
+    if unread(sk) == 0 {
+        destroyed(sk);
+    }
+}
+
+/// Nothing will be moved on it any more, whether all that has arrived was read or not.
+/// Nothing but this ends a connection that was closed within a call to which no process came back.
+#[inline(never)]
+pub fn destroyed(sk: u64) {
     if let Some(connection) = CONNECTIONS.get_ptr_mut(sk) {
         // SAFETY: a map value; preallocated, so never unmapped.
         catch_up(unsafe { &mut *connection }, sk, true);
-        forget(sk, CloseCause::Gone, 0);
+        forget(sk, CloseCause::Gone, kernel::read::<u32>(sk, offset!(sock_err)).unwrap_or(0));
     }
 }
 

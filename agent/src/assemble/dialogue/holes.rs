@@ -6,9 +6,8 @@ use super::{Dialogue, Reader, Tail, Talk};
 use crate::{
     accounting::Lost,
     assemble::{
-        Cx,
-        connection::{Fragment, Noticed},
-        index,
+        Cx, index,
+        wire::{Fragment, Noticed},
     },
     exchange::Sink,
     protocol::Next,

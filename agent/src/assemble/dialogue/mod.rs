@@ -9,7 +9,7 @@
 
 use remora_common::{policy, record::Direction};
 
-use super::{Cx, connection::Fragment, conversation::Ended, index, kept::Keeping, pending::Begin};
+use super::{Cx, conversation::Ended, index, kept::Keeping, pending::Begin, wire::Fragment};
 use crate::{
     accounting::Lost,
     exchange::Sink,

@@ -6,9 +6,9 @@ use crate::{
     accounting::Lost,
     assemble::{
         Cx,
-        connection::Fragment,
         kept::Keeping,
         pending::{Begin, InProgress, Queue},
+        wire::Fragment,
     },
     exchange::Sink,
     protocol::{Next, Place},

@@ -1,16 +1,15 @@
 //! From a parsed head to what an exchange keeps of it. Values that no span carries are not copied;
 //! credentials are among them.
 
-use super::headers::{self, KeptHeader};
+use super::{
+    headers::{self, KeptHeader},
+    text::{MAX_TARGET_LEN, MAX_VALUE_LEN, text, value},
+};
 use crate::{
     exchange::HttpExchange,
     protocol::http1::{Fields, Request},
     trace_context::{TraceContext, TraceParent, TraceState},
 };
-
-/// Longest value that is kept of a target, and of any other field, bytes. Longer ones are cut.
-const MAX_TARGET_LEN: usize = 16 << 10;
-const MAX_VALUE_LEN: usize = 1024;
 
 /// The request's part of an exchange.
 pub(super) fn describe(
@@ -32,6 +31,14 @@ pub(super) fn describe(
         request_headers: headers::kept(headers, fields),
         ..HttpExchange::default()
     })
+}
+
+/// How many of the values that [`describe`] keeps are longer than what is kept of them.
+pub(super) fn cut(request: &Request<'_>) -> u64 {
+    let Fields { host, user_agent, forwarded, x_forwarded_for, .. } = &request.fields;
+    let values = [host, user_agent, forwarded, x_forwarded_for].into_iter().flatten();
+    let long = values.filter(|value| value.len() > MAX_VALUE_LEN).count();
+    long as u64 + u64::from(request.target.len() > MAX_TARGET_LEN)
 }
 
 /// What the fields `traceparent` and `tracestate` say (W3C Trace Context, section 3).
@@ -88,18 +95,6 @@ fn first(list: &[u8]) -> Option<&[u8]> {
     (!member.is_empty()).then_some(member)
 }
 
-pub(super) fn value(bytes: &[u8]) -> Box<str> {
-    text(bytes, MAX_VALUE_LEN)
-}
-
-fn text(bytes: &[u8], max_len: usize) -> Box<str> {
-    let bytes = &bytes[..bytes.len().min(max_len)];
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => String::from_utf8_lossy(bytes).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +126,18 @@ mod tests {
     fn the_first_x_forwarded_address_is_kept() {
         let http = described("X-Forwarded-For: 192.0.2.1, 10.0.0.1\r\n");
         assert_eq!(http.forwarded_for.as_deref(), Some("192.0.2.1"));
+    }
+
+    #[test]
+    fn values_that_are_cut_are_counted() {
+        for (target, agent, expected) in
+            [(9, 9, 0), (9, 1025, 1), (16_385, 9, 1), (20_000, 2000, 2)]
+        {
+            let (target, agent) = ("t".repeat(target), "a".repeat(agent));
+            let head = format!("GET /{target} HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n");
+            let Parse::Parsed { value, .. } = http1::request(head.as_bytes()) else { panic!() };
+            assert_eq!(cut(&value), expected);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Http1 {
         mono_ns: u64,
         cx: &mut Cx<'_, S>,
     ) {
+        self.finish_answered(cx);
         match how {
             Ended::Direction(direction) => self.direction_ended(direction, mono_ns, cx),
             Ended::Connection => {
@@ -57,6 +58,8 @@ impl Http1 {
                 _ => {}
             }
             self.fail_open(mono_ns, cx);
+        } else {
+            self.mark_incomplete();
         }
         let half = half_mut(&mut self.halves, direction);
         cx.recycle(std::mem::take(&mut half.head));
@@ -66,7 +69,20 @@ impl Http1 {
     /// Ends whatever is open with the connection's failure.
     fn fail_open<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
         if let Some(requests) = self.requests {
+            self.mark_incomplete();
             self.open.fail_all(requests, mono_ns, cx);
+        }
+    }
+
+    /// A second has passed. No clock says how an exchange ended; but if its response is over, the rest of the request is
+    /// not waited for any longer.
+    pub(in crate::assemble) fn sweep<S: Sink>(&mut self, mono_ns: u64, cx: &mut Cx<'_, S>) {
+        let Some(requests) = self.requests else { return };
+        let answered = self.open.front().filter(|front| front.stage == Stage::Answered);
+        let Some(end_ns) = answered.map(|front| front.end_ns) else { return };
+        let last_ns = end_ns.max(cx.wire.flow(requests).last_ns);
+        if mono_ns.saturating_sub(last_ns) >= cx.shared.limits.content_grace_ns {
+            self.finish_answered(cx);
         }
     }
 

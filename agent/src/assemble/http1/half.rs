@@ -31,6 +31,11 @@ pub(super) enum State {
 impl State {
     /// Of a connection that was joined in mid-stream.
     pub(super) const SKIP: Self = Self::Skip { until_other_beyond: None };
+
+    /// In content whose end is still to come, and will be seen.
+    pub(super) const fn is_in_content(self) -> bool {
+        matches!(self, Self::Length(_) | Self::Chunked(_))
+    }
 }
 
 /// A direction of a connection.

@@ -63,6 +63,9 @@ impl Http1 {
                     half.head = cx.buffer();
                 }
                 half.head.extend_from_slice(bytes);
+                let room = cx.room_for_head(bytes.len());
+                let is_whole = room == bytes.len();
+                cx.shared.heads_len += bytes.len() - room; // until it is cut below
                 cx.keep(|kept| {
                     let certain = sure && http1::cut_request(bytes).is_some();
                     let mask = half.mask.insert(Box::new(HeadMask::new()));
@@ -71,6 +74,8 @@ impl Http1 {
                 if hole_follows && self.ended_message {
                     // The hole may hide any number of further messages.
                     self.pipeline_cut(fragment, cx);
+                } else if !is_whole {
+                    self.head_cut(fragment, cx);
                 }
                 None
             }
@@ -87,7 +92,7 @@ impl Http1 {
         let max_head_len = cx.shared.limits.max_head_len;
         let half = half_mut(&mut self.halves, fragment.direction);
         let mut before = half.head.len();
-        let room = max_head_len.saturating_sub(before).min(bytes.len());
+        let room = cx.room_for_head(max_head_len.saturating_sub(before).min(bytes.len()));
         half.head.extend_from_slice(&bytes[..room]);
         let place = fragment.place;
         let mask = half.mask.take();
@@ -100,6 +105,7 @@ impl Http1 {
         if empty > 0 {
             // What was kept was the first half of an empty line before the message.
             half.head.drain(..empty);
+            cx.shared.heads_len = cx.shared.heads_len.saturating_sub(empty);
             half.begin = fragment.begin;
             if half.head.is_empty() {
                 cx.recycle(std::mem::take(&mut half.head));
@@ -232,6 +238,7 @@ impl Http1 {
         let Some(requests) = self.requests else { return };
         self.ask_for_all(cx);
         self.pipelines = true;
+        self.finish_answered(cx);
         let half = half_mut(&mut self.halves, fragment.direction);
         cx.recycle(std::mem::take(&mut half.head));
         half.owner = 0;
@@ -285,6 +292,7 @@ impl Http1 {
     /// Something that cannot be read came where a response had to begin.
     pub(super) fn unreadable_response<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
         let Some(requests) = self.requests else { return };
+        self.finish_answered(cx);
         let half = half_mut(&mut self.halves, requests.flip());
         half.enter(State::Blind);
         half.owner = 0;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::describe::value;
+use super::text::value;
 use crate::{exchange::HeaderValues, protocol::http1::Fields, semantics::redact::redact_header};
 
 /// Values of one field that are kept; there is no bound to how often a client repeats it.

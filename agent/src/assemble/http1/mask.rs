@@ -13,8 +13,11 @@
 //!
 //! [`http1::Fields`]: crate::protocol::http1::Fields
 
-use memchr::{memchr, memrchr};
+mod host;
 
+use memchr::memchr;
+
+use self::host::{Host, blank_userinfo};
 use crate::semantics::{
     http::{begins_common_method, is_common_method},
     redact,
@@ -89,18 +92,6 @@ enum At {
     Kept,
     HostValue,
     Blanked,
-}
-
-/// An authority of which the end was not seen yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Host {
-    #[default]
-    Name,
-    Literal,
-    /// Digits after a colon.
-    Port(u8),
-    /// This was no host.
-    Userinfo,
 }
 
 impl HeadMask {
@@ -185,7 +176,7 @@ impl HeadMask {
         let (rest, out) = (&rest[..used], &mut out[..used]);
         match self.at {
             At::Kept => out.copy_from_slice(rest),
-            At::HostValue => self.host(rest, out),
+            At::HostValue => self.host.mask(rest, out),
             _ => {
                 for (&byte, out) in rest.iter().zip(&mut *out) {
                     *out = if matches!(byte, b'\r' | b'\n') { byte } else { BLANK };
@@ -208,50 +199,11 @@ impl HeadMask {
     fn authority(&mut self, rest: &[u8], out: &mut [u8]) -> usize {
         let ends = |byte: &u8| matches!(byte, b'/' | b'?' | b'#' | b' ') || is_control(*byte);
         let end = rest.iter().position(ends).unwrap_or(rest.len());
-        self.host(&rest[..end], &mut out[..end]);
+        self.host.mask(&rest[..end], &mut out[..end]);
         let Some(&ended_by) = rest.get(end) else { return end };
         self.at = if matches!(ended_by, b'/' | b'?' | b'#') { At::Path } else { At::Nothing };
         out[end] = self.byte(ended_by, true);
         end + 1
-    }
-
-    /// Keeps a host and its port. What stands before an `@` is blanked where it can be told: all of it
-    /// if the `@` is there, else what cannot be a host.
-    fn host(&mut self, bytes: &[u8], out: &mut [u8]) {
-        let userinfo = memrchr(b'@', bytes).unwrap_or(0);
-        for (at, (&byte, out)) in bytes.iter().zip(out).enumerate() {
-            let keep = match (self.host, byte) {
-                (_, b'\r' | b'\n' | b' ' | b'\t') => true,
-                (_, b'@') => {
-                    self.host = Host::Name;
-                    true
-                }
-                _ if at < userinfo => false,
-                (Host::Name, b'[') => {
-                    self.host = Host::Literal;
-                    true
-                }
-                (Host::Name, b':') => {
-                    self.host = Host::Port(0);
-                    true
-                }
-                (Host::Literal, b']') => {
-                    self.host = Host::Name;
-                    true
-                }
-                (Host::Name | Host::Literal, _) => true,
-                (Host::Port(digits @ 0..5), b'0'..=b'9') => {
-                    self.host = Host::Port(digits + 1);
-                    true
-                }
-                (Host::Port(_), _) => {
-                    self.host = Host::Userinfo;
-                    false
-                }
-                (Host::Userinfo, _) => false,
-            };
-            *out = if keep { byte } else { BLANK };
-        }
     }
 
     fn byte(&mut self, byte: u8, certain: bool) -> u8 {
@@ -444,15 +396,6 @@ fn keep_line_end(line: &[u8], out: &mut [u8]) {
     out[line.len()] = b'\n';
     if line.last() == Some(&b'\r') {
         out[line.len() - 1] = b'\r';
-    }
-}
-
-/// Blanks what is before the last `@` of a whole `Host` line.
-fn blank_userinfo(line: &mut [u8]) {
-    let Some(end) = memrchr(b'@', line) else { return };
-    let begin = memchr(b':', line).map_or(0, |colon| colon + 1);
-    if begin < end {
-        line[begin..end].fill(BLANK);
     }
 }
 

@@ -13,10 +13,9 @@
 use remora_common::{policy, record::Direction};
 
 use super::{
-    Cx, Place,
-    connection::{Fragment, Noticed},
-    index,
+    Cx, Place, index,
     pending::{InProgress, Queue},
+    wire::{Fragment, Noticed},
 };
 use crate::{
     exchange::{Detail, HttpExchange, Sink},
@@ -32,6 +31,7 @@ mod keeping;
 mod mask;
 mod pairing;
 mod resync;
+mod text;
 
 use half::{Half, State};
 pub use headers::{KeptHeader, KeptHeaders};
@@ -232,19 +232,20 @@ impl Http1 {
                     let before = chunked.content_len();
                     let progress = chunked.feed(rest);
                     let decoded = chunked.content_len() - before;
-                    self.content(fragment, decoded);
                     match progress {
                         Progress::More => {
-                            half_mut(&mut self.halves, fragment.direction).state =
-                                State::Chunked(chunked);
+                            half.state = State::Chunked(chunked);
+                            self.content(fragment, decoded);
                             return;
                         }
                         Progress::Done(used) => {
                             rest = &rest[used..];
+                            self.content(fragment, decoded);
                             self.message_ended(fragment, cx);
                         }
+                        // All of the piece is counted as content that nobody decodes.
                         Progress::Invalid | Progress::Blind => {
-                            half_mut(&mut self.halves, fragment.direction).enter(State::Blind);
+                            half.enter(State::Blind);
                         }
                     }
                 }
@@ -314,16 +315,14 @@ impl Http1 {
         let marks = &mut pending.marks;
         let http = &mut pending.detail.http;
         // Behind a cut head the rest of the head cannot be told from content: neither is counted.
-        let (content_len, end_ns, cut, estimated) = if is_request {
+        let (content_len, cut, estimated) = if is_request {
             let content_len = &mut http.request_content_len;
-            let estimated = &mut marks.request_size_estimated;
-            (content_len, &mut pending.request_end_ns, marks.request_head_cut, estimated)
+            (content_len, marks.request_head_cut, &mut marks.request_size_estimated)
         } else {
+            pending.end_ns = fragment.mono_ns;
             let content_len = &mut http.response_content_len;
-            let estimated = &mut marks.response_size_estimated;
-            (content_len, &mut pending.end_ns, marks.response_head_cut, estimated)
+            (content_len, marks.response_head_cut, &mut marks.response_size_estimated)
         };
-        *end_ns = fragment.mono_ns;
         if !cut {
             *content_len = content_len.saturating_add(len);
             *estimated |= blind && len > 0;
@@ -339,6 +338,11 @@ impl Http1 {
             self.asked_for_all = true;
             cx.capture(policy::ALL);
         }
+    }
+
+    /// Bytes of heads that wait for more.
+    pub(super) fn heads_len(&self) -> usize {
+        self.halves.iter().map(|half| half.head.len()).sum()
     }
 
     /// Gives the buffers of unfinished heads back.

@@ -28,16 +28,19 @@ impl Http1 {
     ) {
         let requests = fragment.direction;
         self.requests = Some(requests);
+        self.finish_answered(cx);
         self.end_blind_response(cx);
         let owner = self.admit(request, len, cut, begin, fragment, cx);
         let half = half_mut(&mut self.halves, requests);
         half.owner = owner;
         match request.framing() {
-            _ if cut => half.enter(State::Blind),
-            Framing::Length(len) => half.enter(State::Length(len)),
-            Framing::Chunked => half.enter(State::Chunked(Chunked::default())),
-            Framing::None => self.message_ended(fragment, cx),
-            Framing::Unknown | Framing::UntilClose | Framing::Tunnel => half.enter(State::Blind),
+            Framing::Length(len) if !cut => half.enter(State::Length(len)),
+            Framing::Chunked if !cut => half.enter(State::Chunked(Chunked::default())),
+            Framing::None if !cut => self.message_ended(fragment, cx),
+            _ => {
+                half.enter(State::Blind);
+                self.finish_answered(cx);
+            }
         }
     }
 
@@ -51,14 +54,14 @@ impl Http1 {
         fragment: &Fragment,
         cx: &mut Cx<'_, S>,
     ) -> u64 {
-        if !self.open.admits(begin, cx) {
+        if !self.open.admits(begin, fragment.direction, cx) {
             return 0;
         }
+        cx.shared.stats.values_cut += describe::cut(request);
         let http = describe::describe(request, len, &cx.shared.headers.request);
         let mut pending = Pending::request(0, begin, InHttp::new(http));
         pending.trace = describe::trace_context(&request.fields);
         pending.marks.request_head_cut = cut;
-        pending.request_end_ns = fragment.mono_ns;
         let requests = fragment.direction;
         if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {
             if begin.mono_ns <= front.first_byte_ns {
@@ -67,7 +70,7 @@ impl Http1 {
                 let serial = front.serial;
                 cx.started(&front.announcement(&cx.wire.info, requests));
                 if done {
-                    self.finish_front(None, cx);
+                    front.stage = Stage::Answered; // until its own content is over
                 } else if front_kind_has_no_content(front) {
                     let responses = half_mut(&mut self.halves, requests.flip());
                     responses.enter(State::Start);
@@ -111,6 +114,7 @@ impl Http1 {
     ) {
         let responses = fragment.direction;
         self.requests = Some(responses.flip());
+        self.finish_answered(cx);
         if response.is_interim() && !cut {
             half_mut(&mut self.halves, responses).enter(State::Start);
             return;
@@ -169,10 +173,7 @@ impl Http1 {
         let owner = std::mem::take(&mut half.owner);
         half.enter(State::Start);
         if is_request {
-            if let Some(pending) = self.open.find(owner) {
-                pending.request_end_ns = fragment.mono_ns;
-            }
-            return;
+            return self.finish_answered(cx);
         }
         let Some(front) = self.open.front_mut().filter(|front| front.serial == owner) else {
             self.note_settled(fragment.end);
@@ -184,7 +185,7 @@ impl Http1 {
             front.stage = Stage::UnrequestedDone;
             cx.wire.make_due(fragment.mono_ns, cx.shared);
         } else {
-            self.finish_front(None, cx);
+            self.response_over(cx);
         }
         self.note_settled(fragment.end);
     }
@@ -221,13 +222,50 @@ impl Http1 {
             let end_ns = front.end_ns;
             cx.wire.make_due(end_ns, cx.shared);
         } else {
-            self.finish_front(None, cx);
+            self.response_over(cx);
         }
         self.note_settled(pos);
     }
 
+    /// The response of the front exchange is over. So is the exchange, unless more of the request's content will come: a
+    /// server may answer before it reads it.
+    fn response_over<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        let Some(requests) = self.requests else { return };
+        let half = half_of(&self.halves, requests);
+        match self.open.front_mut() {
+            Some(front)
+                if front.stage == Stage::Open
+                    && half.owner == front.serial
+                    && half.state.is_in_content() =>
+            {
+                front.stage = Stage::Answered;
+                cx.sink.answered(front.serial);
+            }
+            _ => self.finish_front(None, cx),
+        }
+    }
+
+    /// Nothing more of a request is awaited whose response is over.
+    pub(super) fn finish_answered<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        if self.open.front().is_some_and(|front| front.stage == Stage::Answered) {
+            self.finish_front(None, cx);
+        }
+    }
+
+    /// What ends now may end before all of a request's content was seen.
+    pub(super) fn mark_incomplete(&mut self) {
+        let Some(requests) = self.requests else { return };
+        let half = half_of(&self.halves, requests);
+        if half.state.is_in_content()
+            && let Some(pending) = self.open.find(half.owner)
+        {
+            pending.marks.request_content_incomplete = true;
+        }
+    }
+
     pub(super) fn finish_front<S: Sink>(&mut self, failure: Option<Failure>, cx: &mut Cx<'_, S>) {
         if let Some(requests) = self.requests {
+            self.mark_incomplete();
             self.open.finish_front(requests, failure, cx);
         }
     }

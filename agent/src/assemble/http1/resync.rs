@@ -173,7 +173,7 @@ impl Http1 {
                 let half = half_mut(&mut self.halves, direction);
                 half.enter(State::Start);
                 half.owner = 0;
-                return;
+                return self.finish_answered(cx);
             }
             State::Ended => return,
             _ => {}
@@ -225,6 +225,7 @@ impl Http1 {
         noticed: Noticed,
         cx: &mut Cx<'_, S>,
     ) {
+        self.finish_answered(cx);
         self.end_blind_response(cx);
         let half = half_mut(&mut self.halves, direction);
         let head = std::mem::take(&mut half.head);
@@ -269,6 +270,7 @@ impl Http1 {
         noticed: Noticed,
         cx: &mut Cx<'_, S>,
     ) {
+        self.finish_answered(cx);
         if half_of(&self.halves, direction).tail_ends {
             self.end_front_if_blind(cx);
         }
@@ -322,6 +324,7 @@ impl Http1 {
         {
             return;
         }
+        self.finish_answered(cx);
         self.open.lose_all(Lost::Gap, cx);
         self.open.barrier = None;
         self.pipelines = false;

@@ -12,10 +12,10 @@ use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
-    connection::Fragment,
     dialogue::{Dialogue, Talk, Then, reader},
     pending::{Begin, Pending, Queue},
     statement::{Statement, Statements},
+    wire::Fragment,
 };
 use crate::{
     accounting::Lost,
@@ -83,17 +83,12 @@ impl PostgresTalk {
     }
 
     /// The exchange that a message belongs to, begun now if it is the first; `None` if it cannot be told of.
-    fn group<S: Sink>(
-        &mut self,
-        begin: Begin,
-        fragment: &Fragment,
-        cx: &mut Cx<'_, S>,
-    ) -> Option<&mut InPostgres> {
+    fn group<S: Sink>(&mut self, begin: Begin, cx: &mut Cx<'_, S>) -> Option<&mut InPostgres> {
         let serial = match self.group {
             Some(serial) => serial,
             None => {
                 self.multiplexes |= !self.ready.is_empty();
-                if !self.open.admits(begin, cx) {
+                if !self.open.admits(begin, self.requests, cx) {
                     return None;
                 }
                 let mut detail = InPostgres::default();
@@ -104,16 +99,12 @@ impl PostgresTalk {
             }
         };
         let pending = self.open.find(serial)?;
-        pending.request_end_ns = fragment.mono_ns;
         Some(&mut pending.detail)
     }
 
     /// A `Sync`, or what implies one: a `ReadyForQuery` will end what was sent.
-    fn sync(&mut self, fragment: &Fragment) {
+    fn sync(&mut self) {
         let serial = self.group.take().unwrap_or(0);
-        if let Some(pending) = self.open.find(serial) {
-            pending.request_end_ns = fragment.mono_ns;
-        }
         if self.open.barrier.is_none() {
             self.ready.push_back(serial);
         }
@@ -179,7 +170,7 @@ impl Talk for PostgresTalk {
         (request, _): (Request<'_>, Place),
         replies: &mut Replies,
         begin: Begin,
-        fragment: &Fragment,
+        _: &Fragment,
         cx: &mut Cx<'_, S>,
     ) -> Then {
         match request {
@@ -195,21 +186,21 @@ impl Talk for PostgresTalk {
             Request::EncryptionRequest => replies.expect_answer(),
             Request::Query(text) => {
                 let statement = cx.shared.statements.simple(text.bytes, text.is_cut);
-                if let Some(detail) = self.group(begin, fragment, cx) {
+                if let Some(detail) = self.group(begin, cx) {
                     detail.execute(Some(statement));
                 }
-                self.sync(fragment);
+                self.sync();
             }
             Request::FunctionCall => {
-                if let Some(detail) = self.group(begin, fragment, cx) {
+                if let Some(detail) = self.group(begin, cx) {
                     detail.executed += 1;
                     detail.db.operation = Cow::Borrowed("CALL");
                 }
-                self.sync(fragment);
+                self.sync();
             }
             Request::Parse { statement, text } => {
                 let statement = self.prepare(statement, &text, &mut cx.shared.statements);
-                if let Some(detail) = self.group(begin, fragment, cx)
+                if let Some(detail) = self.group(begin, cx)
                     && detail.executed == 0
                 {
                     detail.statement = Some(statement);
@@ -217,7 +208,7 @@ impl Talk for PostgresTalk {
             }
             Request::Bind { portal, statement } => {
                 let statement = self.bind(portal, statement);
-                if let Some(detail) = self.group(begin, fragment, cx)
+                if let Some(detail) = self.group(begin, cx)
                     && detail.executed == 0
                     && detail.statement.is_none()
                 {
@@ -226,7 +217,7 @@ impl Talk for PostgresTalk {
             }
             Request::Execute { portal } => {
                 let statement = self.portals.get(portal).cloned().flatten();
-                if let Some(detail) = self.group(begin, fragment, cx) {
+                if let Some(detail) = self.group(begin, cx) {
                     detail.execute(statement);
                 }
             }
@@ -236,14 +227,9 @@ impl Talk for PostgresTalk {
             Request::Close { name, .. } => {
                 self.portals.remove(name);
             }
-            Request::Sync => self.sync(fragment),
+            Request::Sync => self.sync(),
             // Of a COPY that a simple query began: it is sent while that is being answered.
-            Request::CopyData | Request::CopyDone | Request::CopyFail => {
-                let serial = self.ready.front().copied().or(self.group).unwrap_or(0);
-                if let Some(pending) = self.open.find(serial) {
-                    pending.request_end_ns = fragment.mono_ns;
-                }
-            }
+            Request::CopyData | Request::CopyDone | Request::CopyFail => {}
             Request::Password | Request::Describe | Request::Flush | Request::Terminate => {}
         }
         Then::GoOn

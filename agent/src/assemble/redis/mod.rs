@@ -10,9 +10,9 @@ use remora_common::{policy, record::Direction};
 
 use super::{
     Cx,
-    connection::Fragment,
     dialogue::{Dialogue, Talk, Then, reader},
     pending::{Begin, Pending, Queue, Stage},
+    wire::Fragment,
 };
 use crate::{
     accounting::Lost,
@@ -207,20 +207,18 @@ impl Talk for RedisTalk {
             && let Some(pending) = self.open.find(serial)
         {
             pending.detail.add(&command, kind, replies);
-            pending.request_end_ns = fragment.mono_ns;
             self.remember(&command, kind, serial);
             self.note_batch(serial, fragment);
             return Then::GoOn;
         }
         self.multiplexes |= self.open.iter().any(|pending| !pending.is_unrequested());
-        if !self.open.admits(begin, cx) {
+        if !self.open.admits(begin, self.requests, cx) {
             return Then::GoOn;
         }
         let mut detail = InRedis::default();
         detail.db.namespace.clone_from(&self.namespace);
         detail.add(&command, kind, replies);
         let mut pending = Pending::request(0, begin, detail);
-        pending.request_end_ns = fragment.mono_ns;
         if replies == 0 {
             pending.end_ns = fragment.mono_ns;
             self.open.finish_alone(pending, self.requests, cx);

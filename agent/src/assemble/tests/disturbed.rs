@@ -2,79 +2,66 @@
 
 use remora_common::{
     policy,
-    record::{CloseCause, Direction, Role, data_flag, open_flag},
+    record::{Direction, Role, data_flag, open_flag},
 };
 
 use super::*;
-use crate::exchange::Failure;
 
 #[test]
-fn the_end_of_the_connection_settles_what_is_open() {
-    let partial = &OK_2[..OK_2.len() - 1];
-    for (bytes, cause, errno, expected) in [
-        (&b""[..], CloseCause::LocalFin, 0, Failure::Closed),
-        (b"", CloseCause::Gone, 0, Failure::Closed),
-        (&OK_2[..5], CloseCause::LocalFin, 0, Failure::Closed),
-        (partial, CloseCause::LocalFin, 0, Failure::Closed),
-        (b"", CloseCause::Error, libc::ECONNRESET, Failure::Reset),
-        (partial, CloseCause::Error, libc::EPIPE, Failure::Reset),
-        (b"HTTP/1.1 200 OK\r\n\r\nabc", CloseCause::Error, libc::ECONNRESET, Failure::Reset),
-        (b"", CloseCause::Error, libc::ETIMEDOUT, Failure::TimedOut),
-        (b"", CloseCause::Error, libc::EHOSTUNREACH, Failure::Errno(libc::EHOSTUNREACH)),
-    ] {
-        let mut kernel = server();
-        kernel.rx(GET);
-        if !bytes.is_empty() {
-            kernel.tx(bytes);
-        }
-        kernel.close(cause, errno);
-        let end_ns = kernel.now_ns;
-        if cause != CloseCause::Gone {
-            kernel.gone();
-        }
-        let exchange = one(&kernel);
-        assert_eq!((exchange.failure, exchange.end_mono_ns), (Some(expected), end_ns));
-        let status = if bytes.len() > 10 { 200 } else { 0 };
-        assert_eq!(http(&exchange).status, status);
-    }
-}
-
-#[test]
-fn a_failed_write_does_not_hide_the_response() {
-    let mut kernel = client();
-    kernel.tx(b"PUT /big HTTP/1.1\r\nContent-Length: 100000\r\n\r\n").tx(&[b'x'; 5000]);
-    kernel.close(CloseCause::Error, libc::EPIPE).rx(&answer(413, "no"));
-    kernel.close(CloseCause::EndOfFile, 0).gone();
-    assert_eq!(clean(&one(&kernel)).status, 413);
-}
-
-#[test]
-fn a_half_closed_client_still_gets_its_response() {
-    let mut kernel = server();
-    kernel.rx(GET).close(CloseCause::EndOfFile, 0).tx(OK_2).close(CloseCause::LocalFin, 0).gone();
-    assert_eq!(clean(&one(&kernel)).status, 200);
-}
-
-#[test]
-fn a_response_is_its_requests_however_late_it_comes() {
-    let limits = Limits::default();
-    let mut kernel = server();
-    kernel.rx(GET);
+fn heads_that_wait_for_more_share_a_budget_and_are_cut_beyond_it() {
+    let limits = Limits { max_heads_len: 10_000, ..Limits::default() };
     let mut assembler = Assembler::new(limits);
     let mut out = Collector::default();
-    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
-    // Twenty hours, and somebody looks every second of the last minute.
-    let late_ns = kernel.now_ns + 72_000_000_000_000;
-    (0..60).for_each(|second| assembler.tick(late_ns - second * 1_000_000_000, &mut out));
-    assembler.tick(late_ns, &mut out);
-    assert!(out.finished.is_empty() && out.lost.is_empty());
-    kernel.now_ns = late_ns;
-    kernel.records.clear();
-    kernel.tx(OK_2).rx(&get("/b")).tx(&answer(404, "")).gone();
-    kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
-    assert_eq!(told(&out.finished), [("/a", 200), ("/b", 404)]);
-    assert!(out.finished[0].end_mono_ns - out.finished[0].start_mono_ns > 72_000_000_000_000);
+    let mut kernels: Vec<Kernel> = (0..20).map(Kernel::new).collect();
+    let begins = format!("GET /slow HTTP/1.1\r\nHost: h\r\nX: {}", "f".repeat(900));
+    for kernel in &mut kernels {
+        kernel.rx(begins.as_bytes());
+        kernel.records.drain(..).for_each(|owned| assembler.record(&owned.record(), &mut out));
+        assert!(assembler.shared.heads_len <= limits.max_heads_len);
+    }
+    let cut = assembler.stats().heads_cut;
+    assert_eq!(cut, 20 - 10_000 / begins.len() as u64);
+    // What was cut is told all the same, and so is the rest, whose room others take later.
+    for kernel in &mut kernels {
+        kernel.rx(b"\r\n\r\n").tx(OK_2).rx(GET).tx(OK_2);
+        kernel.records.drain(..).for_each(|owned| assembler.record(&owned.record(), &mut out));
+    }
+    assert_eq!((out.finished.len(), out.lost.len(), assembler.shared.heads_len), (40, 0, 0));
+    let slow = out.finished.iter().filter(|exchange| exchange.marks.request_head_cut);
+    assert_eq!(slow.count() as u64, cut);
     out.assert_settled(assembler.stats());
+}
+
+#[test]
+fn what_moves_where_no_program_sees_it_is_counted_before_a_protocol_is_known() {
+    let mut kernel = server();
+    kernel.in_kernel(Direction::Rx, 100).in_kernel(Direction::Tx, 100);
+    let (out, stats) = assemble(Limits::default(), &kernel.records);
+    assert_eq!((out.finished.len(), out.lost.len(), stats.beginnings_not_shown), (0, 0, 2));
+    let mut kernel = server();
+    kernel.rx(GET).tx(&OK_2[..OK_2.len() - 2]).in_kernel(Direction::Tx, 2);
+    let (out, stats) = assemble(Limits::default(), &kernel.records);
+    assert_eq!((out.finished.len(), stats.beginnings_not_shown), (1, 0), "content is no beginning");
+}
+
+#[test]
+fn the_budget_of_heads_is_given_back_by_connections_that_are_gone() {
+    let mut assembler = Assembler::new(Limits::default());
+    let mut out = Collector::default();
+    for conn_id in 0..50 {
+        let mut kernel = Kernel::new(conn_id);
+        kernel.rx(b"GET /never HTTP/1.1\r\nHost: h\r\n");
+        if conn_id % 2 == 0 {
+            kernel.gone();
+        }
+        kernel.records.iter().for_each(|owned| assembler.record(&owned.record(), &mut out));
+    }
+    assembler.tick(2_000_000_000, &mut out);
+    assert_eq!(assembler.shared.heads_len, 25 * 30);
+    assembler.tick(1_000_000_000_000, &mut out);
+    assert_eq!((assembler.connections(), assembler.stats().connections_idle), (0, 25));
+    assembler.tick(1_001_000_000_000, &mut out);
+    assert_eq!(assembler.shared.heads_len, 0);
 }
 
 #[test]

@@ -6,8 +6,10 @@ use remora_common::record::Role;
 use super::*;
 use crate::exchange::HttpExchange;
 
+mod content;
 mod conversations;
 mod disturbed;
+mod ends;
 mod kept;
 mod kernel;
 mod postgres;
@@ -20,6 +22,7 @@ use kernel::{Kernel, Owned};
 #[derive(Debug, Default)]
 struct Collector {
     started: Vec<Started>,
+    answered: Vec<u64>,
     finished: Vec<Exchange>,
     lost: Vec<(u64, Lost)>,
     captures: Vec<(u64, u8)>,
@@ -28,6 +31,10 @@ struct Collector {
 impl Sink for Collector {
     fn started(&mut self, started: &Started) {
         self.started.push(started.clone());
+    }
+
+    fn answered(&mut self, serial: u64) {
+        self.answered.push(serial);
     }
 
     fn finished(&mut self, exchange: Exchange) {
@@ -144,3 +151,9 @@ fn lost(kernel: &Kernel) -> Vec<Lost> {
     let (out, _) = assemble(Limits::default(), &kernel.records);
     out.lost.iter().map(|lost| lost.1).collect()
 }
+
+fn chunk(len: usize) -> Vec<u8> {
+    [format!("{len:x}\r\n").into_bytes(), vec![b'c'; len], b"\r\n".to_vec()].concat()
+}
+
+const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -7,7 +7,7 @@
 //! A function of Go has several returns. Their stack may have moved meanwhile, so that a return address that was replaced would
 //! be lost: each `ret` is probed.
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, Register};
+use iced_x86::{Decoder, DecoderOptions, Mnemonic, Register};
 
 /// Offsets in a function's code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn x86_64(code: &[u8]) -> Option<Points> {
         if instruction.is_invalid() {
             return None;
         }
-        if instruction.flow_control() == FlowControl::Return {
+        if instruction.mnemonic() == Mnemonic::Ret {
             returns.push(instruction.ip());
         }
     }
@@ -99,8 +99,14 @@ mod tests {
     fn aarch64_is_probed_behind_the_check_of_the_stack() {
         // ldr x16,[x28,#16]; sub x17,sp,#0x50; cmp x17,x16; b.ls; str; ret; nop; ret
         let code: Vec<u8> = [
-            0xf940_0b90u32, 0xd101_43f1, 0xeb10_023f, 0x5400_2a69, 0xf81f_0ffe, 0xd65f_03c0,
-            0xd503_201f, 0xd65f_03c0,
+            0xf940_0b90u32,
+            0xd101_43f1,
+            0xeb10_023f,
+            0x5400_2a69,
+            0xf81f_0ffe,
+            0xd65f_03c0,
+            0xd503_201f,
+            0xd65f_03c0,
         ]
         .iter()
         .flat_map(|word| word.to_le_bytes())

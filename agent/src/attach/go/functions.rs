@@ -31,6 +31,16 @@ pub enum Malformed {
     NoText,
 }
 
+/// Where in `data`, in which everything is aligned, a table begins.
+#[must_use]
+pub fn begins(data: &[u8]) -> Option<usize> {
+    (0..data.len()).step_by(8).find(|at| {
+        let magic = u32_at(data, *at);
+        let rest = data.get(at + 4..at + 8);
+        matches!(magic, Some(MAGIC_1_18 | MAGIC_1_20)) && matches!(rest, Some([0, 0, 1 | 4, 8]))
+    })
+}
+
 /// Addresses of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
@@ -157,8 +167,7 @@ mod tests {
         pairs.extend(end.to_le_bytes());
         let names_at = HEADER as u64;
         let part_at = names_at + names.len() as u64;
-        let words =
-            [functions.len() as u64, 0, text, names_at, part_at, part_at, part_at, part_at];
+        let words = [functions.len() as u64, 0, text, names_at, part_at, part_at, part_at, part_at];
         let mut table = MAGIC_1_20.to_le_bytes().to_vec();
         table.extend([0, 0, 1, 8]);
         table.extend(words.iter().flat_map(|word| word.to_le_bytes()));
@@ -187,6 +196,14 @@ mod tests {
         let [found] = functions.find(["main.main"]).unwrap();
         assert_eq!(found, Some(Function { start: 0x1000, end: 0x1040 }));
         assert_eq!(Functions::parse(&bytes, || None).unwrap_err(), Malformed::NoText);
+    }
+
+    #[test]
+    fn is_found_among_other_data() {
+        let bytes = table(0x401000, &FUNCTIONS, 0x200);
+        assert_eq!(begins(&[&[0; 24], &bytes[..]].concat()), Some(24));
+        assert_eq!(begins(&[&[0; 20], &bytes[..]].concat()), None, "not aligned");
+        assert_eq!(begins(&bytes[..7]), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use object::{
     Architecture, Endianness, Object as _, ObjectSection as _,
     elf::{FileHeader64, PF_X, PT_LOAD},
     read::{
-        ReadCache, ReadCacheOps,
+        ReadCache,
         elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
     },
 };
@@ -59,15 +59,8 @@ pub fn plan(file: &File) -> Result<Plan, NotGo> {
     let cache = ReadCache::new(file);
     let elf = ElfFile64::<Endianness, _>::parse(&cache).map_err(NotGo::Elf)?;
     let section = |name: &str| elf.section_by_name(name);
-    let table = section(".gopclntab").or_else(|| section(".data.rel.ro.gopclntab"));
-    let table = table.ok_or(NotGo::NoTable)?;
-    let (offset, len) = table.file_range().ok_or(NotGo::NoTable)?;
-    if len > TABLE_LIMIT {
-        return Err(NotGo::TableSize { found: len });
-    }
-    // Not by the cache, which would keep all of it beside this.
-    let bytes = read(file, offset, len)?;
-    let text = || text_of_module(file, &elf, table.address());
+    let (address, bytes) = table(file, &elf)?;
+    let text = || text_start(file, &elf, address);
     let text = || text().or_else(|| Some(section(".text")?.address()));
     let functions = Functions::parse(&bytes, text)?;
     let [found_read, found_write] = functions.find([READ, WRITE])?;
@@ -96,20 +89,58 @@ pub fn plan(file: &File) -> Result<Plan, NotGo> {
     Ok(Plan { library: Library::GoCryptoTls, version: String::new(), via: Via::Internal, points })
 }
 
+/// Address and bytes of the table of functions. Other linkers than Go's own put it among other data of a position-independent
+/// program.
+fn table(file: &File, elf: &Elf<'_>) -> Result<(u64, Vec<u8>), NotGo> {
+    let section = |name: &&str| elf.section_by_name(name);
+    let own = [".gopclntab", ".data.rel.ro.gopclntab"].iter().find_map(section);
+    let among = || {
+        elf.section_by_name(".go.buildinfo")?;
+        elf.section_by_name(".data.rel.ro")
+    };
+    let is_own = own.is_some();
+    let section = own.or_else(among).ok_or(NotGo::NoTable)?;
+    let (offset, len) = section.file_range().ok_or(NotGo::NoTable)?;
+    if len > TABLE_LIMIT {
+        return Err(NotGo::TableSize { found: len });
+    }
+    // Not by the cache, which would keep all of it beside this.
+    let mut bytes = read(file, offset, len)?;
+    let begins = if is_own { 0 } else { functions::begins(&bytes).ok_or(NotGo::NoTable)? };
+    Ok((section.address() + begins as u64, bytes.split_off(begins)))
+}
+
 type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
 
-/// Where the module's functions begin, as the runtime's own description of the module says: since Go 1.26 the table does not
-/// say it, and C code may stand before them.
-fn text_of_module(file: &File, elf: &Elf<'_>, table: u64) -> Option<u64> {
-    /// `text` in `runtime.moduledata`: a pointer and six slices before it, and three more words.
-    const TEXT: usize = 1 + 6 * 3 + 3;
-    let (offset, len) = elf.section_by_name(".go.module")?.file_range()?;
+/// Where the module's functions begin, in words that the linker may have left to be filled when the program is loaded: of the
+/// table itself; since Go 1.26, which leaves that one empty, of the runtime's own description of the module. C code may
+/// stand before them.
+fn text_start(file: &File, elf: &Elf<'_>, table: u64) -> Option<u64> {
+    /// The third word of the table's header.
+    const IN_TABLE: u64 = 8 + 2 * 8;
+    /// `text` in `runtime.moduledata`: a pointer to the table and six slices before it, and three more words.
+    const IN_MODULE: usize = (1 + 6 * 3 + 3) * 8;
+    let module = elf.section_by_name(".go.module");
+    let module_at = module.as_ref().map_or(0, |section| section.address());
+    let mut filled = [None; 3];
+    let places = [table + IN_TABLE, module_at, module_at + IN_MODULE as u64];
+    for (at, relocation) in elf.dynamic_relocations().into_iter().flatten() {
+        if let Some(index) = places.iter().position(|place| *place == at) {
+            filled[index] = u64::try_from(relocation.addend()).ok();
+        }
+    }
+    let [in_table, of_table, in_module] = filled;
+    if let Some(text) = in_table {
+        return Some(text);
+    }
+    let (offset, len) = module?.file_range()?;
     let bytes = read(file, offset, len.min(1024)).ok()?;
     let word = |at: usize| {
-        let bytes = bytes.get(at * 8..at * 8 + 8)?;
+        let bytes = bytes.get(at..at + 8)?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     };
-    (word(0)? == table).then(|| word(TEXT))?
+    let is_its = of_table.or_else(|| word(0)) == Some(table);
+    in_module.or_else(|| word(IN_MODULE)).filter(|_| is_its)
 }
 
 fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
@@ -119,11 +150,7 @@ fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
 }
 
 /// File offset of an address in an executable segment.
-fn file_offset<R: ReadCacheOps>(
-    elf: &ElfFile64<'_, Endianness, &ReadCache<R>>,
-    data: &ReadCache<R>,
-    vaddr: u64,
-) -> Option<u64> {
+fn file_offset<'a>(elf: &Elf<'a>, data: &'a ReadCache<&'a File>, vaddr: u64) -> Option<u64> {
     let header: &FileHeader64<Endianness> = elf.elf_header();
     let endian = header.endian().ok()?;
     header.program_headers(endian, data).ok()?.iter().find_map(|segment| {

@@ -63,6 +63,34 @@ fn the_schema_takes_files_that_are_right() {
     }
 }
 
+/// A file with `text` wherever a value may stand.
+fn everywhere(shape: &Shape, text: &str) -> Json {
+    match shape {
+        Shape::Scalar(_) => text.into(),
+        Shape::List(item) => Json::Array(vec![everywhere(item, text)]),
+        Shape::Pairs => serde_json::json!({ "key": text }),
+        Shape::Section(keys) => Json::Object(
+            keys.iter().map(|key| (key.name.to_owned(), everywhere(&key.shape, text))).collect(),
+        ),
+    }
+}
+
+#[test]
+fn the_schema_takes_references_to_variables_wherever_a_value_stands() {
+    let mut schemas = Schemas::new();
+    let schema = compiled(&mut schemas);
+    for text in ["${NAME}", "${env:NAME}", "${_N1:-default}", "a${NAME}b"] {
+        let file = everywhere(&shape::<Config>(), text);
+        if let Err(error) = schemas.validate(&file, schema) {
+            panic!("{text}\n{error:#}");
+        }
+    }
+    for text in ["$NAME", "${NAME", "${1}", "words"] {
+        let file = serde_json::json!({ "limits": { "connections": text } });
+        assert!(schemas.validate(&file, schema).is_err(), "{text}");
+    }
+}
+
 #[test]
 fn the_schema_refuses_what_the_reader_refuses() {
     // What a schema of this kind does not say: order and size of texts, keys that need each other.
@@ -74,6 +102,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
             "glob",
             "a level",
             "where `",
+            "the lower one first",
             "last segment",
             "65535",
             "name of a header field such as authorization",

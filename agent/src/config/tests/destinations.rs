@@ -81,6 +81,33 @@ fn a_list_of_metrics_exporters_decides_on_prometheus_and_a_flag_on_both() {
 }
 
 #[test]
+fn prometheus_listens_where_its_variables_say() {
+    let at = |host: &str| {
+        let (config, warnings) = of_variables(&[
+            ("OTEL_METRICS_EXPORTER", "prometheus"),
+            ("OTEL_EXPORTER_PROMETHEUS_HOST", host),
+        ]);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        config.output.prometheus.unwrap().to_string()
+    };
+    assert_eq!(at(""), "127.0.0.1:9464", "localhost, by the specification");
+    assert_eq!(at("::1"), "[::1]:9464");
+    assert_eq!(at("0.0.0.0"), "0.0.0.0:9464");
+    assert_eq!(at("::"), "[::]:9464");
+}
+
+#[test]
+fn the_agents_own_service_name_comes_before_its_resource_attributes() {
+    let resource = |env: &[(&str, &str)]| of_variables(env).0.resource;
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=low,team=x");
+    assert_eq!(resource(&[attributes]), [pair("service.name", "low"), pair("team", "x")]);
+    let name = ("OTEL_SERVICE_NAME", "high");
+    assert_eq!(resource(&[name, attributes]), [pair("team", "x"), pair("service.name", "high")]);
+    assert_eq!(resource(&[name]), [pair("service.name", "high")]);
+}
+
+#[test]
 fn a_port_of_prometheus_that_is_none_is_named() {
     let env = [("OTEL_METRICS_EXPORTER", "prometheus"), ("OTEL_EXPORTER_PROMETHEUS_PORT", "http")];
     let (config, warnings) = of_variables(&env);

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
+use crate::semantics::filter::{Signal, StatusRange};
 
 mod described;
 mod destinations;
@@ -55,6 +56,22 @@ fn a_full_file_sets_everything() {
     assert_eq!(shop.takes.criteria.exe[0].to_string(), "/srv/shop/*");
     assert_eq!(shop.takes.criteria.ports.to_string(), "8080,8443-8445");
     assert_eq!(shop.takes.exclude[0].comm[0].to_string(), "backup");
+    assert_eq!(shop.takes.namespace.as_deref(), Some("web"));
+    assert_eq!(shop.takes.version.as_deref(), Some("1.2"));
+    let own = &shop.filter.exclude.as_ref().unwrap()[0];
+    assert_eq!((own.signal, own.paths[0].pattern.to_string()), (Signal::Traces, "/own".to_owned()));
+    assert!(shop.filter.include.is_none() && db.filter.exclude.is_none());
+    assert_eq!(shop.attributes.network_local, Some(true));
+    assert_eq!(shop.attributes.metrics.exclude, Some(vec![]));
+    let [health, probes] = &*config.filter.exclude else { panic!("{:?}", config.filter) };
+    assert_eq!(health.paths.iter().map(|glob| glob.negated).collect::<Vec<_>>(), [false, true]);
+    let of = |first, last, negated| StatusRange { first, last, negated };
+    let statuses = [of(200, 299, false), of(204, 204, true), of(404, 404, false)];
+    assert_eq!((&*health.statuses, health.signal), (&statuses[..], Signal::All));
+    assert_eq!((probes.attributes.len(), probes.signal), (2, Signal::Metrics));
+    assert_eq!(probes.attributes[1].1.pattern.to_string(), "8080");
+    assert!(config.filter.include[0].methods[0].negated);
+    assert_eq!(config.attributes.metrics.exclude[0].to_string(), "server.port");
     assert_eq!(db.takes.criteria.pids, [4711]);
     assert_eq!(db.takes.criteria.cgroups, [Path::new("/system.slice/db.service")]);
     assert_eq!(config.exclude.len(), 1);
@@ -70,7 +87,7 @@ fn a_full_file_sets_everything() {
     assert_eq!(metrics.url.as_str(), "http://prometheus:9090/api/v1/otlp");
     assert_eq!(config.output.otlp_file.as_deref(), Some(Path::new("spans.jsonl")));
     assert!(config.prints_spans());
-    assert_eq!(config.output.prometheus, Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(config.output.prometheus, Some("[::]:9464".parse().unwrap()));
     assert_eq!(config.output.batch.delay, Duration::from_millis(200));
     assert_eq!((config.limits.queue, config.limits.ring), (Size::mib(64), Size::mib(4)));
     assert_eq!(config.metrics.histogram, HistogramKind::Exponential);
@@ -140,6 +157,10 @@ selectors:
     traces: {sampler: traceidratio, ratio: 0.1}
     routes: {mode: patterns, patterns: '/cart/{id}'}
     headers: {request: [X-Tenant], response: []}
+    namespace: web
+    version: 1.2
+    filter: {exclude: [{path: /own, signal: traces}]}
+    attributes: {network_local: true, metrics: {include: user_agent.original, exclude: []}}
   - pid: 4711
     cgroup: /system.slice/db.service
 exclude:
@@ -151,6 +172,15 @@ routes:
   patterns: ['/users/{id}']
   max: 50
 headers: {response: content-type}
+filter:
+  exclude:
+    - path: [/healthz, '!/healthz/deep']
+      status: [2xx, '!204', 404]
+    - attributes: {user_agent.original: 'kube-probe/*', server.port: 8080}
+      signal: metrics
+  include: {method: '!OPTIONS', route: '/api/*'}
+attributes:
+  metrics: {exclude: server.port}
 redaction:
   query_keys: [session]
   headers: x-internal

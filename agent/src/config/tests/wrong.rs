@@ -11,7 +11,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
         "limits:\n  rings: 8MiB\n  databases: 3\n",
         &[
             "2:3: limits.rings: unknown setting, did you mean `ring`?",
-            "3:3: limits.databases: unknown setting, expected one of queue, connections, exchange_idle, ring",
+            "3:3: limits.databases: unknown setting, expected one of queue, connections, heads, exchange_idle, ring",
         ],
     ),
     (
@@ -48,6 +48,26 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
             "2:15: selectors[0].pid[1]: found `minus`, expected a whole number up to 4294967295",
             "4:9: selectors[0].exclude[0].exes: unknown setting, did you mean `exe`?",
         ],
+    ),
+    (
+        "filter:\n  exclude: [{status: 2x}, {signal: logs, path: /}, {}, {signal: all}]\n",
+        &[
+            "2:22: filter.exclude[0].status: found `2x`, expected a status code, a range or a class such as 404, 200-299 or 5xx",
+            "2:36: filter.exclude[1].signal: found `logs`, expected one of all, traces, metrics",
+            "2:52: filter.exclude[2]: found no criterion, expected at least one of path, route, method, status, attributes",
+            "2:56: filter.exclude[3]: found no criterion, expected at least one of",
+        ],
+    ),
+    (
+        "filter:\n  include: {path: '/[a', status: 299-200}\n",
+        &[
+            "2:19: filter.include.path: found `/[a`, expected a glob such as /api/*, or !/api/* for all others: ",
+            "2:34: filter.include.status: found `299-200`, expected a status code, a range or a class such as 404, 200-299 or 5xx, the lower one first",
+        ],
+    ),
+    (
+        "exclude: [{}]\n",
+        &["1:11: exclude[0]: found no criterion, expected at least one of pid, exe, cmd, port"],
     ),
     (
         "selectors:\n  - all: maybe\n",

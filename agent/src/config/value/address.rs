@@ -23,7 +23,7 @@ impl Setting for SocketAddr {
 
     fn parse(text: &str) -> Result<Self, String> {
         let address = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-        let port_only = text.strip_prefix(':').map(|port| format!("127.0.0.1:{port}"));
+        let port_only = text.strip_prefix(':').map(|port| format!("[::]:{port}"));
         let text = address.or(port_only).unwrap_or_else(|| text.into());
         text.parse().map_err(|_| "an address and a port such as 127.0.0.1:9464".into())
     }
@@ -166,9 +166,11 @@ mod tests {
 
     #[test]
     fn reads_addresses_with_short_forms() {
-        for text in ["127.0.0.1:9464", "localhost:9464", ":9464"] {
+        for text in ["127.0.0.1:9464", "localhost:9464"] {
             assert_eq!(SocketAddr::parse(text), Ok("127.0.0.1:9464".parse().unwrap()), "{text}");
         }
+        // As Prometheus, Collectors and Go have it.
+        assert_eq!(SocketAddr::parse(":9464"), Ok("[::]:9464".parse().unwrap()));
         assert!(SocketAddr::parse("9464").is_err());
     }
 }

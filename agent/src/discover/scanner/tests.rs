@@ -40,7 +40,7 @@ impl Drop for Waiting {
 }
 
 fn scanner(criteria: Criteria, exclude: Vec<Criteria>) -> Scanner {
-    let selector = Selector { name: Some("svc".into()), criteria, exclude: vec![] };
+    let selector = Selector { name: Some("svc".into()), criteria, ..Selector::default() };
     let selectors = Selectors::new(vec![selector], exclude, u32::MAX).unwrap();
     Scanner::new(selectors, Arc::new(Host::default()))
 }
@@ -268,7 +268,7 @@ fn other_selectors_take_leave_and_rename_running_processes() {
     let named = |name: &str, pids: &[u32]| Selector {
         name: Some(name.into()),
         criteria: Criteria { pids: pids.to_vec(), ..Criteria::default() },
-        exclude: vec![],
+        ..Selector::default()
     };
     let selectors = |list| Selectors::new(list, vec![], u32::MAX).unwrap();
     let first = named("a", &[stays.pid(), leaves.pid()]);

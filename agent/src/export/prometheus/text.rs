@@ -5,7 +5,10 @@
 //! way. Exponential histograms, for which the formats have no form, become classic ones whose bounds
 //! are the powers of two: those stay the same whatever the scale becomes.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write,
+};
 
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 
@@ -110,12 +113,13 @@ struct Page {
 impl Page {
     /// `target_info`, once per resource.
     fn targets(&mut self, batches: &[MetricBatch]) {
-        let mut seen: Vec<&Resource> = Vec::new();
+        let mut seen: HashSet<*const Resource> = HashSet::new();
         for batch in batches {
-            if seen.iter().any(|known| std::ptr::eq(*known, &*batch.resource)) {
+            let is_first = seen.is_empty();
+            if !seen.insert(&raw const *batch.resource) {
                 continue;
             }
-            if seen.is_empty() {
+            if is_first {
                 // OpenMetrics names the family without the suffix that its samples have.
                 self.out.push_str(match self.format {
                     Format::OpenMetrics => "# TYPE target info\n# HELP target Target metadata.\n",
@@ -124,7 +128,6 @@ impl Page {
                     }
                 });
             }
-            seen.push(&batch.resource);
             let mut labels = Labels::of_resource(&batch.resource);
             batch.resource.visit(&mut Except(&mut labels));
             self.labels = labels.text();

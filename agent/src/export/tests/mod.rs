@@ -7,6 +7,7 @@ mod delivery;
 mod file;
 mod outage;
 mod pki;
+mod proxy;
 pub(crate) mod sample;
 mod tls;
 

@@ -15,7 +15,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress};
+use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress, proxy::Proxy};
 use crate::export::{
     otlp::{
         Format, Signal,
@@ -32,13 +32,18 @@ pub(crate) struct Grpc {
     path: Uri,
     headers: HeaderMap,
     endpoint: Endpoint,
+    proxy: Option<Proxy>,
     /// Opened by the first request, since it needs a runtime. It reconnects by itself when the connection
     /// ends, but not when the peer is gone without a word: see [`Grpc::give_up_connection`].
     channel: Mutex<Option<Channel>>,
 }
 
 impl Grpc {
-    pub(super) fn build(signal: Signal, settings: &OtlpSettings) -> Result<Self, String> {
+    pub(super) fn build(
+        signal: Signal,
+        settings: &OtlpSettings,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, String> {
         let describe = |error: tonic::transport::Error| chain(&error);
         let mut endpoint =
             Endpoint::from(settings.endpoint.clone()).user_agent(USER_AGENT).map_err(describe)?;
@@ -58,7 +63,8 @@ impl Grpc {
         if let Some(name) = settings.compression.name() {
             headers.insert("grpc-encoding", HeaderValue::from_static(name));
         }
-        Ok(Self { settings: settings.clone(), path, headers, endpoint, channel: Mutex::default() })
+        let (settings, channel) = (settings.clone(), Mutex::default());
+        Ok(Self { settings, path, headers, endpoint, proxy, channel })
     }
 
     pub(super) async fn send(&self, message: Bytes) -> Outcome {
@@ -74,7 +80,11 @@ impl Grpc {
         request.headers_mut().clone_from(&self.headers);
         match self.call(request).await {
             Ok(outcome) => outcome,
-            Err(reason) => Outcome::Later { reason, after: None },
+            Err(reason) => {
+                let proxy = self.proxy.as_ref();
+                let reason = proxy.map_or(reason.clone(), |proxy| proxy.failed(&reason));
+                Outcome::Later { reason, after: None }
+            }
         }
     }
 
@@ -90,7 +100,11 @@ impl Grpc {
     async fn call(&self, request: Request<Body>) -> Result<Outcome, String> {
         let mut channel = {
             let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
-            channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+            let open = || match &self.proxy {
+                Some(proxy) => self.endpoint.connect_with_connector_lazy(proxy.tunnel()),
+                None => self.endpoint.connect_lazy(),
+            };
+            channel.get_or_insert_with(open).clone()
         };
         poll_fn(|cx| channel.poll_ready(cx)).await.map_err(|error| chain(&error))?;
         let response = channel.call(request).await.map_err(|error| chain(&error))?;

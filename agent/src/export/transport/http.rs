@@ -1,16 +1,13 @@
 //! OTLP/HTTP: one POST per request, protobuf or JSON.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, StatusCode, header};
 use reqwest::{Client, Response, redirect};
 use tokio::time::timeout;
 
-use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress};
+use super::{MAX_ANSWER, Outcome, USER_AGENT, chain, compress::compress, proxy::Proxy};
 use crate::export::{
     otlp::{
         Format,
@@ -27,23 +24,29 @@ pub(crate) struct Http {
     pub(super) settings: OtlpSettings,
     url: String,
     client: Client,
+    proxy: Option<Proxy>,
 }
 
 impl Http {
-    pub(super) fn build(format: Format, settings: &OtlpSettings) -> Result<Self, String> {
+    pub(super) fn build(
+        format: Format,
+        settings: &OtlpSettings,
+        proxy: Option<Proxy>,
+    ) -> Result<Self, String> {
         let https = settings.endpoint.scheme_str() == Some("https");
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(settings.headers.clone())
             // A redirected POST may turn into a GET: an answer other than success is an answer.
             .redirect(redirect::Policy::none())
-            .tls_backend_preconfigured(settings.tls.client_config(https)?);
-        if is_loopback(&settings.endpoint) {
-            // HTTP_PROXY is often set without NO_PROXY; nobody's proxy reaches this host's loopback.
-            builder = builder.no_proxy();
+            .tls_backend_preconfigured(settings.tls.client_config(https)?)
+            .no_proxy(); // but the one that is known here
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(proxy.for_http().map_err(|error| chain(&error))?);
         }
         let client = builder.build().map_err(|error| chain(&error))?;
-        Ok(Self { format, settings: settings.clone(), url: settings.endpoint.to_string(), client })
+        let url = settings.endpoint.to_string();
+        Ok(Self { format, settings: settings.clone(), url, client, proxy })
     }
 
     pub(super) async fn send(&self, message: Bytes) -> Outcome {
@@ -63,7 +66,12 @@ impl Http {
         }
         match request.send().await {
             Ok(response) => self.outcome(response).await,
-            Err(error) => Outcome::Later { reason: chain(&error.without_url()), after: None },
+            Err(error) => {
+                let reason = chain(&error.without_url());
+                let proxy = self.proxy.as_ref();
+                let reason = proxy.map_or(reason.clone(), |proxy| proxy.failed(&reason));
+                Outcome::Later { reason, after: None }
+            }
         }
     }
 
@@ -95,11 +103,6 @@ impl Http {
     }
 }
 
-fn is_loopback(endpoint: &Uri) -> bool {
-    let host = endpoint.host().unwrap_or("").trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|addr| addr.is_loopback())
-}
-
 /// The body, or as much of it as anybody needs.
 async fn beginning(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
@@ -127,19 +130,6 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_is_recognised_by_name_and_address() {
-        for (url, expected) in [
-            ("http://localhost:4318", true),
-            ("http://127.0.0.1", true),
-            ("http://[::1]:4318/v1/traces", true),
-            ("http://collector", false),
-            ("http://10.0.0.1", false),
-        ] {
-            assert_eq!(is_loopback(&url.parse().unwrap()), expected, "{url}");
-        }
-    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

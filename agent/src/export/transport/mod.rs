@@ -12,21 +12,25 @@
 pub(crate) mod compress;
 pub(crate) mod grpc;
 pub(crate) mod http;
+pub(crate) mod proxy;
 
 use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use self::{grpc::Grpc, http::Http};
+use self::{grpc::Grpc, http::Http, proxy::Proxy};
 use super::{
     otlp::{Format, Signal, response::PartialSuccess},
     settings::{OtlpSettings, Protocol},
 };
-use crate::config::without_credentials;
+use crate::{config::without_credentials, semantics::OWN_USER_AGENT};
 
 /// Sent with every request (OTLP exporter specification, "User Agent").
 const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Remora/", env!("CARGO_PKG_VERSION"));
+
+/// Without it spans of exports would be exported, and so on.
+const _: () = assert!(USER_AGENT.len() > OWN_USER_AGENT.len());
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -48,12 +52,27 @@ impl Transport {
     /// Prepares; connects with the first request.
     ///
     /// # Errors
-    /// TLS files that are well-formed and yet unusable; no certificates on the system.
+    /// TLS files that are well-formed and yet unusable; no certificates on the system; a proxy that cannot be
+    /// spoken to.
     pub(crate) fn build(signal: Signal, settings: &OtlpSettings) -> Result<Self, String> {
+        let proxy = Proxy::of(&settings.endpoint, &|name| std::env::var(name).ok())?;
+        Self::through(proxy, signal, settings)
+    }
+
+    /// Through `proxy`, whatever the environment says.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub(crate) fn through(
+        proxy: Option<Proxy>,
+        signal: Signal,
+        settings: &OtlpSettings,
+    ) -> Result<Self, String> {
+        let http = |format, proxy| Http::build(format, settings, proxy);
         Ok(match settings.protocol {
-            Protocol::Grpc => Self::Grpc(Grpc::build(signal, settings)?.into()),
-            Protocol::HttpProtobuf => Self::Http(Http::build(Format::Protobuf, settings)?.into()),
-            Protocol::HttpJson => Self::Http(Http::build(Format::Json, settings)?.into()),
+            Protocol::Grpc => Self::Grpc(Grpc::build(signal, settings, proxy)?.into()),
+            Protocol::HttpProtobuf => Self::Http(http(Format::Protobuf, proxy)?.into()),
+            Protocol::HttpJson => Self::Http(http(Format::Json, proxy)?.into()),
         })
     }
 

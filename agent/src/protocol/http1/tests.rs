@@ -130,6 +130,10 @@ fn frames_by_the_rules_of_rfc_9112() {
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Framing::Chunked),
         ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", Framing::Chunked),
         ("Transfer-Encoding: gzip\r\n", Framing::UntilClose),
+        ("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", Framing::Unknown),
+        ("Transfer-Encoding: identity\r\n", Framing::UntilClose),
+        ("Transfer-Encoding: Identity\r\nContent-Length: 5\r\n", Framing::Length(5)),
+        ("Transfer-Encoding: identity, chunked\r\nContent-Length: 5\r\n", Framing::Chunked),
     ] {
         assert_eq!(framing(fields), expected, "{fields}");
     }

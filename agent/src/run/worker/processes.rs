@@ -2,10 +2,7 @@
 //! tell, for pods that become known, and for what ended ones have left.
 
 use super::Worker;
-use crate::{
-    bpf::Programs,
-    run::{tls::ProcessUpdate, watch::start_time},
-};
+use crate::{bpf::Programs, run::watch::start_time};
 
 /// At least so long between two scans for what lost notices told, nanoseconds.
 const RESCAN_NS: u64 = 1_000_000_000;
@@ -25,9 +22,8 @@ impl Worker {
             targets.get(tgid) != 0
                 && since().is_some_and(|since| targets.has_inherited(tgid, since))
         };
-        for change in scanner.scan(inherited) {
-            watch.apply(change, ProcessUpdate::Selected, scanner);
-        }
+        let changes = scanner.scan(inherited);
+        watch.apply_all(changes, scanner);
     }
 
     pub(super) fn scan(&mut self) {

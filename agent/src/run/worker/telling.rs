@@ -17,7 +17,11 @@ impl Worker {
         let Some(reader) = self.stages.readers.otlp else { return };
         let now_ns = mono_ns();
         let mut batches = self.stages.collect(Some(reader), now_ns);
-        batches.push(self.own_metrics(now_ns));
+        let mut own = self.own_metrics(now_ns);
+        if let Some(deltas) = &mut self.deltas {
+            deltas.apply(&mut own);
+        }
+        batches.push(own);
         self.stages.pipeline.output.exporter.metrics(&batches);
     }
 
@@ -38,6 +42,7 @@ impl Worker {
             connections,
             ring_peak: self.reader.take_peak(),
             blind_spots: self.watch.tls.as_ref().map(TlsThread::blind_spots).unwrap_or_default(),
+            unseen: self.watch.unseen.count(),
             peers: self.stages.pipeline.resources.peers.as_ref().map(Peers::counts),
         };
         let now_unix_ns = self.stages.pipeline.clock.offset_at(now_ns).unix_ns(now_ns);

@@ -10,6 +10,7 @@ use super::{System, error_type, server, title};
 use crate::{
     exchange::{DbExchange, Failure},
     semantics::{
+        chosen::{LeftOut, bit},
         instrument::{Instrument, Measure},
         series::{AttributeList, OwnedServer, Server, text},
     },
@@ -91,6 +92,26 @@ impl<'a> Key<'a> {
             failure: span.exchange.failure.filter(|_| !db.failed),
             server: Server::of(server(&span.exchange), span),
         }
+    }
+
+    /// Without what series do not have.
+    pub(crate) fn leave_out(&mut self, left_out: LeftOut) {
+        if left_out.has(const { bit(key::DB_SYSTEM_NAME) }) {
+            self.system = "";
+        }
+        let no_error = left_out.has(const { bit(key::ERROR_TYPE) });
+        if no_error {
+            self.failure = None;
+        }
+        for (name, value) in NAMES.into_iter().zip(&mut self.names) {
+            // A status code that is an error is `error.type`, too.
+            let is_error = name == key::DB_RESPONSE_STATUS_CODE && self.failed && !no_error;
+            if left_out.has_key(name) && !is_error {
+                *value = "";
+            }
+        }
+        self.failed &= !no_error;
+        self.server.leave_out(left_out);
     }
 
     pub(crate) fn attributes(&self) -> AttributeList {

@@ -4,11 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::*;
 use crate::{
-    attribute::Value,
+    attribute::{AttributeOptions, Value},
     exchange::{Detail, Protocol},
     semantics::{
         Tone,
-        metrics::{AttributeList, Family, Key, OwnedKey, overflow},
+        metrics::{Family, Key, OwnedKey, overflow},
         tests::{Collected, exchange, inet, span},
     },
     span::{Span, SpanKind, Status},
@@ -47,8 +47,8 @@ fn of(protocol: Protocol, role: Role, db: DbExchange) -> Span {
     span(exchange)
 }
 
-fn list(attributes: &AttributeList, key: &str) -> String {
-    let found = attributes.iter().find(|(found, _)| *found == key);
+fn list(attributes: &[(impl AsRef<str>, Value)], key: &str) -> String {
+    let found = attributes.iter().find(|(found, _)| found.as_ref() == key);
     found.map_or_else(|| "-".into(), |(_, value)| value.to_string())
 }
 
@@ -260,9 +260,10 @@ fn every_key_is_given_once() {
         text_unknown: true,
         ..select()
     };
-    let span = of(Protocol::Postgres, Role::Client, db);
+    let options = AttributeOptions { network_local: true };
+    let span = Span { options, ..of(Protocol::Postgres, Role::Client, db) };
     let mut found = Collected::default();
-    span.visit_attributes_with(AttributeOptions { network_local: true }, &mut found);
+    span.visit_attributes(&mut found);
     let mut keys: Vec<_> = found.0.iter().map(|(key, _)| key.as_str()).collect();
     let all = keys.len();
     keys.sort_unstable();
@@ -340,7 +341,7 @@ fn rows_are_named_as_spans_with_the_server_of_clients() {
         let (family, kind) = Family::of_durations(instrument.name).expect("it is a duration");
         let attributes = key.attributes();
         family.row(kind, &|key| {
-            let found = attributes.iter().find(|(found, _)| *found == key);
+            let found = attributes.iter().find(|(found, _)| found.as_ref() == key);
             found.map(|(_, value): &(_, Value)| value.to_string())
         })
     };

@@ -10,6 +10,7 @@ use crate::{
     attribute::Value,
     exchange::{HttpExchange, Role},
     semantics::{
+        chosen::{LeftOut, bit},
         instrument::{Instrument, Measure},
         series::{AttributeList, OwnedServer, Server, text},
     },
@@ -106,7 +107,7 @@ impl Hash for Key<'_> {
         state.write(self.method.as_bytes());
         state.write(self.route.unwrap_or_default().as_bytes());
         self.server.hash_names(state);
-        // What is short goes into one word; `error` follows from status and failure kind.
+        // What is short goes into one word; `error` follows from status and failure kind, where series have these.
         let failed = matches!(self.error, Some(ErrorType::Failure(_)));
         state.write_u64(
             u64::from(self.status)
@@ -138,6 +139,29 @@ impl<'a> Key<'a> {
             route: span.route.as_deref(),
             server,
         }
+    }
+
+    /// Without what series do not have.
+    pub(crate) fn leave_out(&mut self, left_out: LeftOut) {
+        if left_out.has(const { bit(key::HTTP_REQUEST_METHOD) }) {
+            self.method = "";
+        }
+        if left_out.has(const { bit(key::URL_SCHEME) }) {
+            self.scheme = "";
+        }
+        if left_out.has(const { bit(key::NETWORK_PROTOCOL_VERSION) }) {
+            self.version = "";
+        }
+        if left_out.has(const { bit(key::HTTP_ROUTE) }) {
+            self.route = None;
+        }
+        if left_out.has(const { bit(key::HTTP_RESPONSE_STATUS_CODE) }) {
+            self.status = 0;
+        }
+        if left_out.has(const { bit(key::ERROR_TYPE) }) {
+            self.error = None;
+        }
+        self.server.leave_out(left_out);
     }
 
     pub(crate) fn attributes(&self) -> AttributeList {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{super::authority::Authority, REDACTED, redact_path, redact_query};
+use super::{super::authority::Authority, REDACTED, nested::DEPTH, query_at, redact_path};
 
 /// A list of `<reference>; parameters` (RFC 8288 section 3). Each reference ends where its bracket does.
 pub(super) fn redact_links(value: &str) -> Cow<'_, str> {
@@ -26,6 +26,11 @@ pub(super) fn redact_links(value: &str) -> Cow<'_, str> {
 /// what follows it are hidden. Text around the reference stays, as far as it does not look like one.
 #[must_use]
 pub fn redact_url(text: &str) -> Cow<'_, str> {
+    url_at(text, DEPTH)
+}
+
+/// Looks into URLs that are values of parameters, so deep.
+pub(super) fn url_at(text: &str, depth: usize) -> Cow<'_, str> {
     let authority = text.find("//").filter(|at| !text[..*at].contains(['?', '#']));
     if let Some(at) = authority.map(|at| at + 2)
         && let end = text[at..].find(['/', '?', '#']).map_or(text.len(), |len| at + len)
@@ -41,7 +46,7 @@ pub fn redact_url(text: &str) -> Cow<'_, str> {
     };
     let known = format!("#{REDACTED}");
     let fragment = fragment && !text[rest.len()..].eq(&known);
-    let shown = redact_path_and_query(rest);
+    let shown = path_and_query_at(rest, depth);
     match (redact_userinfo(&shown), fragment) {
         (Cow::Owned(shown), false) => Cow::Owned(shown + &text[rest.len()..]),
         (shown, true) => Cow::Owned(format!("{shown}{known}")),
@@ -53,11 +58,15 @@ pub fn redact_url(text: &str) -> Cow<'_, str> {
 }
 
 pub(super) fn redact_path_and_query(text: &str) -> Cow<'_, str> {
+    path_and_query_at(text, DEPTH)
+}
+
+fn path_and_query_at(text: &str, depth: usize) -> Cow<'_, str> {
     let (rest, query) = match text.split_once('?') {
         Some((rest, query)) => (rest, Some(query)),
         None => (text, None),
     };
-    match (redact_path(rest), query.map(redact_query)) {
+    match (redact_path(rest), query.map(|query| query_at(query, depth))) {
         (Cow::Borrowed(_), None | Some(Cow::Borrowed(_))) => Cow::Borrowed(text),
         (rest, None) => rest,
         (rest, Some(query)) => Cow::Owned(format!("{rest}?{query}")),

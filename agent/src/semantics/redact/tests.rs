@@ -47,6 +47,32 @@ fn sensitive_values_are_replaced_and_the_rest_stays() {
 }
 
 #[test]
+fn urls_in_parameters_tell_no_credential_however_they_are_encoded() {
+    for (query, expected) in [
+        ("to=https://u:S@h/a&x=1", "to=https://REDACTED@h/a&x=1"),
+        ("to=https%3A%2F%2Fu%3AS%40h%2Fa&x=1", "to=https://REDACTED@h/a&x=1"),
+        ("to=%2Fcb%23access_token%3DS", "to=/cb%23REDACTED"),
+        ("to=%2Fa%3Bjsessionid%3DS%2Fb", "to=/a%3Bjsessionid=REDACTED/b"),
+        ("to=%2Fa%3Ftoken%3DS%26b%3D1", "to=/a?token=REDACTED%26b=1"),
+        ("to=%252Fa%253Ftoken%253DS", "to=/a?token=REDACTED"),
+        ("https://u:S@h/", "https://REDACTED@h/"),
+        ("to=/a;sid=S", "to=/a;sid=REDACTED"),
+        ("to=%2Fa%3Fto%3D%252Fb%2523S", "to=/a?to=/b%2523REDACTED"),
+        ("q=a%2Fb%20c&r=50%25", "q=a%2Fb%20c&r=50%25"),
+        ("to=https%3A%2F%2Fh%2Fa%3Fb%3D1", "to=https%3A%2F%2Fh%2Fa%3Fb%3D1"),
+    ] {
+        assert_eq!(redact_query(query), expected, "{query}");
+        assert_eq!(redact_query(expected), expected);
+    }
+    let mut deep = "/a?token=S".to_owned();
+    for _ in 0..9 {
+        let encoded: String = deep.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        deep = format!("/a?to={encoded}");
+        assert!(!redact_query(&deep[3..]).contains("53"), "{}", redact_query(&deep[3..]));
+    }
+}
+
+#[test]
 fn session_ids_in_paths_are_replaced() {
     for (path, expected) in [
         ("/a/b;c=d/e", "/a/b;c=d/e"),

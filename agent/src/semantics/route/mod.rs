@@ -41,7 +41,7 @@ pub struct Config {
     pub max_siblings: usize,
     /// Segments that are remembered per service, about 100 bytes each.
     pub max_segments: usize,
-    /// Services with a tree; more have the routes of patterns only.
+    /// Services with a tree. One more takes the place of the one that was not asked for the longest.
     pub max_services: usize,
 }
 
@@ -61,13 +61,30 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Routes {
     config: Config,
-    services: HashMap<Box<str>, Tree, foldhash::fast::RandomState>,
+    services: HashMap<Box<str>, Service, foldhash::fast::RandomState>,
+    /// Paths so far, which tell the age of what was learned.
+    asked: u64,
+    forgotten: u64,
+}
+
+/// What was learned of a service.
+#[derive(Debug)]
+struct Service {
+    tree: Tree,
+    /// [`Routes::asked`] when it was last asked for.
+    asked: u64,
 }
 
 impl Routes {
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, services: HashMap::default() }
+        Self { config, services: HashMap::default(), asked: 0, forgotten: 0 }
+    }
+
+    /// Services whose place another one took.
+    #[must_use]
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The route of `path` (without query) in `service`, where it was answered with `status` (0: not
@@ -82,16 +99,29 @@ impl Routes {
         if self.config.mode == Mode::Patterns {
             return None;
         }
-        if let Some(tree) = self.services.get_mut(service) {
-            return tree.route(path, teaches(status));
+        self.asked += 1;
+        if let Some(known) = self.services.get_mut(service) {
+            known.asked = self.asked;
+            return known.tree.route(path, teaches(status));
         }
-        if self.services.len() >= self.config.max_services || !teaches(status) {
+        if !teaches(status) {
             return None;
+        }
+        if self.services.len() >= self.config.max_services {
+            self.forget_oldest();
         }
         let mut tree = Tree::new(self.config.max_siblings, self.config.max_segments);
         let route = tree.route(path, true);
-        self.services.insert(service.into(), tree);
+        self.services.insert(service.into(), Service { tree, asked: self.asked });
         route
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self.services.iter().min_by_key(|(_, service)| service.asked);
+        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+            self.services.remove(&name);
+            self.forgotten += 1;
+        }
     }
 }
 
@@ -258,7 +288,7 @@ mod tests {
             found.insert(routes.route("shop", &path, 200).unwrap());
         }
         assert!(found.len() <= 200, "{} routes", found.len());
-        assert!(routes.services["shop"].len() <= 50);
+        assert!(routes.services["shop"].tree.len() <= 50);
     }
 
     #[test]
@@ -267,6 +297,26 @@ mod tests {
         assert_eq!(routes.route("a", "/x", 200).as_deref(), Some("/x"));
         assert_eq!(routes.route("b", "/y", 200).as_deref(), Some("/y"));
         assert_eq!(routes.route("a", "/y", 200).as_deref(), Some("/{param}"));
+    }
+
+    #[test]
+    fn a_service_beyond_the_bound_takes_the_place_of_the_one_that_was_silent_longest() {
+        let mut routes = Routes::new(Config { max_services: 3, ..Config::default() });
+        let mut check = |service: &str, forgotten| {
+            assert_eq!(routes.route(service, "/x", 200).as_deref(), Some("/x"), "{service}");
+            assert_eq!(routes.route(service, "/none", 404), None);
+            assert_eq!((routes.forgotten(), routes.services.len() <= 3), (forgotten, true));
+        };
+        for service in ["a", "b", "c", "a"] {
+            check(service, 0);
+        }
+        check("d", 1);
+        check("a", 1);
+        check("c", 1);
+        check("b", 2);
+        for n in 0..5000 {
+            check(&n.to_string(), 3 + n);
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use memchr::memrchr;
+
 use super::*;
 use crate::{
     protocol::{Parse, http1},
@@ -77,7 +79,7 @@ fn without_userinfo(authority: &[u8]) -> Vec<u8> {
     let authority = authority.split(|&byte| byte == b' ').next().unwrap_or_default();
     let host = memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
     let mut out = vec![0; host.len()];
-    HeadMask::new().host(host, &mut out);
+    Host::default().mask(host, &mut out);
     out
 }
 

@@ -1,0 +1,240 @@
+use super::*;
+use crate::{
+    aggregate,
+    clock::ClockOffset,
+    correlate::{
+        Limits,
+        policy::{HeaderKeys, Policy},
+        sampler::Sampler,
+    },
+    exchange::{Connection, HeaderValues},
+    resource::Resource,
+    semantics::{
+        filter::{Filter, Glob, Rule, Signal},
+        route,
+        tests::{exchange, http},
+    },
+};
+
+struct OneService(Whose);
+
+fn service(name: &str) -> Arc<Resource> {
+    Arc::new(Resource::new([("service.name".into(), name.into())]))
+}
+
+impl Resources for OneService {
+    fn whose(&mut self, _: u32) -> Whose {
+        self.0.clone()
+    }
+
+    fn selector(&self, tgid: u32) -> Option<usize> {
+        (tgid == 1).then_some(0)
+    }
+
+    fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
+        let name = format!("{address} at {start_mono_ns}").into();
+        Some(Arc::new(Peer { name, namespace: "".into(), is_pod: false }))
+    }
+}
+
+impl Output for Vec<Span> {
+    fn span(&mut self, span: Span) {
+        self.push(span);
+    }
+    fn capture(&mut self, _: u64, _: u8) {}
+}
+
+fn pipeline(sampler: &str) -> Pipeline<OneService, Vec<Span>> {
+    pipeline_with(sampler, Vec::new())
+}
+
+/// Process 1 is of the first selector.
+fn pipeline_with(sampler: &str, of_selectors: Vec<Policy>) -> Pipeline<OneService, Vec<Span>> {
+    let sampler = Sampler::parse(sampler, Some("0.5")).unwrap();
+    Pipeline::new(
+        Correlator::new(sampler, Limits::default()),
+        Policies::new(
+            Policy { sampler, routes: Some(route::Config::default()), ..Policy::default() },
+            of_selectors,
+        ),
+        vec![Aggregator::new(aggregate::Config::default(), 0)],
+        Clock::fixed(ClockOffset::fixed(1_000)),
+        OneService(Whose::Known(service("shop"))),
+        Vec::new(),
+    )
+}
+
+#[test]
+fn span_has_its_route_times_and_resource() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.finished(exchange(Role::Server));
+    let span = &pipeline.output[0];
+    assert_eq!(span.route.as_deref(), Some("/users/{id}"));
+    assert_eq!((span.start_unix_ns, span.end_unix_ns), (1_001_000, 6_001_000));
+    assert_eq!(span.resource.service_name(), "shop");
+}
+
+#[test]
+fn clients_have_peers_by_the_other_end_and_the_beginning_servers_have_none() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.finished(exchange(Role::Client));
+    pipeline.finished(exchange(Role::Server));
+    let [client, server] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
+    let name = client.peer.as_ref().map(|peer| peer.name.to_string());
+    let start = client.exchange.start_mono_ns;
+    assert_eq!(name, Some(format!("10.0.0.2 at {start}")));
+    assert_eq!(server.peer, None);
+}
+
+#[test]
+fn books_balance_and_metrics_count_what_was_sampled_out() {
+    let mut pipeline = pipeline("traceidratio");
+    for serial in 1..=100 {
+        let mut exchange = exchange(Role::Client);
+        exchange.serial = serial;
+        exchange.trace.parent = None;
+        pipeline.finished(exchange);
+    }
+    pipeline.lost(0, Lost::Gap);
+    pipeline.lost(7, Lost::Malformed);
+    let counts = pipeline.counts();
+    assert_eq!(counts.ended(), 102);
+    assert_eq!((counts.lost(Lost::Gap), counts.lost(Lost::HeadCut)), (1, 0));
+    assert!(counts.spans > 0 && counts.sampled_out > 0);
+    assert_eq!(counts.spans, pipeline.output.len() as u64);
+    let batches = pipeline.aggregators[0].collect(10_000_000);
+    assert_eq!(aggregate::tests::count(&batches, "http.client.request.duration"), 100);
+}
+
+#[test]
+fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.resources.0 = Whose::Provisional(service("provisional"));
+    pipeline.finished(exchange(Role::Server));
+    pipeline.release_settled();
+    assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
+    pipeline.resources.0 = Whose::Known(service("other"));
+    pipeline.finished(exchange(Role::Server));
+    assert_eq!(pipeline.output.len(), 1);
+    pipeline.resources.0 = Whose::Known(service("shop"));
+    pipeline.release_settled();
+    let span = &pipeline.output[1];
+    assert_eq!(span.resource.service_name(), "shop");
+    assert_eq!(span.route.as_deref(), Some("/users/{id}"));
+    let batches = pipeline.aggregators[0].collect(10_000_000);
+    let services: Vec<_> = batches.iter().map(|batch| batch.resource.service_name()).collect();
+    assert_eq!(services, ["other", "shop"]);
+}
+
+#[test]
+fn what_waits_goes_at_the_end_and_beyond_the_bound() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.resources.0 = Whose::Provisional(service("provisional"));
+    for _ in 0..=MAX_WAITING {
+        pipeline.finished(exchange(Role::Server));
+    }
+    assert_eq!(pipeline.output.len(), 1);
+    pipeline.release_waiting();
+    assert_eq!(pipeline.counts().spans, MAX_WAITING as u64 + 1);
+}
+
+#[test]
+fn whoever_has_opted_out_has_no_spans_not_even_those_that_waited() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.resources.0 = Whose::Provisional(service("provisional"));
+    pipeline.finished(exchange(Role::Server));
+    pipeline.resources.0 = Whose::OptedOut;
+    pipeline.finished(exchange(Role::Server));
+    pipeline.release_waiting();
+    assert!(pipeline.output.is_empty());
+    assert_eq!(pipeline.counts().lost(Lost::OptedOut), 2);
+    assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
+}
+
+#[test]
+fn what_holds_for_a_selector_holds_for_its_processes_alone() {
+    let off = Sampler::parse("always_off", None).unwrap();
+    let routes = route::Config { mode: route::Mode::Off, ..route::Config::default() };
+    let tenant = "http.request.header.x-tenant";
+    let keys = HeaderKeys { request: vec![tenant.into()], response: vec![] };
+    let quiet = Policy { sampler: off, routes: Some(routes), headers: keys, ..Policy::default() };
+    let loud = Sampler::parse("always_on", None).unwrap();
+    let mut pipeline = pipeline_with("always_on", vec![quiet.clone()]);
+    let mut finish = |tgid: u32| {
+        let mut exchange = exchange(Role::Server);
+        let connection = Connection { tgid, ..(*exchange.connection).clone() };
+        exchange.connection = Arc::new(connection);
+        exchange.trace.parent = None;
+        let message = http(&mut exchange);
+        let header = |key: &str| HeaderValues { key: key.into(), values: vec!["a".into()] };
+        message.request_headers = vec![header(tenant), header("http.request.header.x-other")];
+        pipeline.finished(exchange);
+    };
+    finish(1);
+    finish(2);
+    let [span] = &*pipeline.output else { panic!("{:?}", pipeline.output) };
+    assert_eq!((span.exchange.connection.tgid, span.route.is_some()), (2, true));
+    let found = span.exchange.detail.http().unwrap();
+    assert!(found.request_headers.is_empty(), "nobody asked for them");
+    let quiet = Policy { sampler: loud, ..quiet };
+    pipeline.policies.replace(Policies::new(Policy::default(), vec![quiet]));
+    let mut exchange = exchange(Role::Server);
+    exchange.connection = Arc::new(Connection { tgid: 1, ..(*exchange.connection).clone() });
+    let value = HeaderValues { key: tenant.into(), values: vec!["a".into()] };
+    http(&mut exchange).request_headers = vec![value];
+    exchange.trace.parent = None;
+    pipeline.finished(exchange);
+    let span = pipeline.output.last().unwrap();
+    assert_eq!(span.route, None);
+    let found = span.exchange.detail.http().unwrap();
+    assert_eq!(&*found.request_headers[0].key, tenant);
+}
+
+#[test]
+fn what_filters_leave_out_is_counted_for_each_signal_and_by_selector() {
+    let rule = |path: &str, signal| {
+        let pattern = path.parse().unwrap();
+        Rule { paths: vec![Glob { pattern, negated: false }], signal, ..Rule::default() }
+    };
+    let filter = |signal| Filter { exclude: vec![rule("/users/*", signal)], include: vec![] };
+    let of_first = Policy { filter: filter(Signal::Metrics), ..Policy::default() };
+    let mut pipeline = pipeline_with("always_on", vec![of_first]);
+    let mut finish = |tgid: u32| {
+        let mut exchange = exchange(Role::Server);
+        exchange.connection = Arc::new(Connection { tgid, ..(*exchange.connection).clone() });
+        pipeline.finished(exchange);
+        pipeline.counts()
+    };
+    let counts = finish(1);
+    assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (1, 0, 1));
+    let counts = finish(2);
+    assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (2, 0, 1));
+    let of_all = Policy { filter: filter(Signal::Traces), ..Policy::default() };
+    pipeline.policies.replace(Policies::new(of_all, Vec::new()));
+    pipeline.finished(exchange(Role::Server));
+    let counts = pipeline.counts();
+    assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (2, 1, 1));
+    assert_eq!((counts.ended(), pipeline.output.len()), (3, 2));
+    let batches = pipeline.aggregators[0].collect(10_000_000);
+    assert_eq!(aggregate::tests::count(&batches, "http.server.request.duration"), 2);
+}
+
+#[test]
+fn exports_of_agents_are_left_out_on_both_sides() {
+    let mut pipeline = pipeline("always_on");
+    for role in [Role::Server, Role::Client] {
+        let mut exchange = exchange(role);
+        http(&mut exchange).user_agent = Some("OTel-OTLP-Exporter-Remora/9.9.9".into());
+        pipeline.finished(exchange);
+    }
+    let counts = pipeline.counts();
+    assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (0, 2, 2));
+    assert!(pipeline.aggregators[0].collect(10_000_000).is_empty());
+}
+
+#[test]
+fn reasons_stand_in_the_order_of_the_list() {
+    for (at, reason) in Lost::ALL.into_iter().enumerate() {
+        assert_eq!(reason as usize, at);
+    }
+}
