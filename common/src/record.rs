@@ -76,6 +76,8 @@ pub enum Source {
     Socket = 0,
     /// `SSL_read`/`SSL_write` of OpenSSL 1.1 or 3.
     OpenSsl = 1,
+    /// `crypto/tls` of Go.
+    GoTls = 2,
 }
 
 impl Source {
@@ -85,6 +87,7 @@ impl Source {
         match byte {
             0 => Some(Self::Socket),
             1 => Some(Self::OpenSsl),
+            2 => Some(Self::GoTls),
             _ => None,
         }
     }

@@ -48,6 +48,7 @@ static NOTHING: Work = Work {
         fd: 0,
         direction: 0,
         layout: Layout::Nowhere,
+        source: 0,
         count: 0,
         base: 0,
         len: 0,

@@ -5,9 +5,10 @@ use core::mem::MaybeUninit;
 
 use remora_common::record::Source;
 
-/// [`Source`] as a parameter: the kernel programs of each are verified apart.
+/// What kind of [`Source`], as a parameter: the kernel programs of both are verified apart.
 pub const SOCKET: u8 = Source::Socket as u8;
-pub const OPENSSL: u8 = Source::OpenSsl as u8;
+/// A TLS library's; [`Moved::source`] says which.
+pub const LIBRARY: u8 = u8::MAX;
 
 /// Where a [`Piece`] is.
 pub const ON_STACK: bool = false;
@@ -16,7 +17,7 @@ pub const IN_MAP: bool = true;
 
 /// Where the bytes of a call are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum Layout {
     /// One buffer at `base`.
     Flat = 0,
@@ -33,6 +34,8 @@ pub struct Moved {
     pub fd: u32,
     pub direction: u32,
     pub layout: Layout,
+    /// [`Source`].
+    pub source: u16,
     pub count: u32,
     pub base: u64,
     pub len: u64,

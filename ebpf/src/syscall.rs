@@ -9,7 +9,7 @@ use remora_common::{
 
 use crate::{
     connection, kernel, maps,
-    moved::{Layout, Moved},
+    moved::{Layout, Moved, SOCKET},
     transfer,
     user::{self, read_user},
 };
@@ -170,6 +170,7 @@ pub fn finished(call: &Call) -> bool {
         fd,
         direction: buffers.direction as u32,
         layout: buffers.layout,
+        source: SOCKET.into(),
         count: buffers.count as u32,
         base: buffers.base,
         len: result as u64,

@@ -97,7 +97,8 @@ impl Conversation {
             Client::Of(ecosystem) => (ecosystem.client(&url), plan::lines(&plan)),
         };
         let mut running = Running::start(command.stdin(Stdio::piped()));
-        if scheme == Scheme::Https {
+        let is_go = matches!(client, Client::Of(Ecosystem::Go));
+        if scheme == Scheme::Https && !is_go {
             // It waits for its plan, and is looked at by the agent as it is then.
             until("the client's OpenSSL", || has_openssl(running.pid()));
         }

@@ -113,8 +113,13 @@ fn nginx_https_and_python_ssl_client_agree_with_their_logs() {
 }
 
 #[test]
-fn curl_of_a_go_crypto_tls_server_agrees_and_the_server_is_named() {
-    client_agrees_and_server_is_named(Ecosystem::Go, Client::Curl, "go crypto/tls");
+fn go_crypto_tls_server_and_curl_agree_with_their_logs() {
+    both_ends_agree(Ecosystem::Go, Client::Curl);
+}
+
+#[test]
+fn go_crypto_tls_server_and_client_agree_with_their_logs() {
+    both_ends_agree(Ecosystem::Go, Client::Of(Ecosystem::Go));
 }
 
 #[test]

@@ -9,8 +9,10 @@
 //! processes from their first call on. Which TLS libraries a process uses at all, and which of them are not
 //! seen, [`stacks`] says.
 
+pub mod go;
 pub mod libraries;
 pub mod openssl;
+pub mod plan;
 pub mod stacks;
 
 use std::{
@@ -27,7 +29,7 @@ use object::read::ReadCache;
 
 use self::{
     libraries::{Candidate, FileKey},
-    openssl::{Plan, Via},
+    plan::{Library, Plan, Via},
 };
 use crate::bpf::{LinkKind, Links, Programs, UprobeError, Uprobes};
 
@@ -47,7 +49,7 @@ const SCHEDULE: [Duration; 9] = [
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long a file stays attached after its last process: short-lived processes come in series.
 const LINGER: Duration = Duration::from_secs(2);
-/// Files remembered for having no OpenSSL in them; beyond, all are forgotten and looked at again.
+/// Files remembered for having no TLS library in them; beyond, all are forgotten and looked at again.
 const MAX_REFUSED: usize = 4096;
 
 /// What is known about one file, for logs and `doctor`.
@@ -55,6 +57,7 @@ const MAX_REFUSED: usize = 4096;
 pub struct FileStatus {
     /// In the mount namespace of the process it was found by.
     pub path: PathBuf,
+    pub library: Library,
     /// As [`Plan::version`].
     pub version: String,
     pub via: Via,
@@ -82,7 +85,7 @@ struct Watched {
     files: Vec<FileKey>,
 }
 
-/// Attaches to the OpenSSL of selected processes. Dropping it detaches everything and waits for it.
+/// Attaches to the TLS libraries of selected processes. Dropping it detaches everything and waits for it.
 pub struct TlsSources {
     uprobes: Uprobes,
     files: HashMap<FileKey, Attached>,
@@ -169,7 +172,7 @@ impl TlsSources {
         looks.chain(idle).min().unwrap_or(now + PERIOD)
     }
 
-    /// Every file that was found to have OpenSSL in it and is mapped by a selected process.
+    /// Every file that was found to have a TLS library in it and is mapped by a selected process.
     #[must_use]
     pub fn status(&self) -> Vec<FileStatus> {
         let mut status: Vec<FileStatus> = self
@@ -177,6 +180,7 @@ impl TlsSources {
             .iter()
             .map(|(key, file)| FileStatus {
                 path: file.path.clone(),
+                library: file.plan.library,
                 version: file.plan.version.clone(),
                 via: file.plan.via,
                 points: file.links.as_ref().map_or(0, |_| file.plan.points.len()),
@@ -246,12 +250,13 @@ impl TlsSources {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let links = self.uprobes.attach(Path::new(&path), &plan.points);
         let name = candidate.path.display();
+        let library = plan.library.as_str();
         match &links {
             Ok(_) => tracing::info!(
-                path = %name, version = plan.version, via = ?plan.via, "attached to OpenSSL"
+                path = %name, version = plan.version, via = ?plan.via, "attached to {library}"
             ),
             Err(error) => {
-                tracing::warn!(path = %name, error = chain(error), "OpenSSL not attached")
+                tracing::warn!(path = %name, error = chain(error), "{library} not attached")
             }
         }
         let path = candidate.path.clone();
@@ -268,7 +273,8 @@ impl TlsSources {
         }
         let over = |file: &mut Attached| file.idle_since.is_some_and(|since| now >= since + LINGER);
         for (_, file) in self.files.extract_if(|_, file| over(file)) {
-            tracing::info!(path = %file.path.display(), "detached from OpenSSL: nobody maps it");
+            let library = file.plan.library.as_str();
+            tracing::info!(path = %file.path.display(), "detached from {library}: nobody maps it");
             if let Ok(links) = file.links {
                 self.detacher.detach(links);
             }
@@ -287,15 +293,23 @@ impl Drop for TlsSources {
     }
 }
 
-/// The opened file and what to attach to it; `None`: no OpenSSL in it.
+/// The opened file and what to attach to it; `None`: no TLS library in it whose plaintext can be seen.
 fn read_plan(tgid: u32, candidate: &Candidate) -> io::Result<Option<(File, Plan)>> {
     let file = candidate.open(tgid)?;
+    let path = candidate.path.display();
+    match go::plan(&file) {
+        Ok(plan) => return Ok(Some((file, plan))),
+        Err(go::NotGo::NoTable) => {}
+        Err(reason) => {
+            tracing::debug!(%path, %reason, "no crypto/tls to attach to");
+            return Ok(None);
+        }
+    }
     // Reads only what is asked for: an executable may have gigabytes of debug information.
-    let plan = openssl::plan(&ReadCache::new(&file));
-    match plan {
+    match openssl::plan(&ReadCache::new(&file)) {
         Ok(plan) => Ok(Some((file, plan))),
         Err(reason) => {
-            tracing::debug!(path = %candidate.path.display(), %reason, "no OpenSSL to attach to");
+            tracing::debug!(%path, %reason, "no OpenSSL to attach to");
             Ok(None)
         }
     }

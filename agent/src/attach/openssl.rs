@@ -14,27 +14,8 @@ use object::{
     },
 };
 
+use super::plan::{Library, Plan, Via};
 use crate::bpf::Probe;
-
-/// Which functions are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// OpenSSL's own functions behind the exports.
-    Internal,
-    /// The exports.
-    Exports,
-}
-
-/// What to attach to a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Newest symbol version that OpenSSL defines in the file, as `3.2.0` or `1.1.1`; empty if the file
-    /// has none (linked into an executable).
-    pub version: String,
-    pub via: Via,
-    /// Programs and file offsets.
-    pub points: Vec<(Probe, u64)>,
-}
 
 /// Why a file is not probed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +74,7 @@ pub fn plan<'a, R: ReadRef<'a>>(data: R) -> Result<Plan, NotOpenSsl> {
     }
     let returns: Vec<_> = points.iter().map(|(_, at)| (Probe::SslReturn, *at)).collect();
     points.extend(returns);
-    Ok(Plan { version, via, points })
+    Ok(Plan { library: Library::OpenSsl, version, via, points })
 }
 
 /// Which argument of an internal function says where the count of bytes goes.

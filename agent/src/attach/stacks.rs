@@ -20,7 +20,7 @@ use procfs::{
     process::{MMapPath, Process},
 };
 
-use super::openssl;
+use super::{go, openssl};
 use crate::discover::pid;
 
 /// For `fuzzing`: what an executable of any bytes has.
@@ -81,6 +81,8 @@ pub struct TlsStack {
 const SUPPORTED: &str = "read through its SSL_read and SSL_write";
 const EXPORTED: &str = "linked into the executable, which exports SSL_read and SSL_write";
 const STATIC: &str = "linked into the executable, which does not export SSL_read and SSL_write";
+const GO: &str = "read through its Conn.Read and Conn.Write";
+const OTHER_GO: &str = "of a Go before 1.18, or with code that is not understood";
 const NOT_READ: &str = "this library is not read";
 
 /// Looks into processes; remembers what it found out about each executable file.
@@ -113,7 +115,9 @@ impl TlsScanner {
         let mut found: BTreeMap<(TlsKind, PathBuf), TlsStack> = BTreeMap::new();
         for (kind, supported) in self.in_executable(tgid) {
             let reason = match kind {
-                TlsKind::GoCryptoTls | TlsKind::Rustls => NOT_READ,
+                TlsKind::GoCryptoTls if supported => GO,
+                TlsKind::GoCryptoTls => OTHER_GO,
+                TlsKind::Rustls => NOT_READ,
                 _ if supported => EXPORTED,
                 _ => STATIC,
             };
@@ -155,7 +159,11 @@ impl TlsScanner {
             tracing::debug!(pid = tgid, %error, "executable not understood");
             Vec::new()
         });
-        let seen = |kind| kind == TlsKind::OpenSsl && openssl::plan(&ReadCache::new(&file)).is_ok();
+        let seen = |kind| match kind {
+            TlsKind::OpenSsl => openssl::plan(&ReadCache::new(&file)).is_ok(),
+            TlsKind::GoCryptoTls => go::plan(&file).is_ok(),
+            _ => false,
+        };
         let kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, seen(kind))).collect();
         if self.executables.len() >= MAX_FILES {
             self.executables.clear();

@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs, io,
     os::fd::{AsFd, OwnedFd},
+    sync::{Arc, PoisonError},
 };
 
 use aya::{
@@ -26,7 +27,7 @@ use super::{
     ring::Reader,
     shared::{ControlWords, TargetBytes, Verdicts},
     targets::Targets,
-    uprobe::{LinkKind, UprobeError, Uprobes},
+    uprobe::{LinkKind, Loaded, UprobeError, Uprobes},
     usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
 
@@ -129,7 +130,7 @@ pub struct Programs {
     /// All maps by name, for programs that are loaded later.
     maps: Vec<(String, OwnedFd)>,
     /// Programs that were loaded later, by name.
-    probes: Vec<(&'static str, OwnedFd)>,
+    probes: Loaded,
     max_connections: u32,
     orphans: Orphans,
     /// Connections that were forgotten by [`Self::forget_orphans`].
@@ -173,7 +174,7 @@ impl Programs {
                 refusals: refused,
                 counters: Counters(counters),
                 maps,
-                probes: Vec::new(),
+                probes: Loaded::default(),
                 max_connections: options.max_connections,
                 orphans,
                 orphaned: 0,
@@ -232,9 +233,7 @@ impl Programs {
     /// # Errors
     /// [`UprobeError::Unsupported`] if the kernel has no such probes, else what it refused.
     pub fn uprobes(&mut self) -> Result<Uprobes, UprobeError> {
-        let uprobes = Uprobes::load(OBJECT, &self.maps)?;
-        self.probes = uprobes.programs().map_err(UprobeError::Unsupported)?;
-        Ok(uprobes)
+        Uprobes::load(OBJECT, &self.maps, Arc::clone(&self.probes))
     }
 
     /// What the kernel side counts.
@@ -298,7 +297,8 @@ impl Programs {
             };
             Ok(MapUsage { name: name.clone(), bytes: usage::map_bytes(fd.as_fd())?, fill })
         };
-        let probes = self.probes.iter().map(|(name, fd)| usage::program(name, fd.as_fd()));
+        let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let probes = probes.iter().map(|(name, fd)| usage::program(name, fd.as_fd()));
         let loaded = self.ebpf.programs().filter_map(|(name, program)| {
             let fd = program.fd().ok()?; // only the chosen door's programs are loaded
             Some(usage::program(name, fd.as_fd()))
@@ -358,7 +358,7 @@ pub fn try_doors() -> Result<Vec<Tried>, LoadError> {
 pub fn try_uprobes() -> Result<Result<LinkKind, UprobeError>, LoadError> {
     let ebpf = load(&small(), &LayoutGlobal(btf::kernel_layout()?), Door::Socket)?;
     let maps = map_fds(&ebpf).map_err(|error| LoadError::Mapping { name: "(all)", error })?;
-    Ok(Uprobes::load(OBJECT, &maps).map(|uprobes| uprobes.kind()))
+    Ok(Uprobes::load(OBJECT, &maps, Loaded::default()).map(|uprobes| uprobes.kind()))
 }
 
 /// As little memory as a trial takes.

@@ -13,6 +13,7 @@ use std::{
         unix::ffi::OsStrExt,
     },
     path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aya_obj::{
@@ -41,14 +42,19 @@ pub enum Probe {
     SslDoHandshake,
     /// The return of all of the above.
     SslReturn,
-    /// Never attached: [`Self::SslReturn`] jumps there for more of a call.
-    SslMore,
+    /// `crypto/tls.(*Conn).Read` and `Write` of Go, behind the check of the stack.
+    GoTlsRead,
+    GoTlsWrite,
+    /// Each return of the former.
+    GoTlsReadReturn,
+    /// Never attached: programs that move plaintext jump there for more of a call.
+    TlsMore,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub const ALL: [Self; 8] = [
-        Self::SslMore,
+    const ALL: [Self; 11] = [
+        Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
         Self::SslReadEx,
@@ -56,7 +62,16 @@ impl Probe {
         Self::SslWriteEx,
         Self::SslWriteEx2,
         Self::SslDoHandshake,
+        Self::GoTlsReadReturn,
+        Self::GoTlsRead,
+        Self::GoTlsWrite,
     ];
+
+    /// Whether it is loaded in any case: most machines have what OpenSSL is used by, and many a program that
+    /// uses it lives shortly.
+    const fn is_loaded_at_start(self) -> bool {
+        !matches!(self, Self::GoTlsReadReturn | Self::GoTlsRead | Self::GoTlsWrite)
+    }
 
     /// The program's name in the object.
     #[must_use]
@@ -69,7 +84,10 @@ impl Probe {
             Self::SslWriteEx2 => "ssl_write_ex2",
             Self::SslDoHandshake => "ssl_do_handshake",
             Self::SslReturn => "ssl_return",
-            Self::SslMore => "ssl_more",
+            Self::GoTlsRead => "go_tls_read",
+            Self::GoTlsWrite => "go_tls_write",
+            Self::GoTlsReadReturn => "go_tls_read_return",
+            Self::TlsMore => "tls_more",
         }
     }
 
@@ -124,31 +142,35 @@ impl Links {
     }
 }
 
-/// The map by which [`Probe::SslReturn`] jumps.
+/// The map by which programs jump to [`Probe::TlsMore`].
 const MORE: &str = "MORE_TLS";
 
-/// The loaded programs.
-#[derive(Debug)]
+/// Programs that are loaded, by name: shared with those who tell what they cost.
+pub(super) type Loaded = Arc<Mutex<Vec<(&'static str, OwnedFd)>>>;
+
+/// The programs, some of which are loaded when they are attached for the first time.
 pub struct Uprobes {
+    object: Object,
     programs: HashMap<Probe, OwnedFd>,
+    loaded: Loaded,
     kind: LinkKind,
     perf_type: u32,
 }
 
 impl Uprobes {
     /// Loads the programs of `object` onto `maps`, which were made for the same object.
-    pub(super) fn load(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Self, UprobeError> {
+    pub(super) fn load(
+        object: &[u8],
+        maps: &[(String, OwnedFd)],
+        loaded: Loaded,
+    ) -> Result<Self, UprobeError> {
         let object = relocated(object, maps)?;
         let slots = maps.iter().find(|(name, _)| name == MORE).map(|(_, fd)| fd.as_raw_fd());
         let slots = slots.ok_or_else(|| UprobeError::Object(format!("no map {MORE}")))?;
         // Asked first: a map of programs takes only those of one attach type (enforced since 2025, in stable
         // kernels too), so that loading them for the other one would be refused.
-        match supports_multi() {
-            Ok(()) => {
-                let programs = load_all(&object, BPF_TRACE_UPROBE_MULTI as u32)?;
-                fill(slots, &programs)?;
-                Ok(Self { programs, kind: LinkKind::Multi, perf_type: 0 })
-            }
+        let (kind, perf_type) = match supports_multi() {
+            Ok(()) => (LinkKind::Multi, 0),
             Err(error) => {
                 tracing::debug!(%error, "no uprobe_multi links");
                 let perf_type = fs::read_to_string("/sys/bus/event_source/devices/uprobe/type")
@@ -158,16 +180,39 @@ impl Uprobes {
                         "type {perf_type:?} of the uprobe event source, expected a number"
                     )))
                 })?;
-                let programs = load_all(&object, 0)?;
-                fill(slots, &programs)?;
-                Ok(Self { programs, kind: LinkKind::Perf, perf_type })
+                (LinkKind::Perf, perf_type)
             }
+        };
+        let mut uprobes = Self { object, programs: HashMap::new(), loaded, kind, perf_type };
+        for probe in Probe::ALL.into_iter().filter(|probe| probe.is_loaded_at_start()) {
+            uprobes.program(probe)?;
         }
+        fill(slots, &uprobes.programs)?;
+        Ok(uprobes)
     }
 
-    /// Descriptors of the programs by name.
-    pub(super) fn programs(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
-        self.programs.iter().map(|(probe, fd)| Ok((probe.name(), fd.try_clone()?))).collect()
+    /// The program of `probe`, loaded now if it is not yet.
+    fn program(&mut self, probe: Probe) -> Result<RawFd, UprobeError> {
+        if let Some(program) = self.programs.get(&probe) {
+            return Ok(program.as_raw_fd());
+        }
+        let name = probe.name();
+        let attach_type = match self.kind {
+            LinkKind::Multi => BPF_TRACE_UPROBE_MULTI as u32,
+            LinkKind::Perf => 0,
+        };
+        let program = self
+            .object
+            .programs
+            .get(name)
+            .ok_or_else(|| UprobeError::Object(format!("no program {name}")))?;
+        let code = &self.object.functions[&program.function_key()].instructions;
+        let fd = load(name, code, &program.license, attach_type)?;
+        let copy = fd.try_clone().map_err(UprobeError::Unsupported)?;
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push((name, copy));
+        let raw = fd.as_raw_fd();
+        self.programs.insert(probe, fd);
+        Ok(raw)
     }
 
     /// How points are attached.
@@ -180,7 +225,7 @@ impl Uprobes {
     ///
     /// # Errors
     /// If the kernel refuses one; then none is attached.
-    pub fn attach(&self, path: &Path, points: &[(Probe, u64)]) -> Result<Links, UprobeError> {
+    pub fn attach(&mut self, path: &Path, points: &[(Probe, u64)]) -> Result<Links, UprobeError> {
         let c_path = CString::new(path.as_os_str().as_bytes())
             .map_err(|error| UprobeError::Object(error.to_string()))?;
         let mut links = Vec::new();
@@ -190,7 +235,7 @@ impl Uprobes {
             if offsets.is_empty() {
                 continue;
             }
-            let program = self.programs[&probe].as_raw_fd();
+            let program = self.program(probe)?;
             let failed = |error| UprobeError::Attach {
                 program: probe.name(),
                 path: path.display().to_string(),
@@ -230,21 +275,9 @@ fn relocated(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<Object, Uprobe
     Ok(object)
 }
 
-fn load_all(object: &Object, attach_type: u32) -> Result<HashMap<Probe, OwnedFd>, UprobeError> {
-    let one = |probe: Probe| {
-        let program = object
-            .programs
-            .get(probe.name())
-            .ok_or_else(|| UprobeError::Object(format!("no program {}", probe.name())))?;
-        let code = &object.functions[&program.function_key()].instructions;
-        load(probe.name(), code, &program.license, attach_type).map(|fd| (probe, fd))
-    };
-    Probe::ALL.into_iter().map(one).collect()
-}
-
 /// Puts the program that is jumped to into its slot.
 fn fill(slots: RawFd, programs: &HashMap<Probe, OwnedFd>) -> Result<(), UprobeError> {
-    let probe = Probe::SslMore;
+    let probe = Probe::TlsMore;
     let (slot, program) = (0u32, programs[&probe].as_raw_fd());
     // SAFETY: a union of plain integers, for which zero is a value.
     let mut attr: bpf_attr = unsafe { std::mem::zeroed() };

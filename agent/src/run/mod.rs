@@ -293,7 +293,10 @@ impl Agent {
         let mut checks =
             vec![Check::ok("kernel programs", format!("attached by {}", programs.door().as_str()))];
         if tls.is_ok() {
-            checks.push(Check::ok("TLS", "OpenSSL 1.1 and 3 are probed where they are loaded"));
+            checks.push(Check::ok(
+                "TLS",
+                "OpenSSL 1.1 and 3 and Go's crypto/tls are probed where they are loaded",
+            ));
         }
         checks.extend(shortfalls);
         // Bounded by `detection.cloud_limit` from the start on; a detector that panicked has found nothing.

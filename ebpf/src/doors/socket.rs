@@ -114,6 +114,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         fd,
         direction: DIRECTION.into(),
         layout: buffers.layout,
+        source: SOCKET.into(),
         count: buffers.count as u32,
         base: buffers.base,
         len: result as u64,

@@ -12,24 +12,24 @@
 //!
 //! Bytes of an object for which none of it holds are counted and not sent: a wrong connection is worse.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{macros::map, maps::HashMap};
 use remora_common::{
     connection::{Connection, NOT_COUNTED, closing},
     counter::Counter,
     policy::CIPHERTEXT,
-    record::Direction,
+    record::{Direction, Source},
 };
 
-use super::link::{self, Link, Object};
+use super::{
+    link::{self, Link, Object},
+    plaintext,
+};
 use crate::{
-    capture, connection, emit,
+    connection, emit,
     maps::{self, selection},
-    more,
-    moved::{Layout, Moved, Next, ON_STACK},
+    moved::{Layout, Moved},
     process,
-    user::{self, read_user},
+    user::read_user,
 };
 
 /// What a thread does with TLS.
@@ -142,14 +142,14 @@ fn thread(tid: u32) -> Option<&'static mut Thread> {
 
 /// A call of thread `tid` returns with its stack at `sp`. `true`: jump to [`more`].
 #[inline(always)]
-pub fn ends<const SOURCE: u8>(result: i32, tgid: u32, tid: u32, sp: u64) -> bool {
+pub fn ends(result: i32, tgid: u32, tid: u32, sp: u64) -> bool {
     let Some(thread) = TLS_THREADS.get_ptr_mut(tid) else { return false };
     // SAFETY: a map value, preallocated; only this thread touches its own.
     let thread = unsafe { &mut *thread };
     if thread.object == 0 || thread.sp != sp {
         return false;
     }
-    let more = moved::<SOURCE>(thread, result, tgid, tid);
+    let more = moved(thread, result, tgid, tid);
     thread.object = 0;
     // Behind what is left of the call.
     if !more
@@ -169,7 +169,7 @@ pub fn is_in_call(tid: u32) -> bool {
 }
 
 #[inline(always)]
-fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
+fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
     if selection(tgid) == 0 {
         return false;
     }
@@ -192,10 +192,11 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
     if len == 0 || !process::may_use(connection, tgid) {
         return false;
     }
-    let mut moved = Moved {
+    let moved = Moved {
         fd: 0,
         direction: thread.direction,
         layout: Layout::Flat,
+        source: Source::OpenSsl as u16,
         count: 1,
         base: thread.buffer,
         len,
@@ -205,13 +206,7 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
         tgid,
         tid,
     };
-    user::launder(&mut moved);
-    let mut piece = MaybeUninit::uninit();
-    match capture::account::<SOURCE, ON_STACK>(&moved, &mut piece, connection, sk, 0) {
-        Next::Nothing | Next::Encrypted => false,
-        // SAFETY: written, or there would be nothing more of it.
-        Next::More => more::leave::<SOURCE>(&moved, unsafe { piece.assume_init_mut() }, sk),
-    }
+    plaintext::account(moved, connection, sk)
 }
 
 /// The connection of the call that `thread` returns from; see the module's beginning.

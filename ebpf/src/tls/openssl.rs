@@ -1,33 +1,16 @@
 //! The functions of OpenSSL that are probed, and where their arguments and results stand.
 
 use aya_ebpf::{
-    EbpfContext,
-    macros::{map, uprobe, uretprobe},
-    maps::ProgramArray,
+    macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use remora_common::{layout::ABSENT, record::Direction};
+use remora_common::record::Direction;
 
-use super::calls::{self, Call};
-use crate::{emit, maps::selection, more, moved::OPENSSL, offset};
-
-/// Leads nowhere; see [`own_stack`].
-#[map]
-static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
-
-/// Makes the program use the stack of the thread that runs it. From 6.13 on the kernel gives programs of
-/// this type a stack for each CPU unless they may jump, and does not keep those at functions of user
-/// space from being entered twice on one CPU (`bpf_prog_run_array_uprobe`): a thread that is put off in one
-/// would find its kernel pointers overwritten by the next.
-///
-/// VERIFIER: it counts the jump before it looks at any way, and knows that none leads there.
-#[inline(always)]
-fn own_stack(ctx: &impl EbpfContext) {
-    if offset!(task_tgid) == ABSENT {
-        // SAFETY: nothing here waits to be dropped.
-        unsafe { NOWHERE.tail_call(ctx, 0) };
-    }
-}
+use super::{
+    calls::{self, Call},
+    plaintext::own_stack,
+};
+use crate::{emit, maps::selection, more};
 
 /// `SSL_read(ssl, buf, num)`: the result says how many bytes.
 #[uprobe]
@@ -84,16 +67,7 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     own_stack(&ctx);
     let (tgid, tid) = emit::current();
     let sp = stack_pointer(ctx.regs).wrapping_sub(RETURN_ADDRESS);
-    if calls::ends::<OPENSSL>(ctx.ret::<u64>() as u32 as i32, tgid, tid, sp) {
-        more::jump_tls(&ctx);
-    }
-    0
-}
-
-/// Never attached: see [`more`].
-#[uretprobe]
-pub fn ssl_more(ctx: RetProbeContext) -> u32 {
-    if more::of_thread::<OPENSSL>(emit::current().1) {
+    if calls::ends(ctx.ret::<u64>() as u32 as i32, tgid, tid, sp) {
         more::jump_tls(&ctx);
     }
     0

@@ -27,9 +27,13 @@ pub(super) fn tls_in(file: &File) -> Result<Vec<TlsKind>, object::Error> {
     let mut budget = SEARCH_LIMIT;
     let mut kinds = Vec::new();
 
-    let go_table = elf.sections().find(|section| {
-        section.name().is_ok_and(|name| matches!(name, ".gopclntab" | ".data.rel.ro.gopclntab"))
-    });
+    let section = |name: &&str| elf.section_by_name(name);
+    let go_table =
+        [".gopclntab", ".data.rel.ro.gopclntab"].iter().find_map(section).or_else(|| {
+            // Other linkers than Go's own put it among other data.
+            elf.section_by_name(".go.buildinfo")?;
+            elf.section_by_name(".data.rel.ro")
+        });
     if let Some(table) = go_table {
         // A Go program may link C code, too, but hardly a second TLS implementation.
         let [found] = search(file, table.file_range(), &[b"crypto/tls.(*Conn).Write"], &mut budget);

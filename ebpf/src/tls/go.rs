@@ -1,0 +1,181 @@
+//! The functions of Go's `crypto/tls` that are probed, where their arguments stand, and whose connection it is.
+//!
+//! Arguments are in registers (Go's internal ABI: from Go 1.17 on amd64, from 1.18 on arm64), and so is the goroutine. A goroutine
+//! may return from a function on another thread, with another stack, than it called it: calls in progress are kept by
+//! goroutine. The connection is told by the object itself, which has the descriptor in it.
+
+use aya_ebpf::{
+    macros::{map, uprobe},
+    maps::LruHashMap,
+    programs::ProbeContext,
+};
+use remora_common::{
+    connection::{Connection, NOT_COUNTED, joined},
+    counter::Counter,
+    record::{Direction, Source},
+};
+
+use super::plaintext::{self, own_stack};
+use crate::{
+    connection, emit,
+    kernel::{self, Socket},
+    maps::{self, selection},
+    more,
+    moved::{Layout, Moved},
+    process,
+    user::read_user,
+};
+
+/// A goroutine of a process.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Goroutine {
+    /// Address of its `runtime.g`.
+    g: u64,
+    tgid: u64,
+}
+
+/// A call of `Read` that is in progress.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Call {
+    /// Address of the `tls.Conn`.
+    object: u64,
+    buffer: u64,
+}
+
+/// A goroutine that waits for the next request is in a call all the time. Nothing tells when one ends in a panic: the
+/// least recently used go.
+#[map]
+static GO_READS: LruHashMap<Goroutine, Call> = LruHashMap::with_max_entries(16384, 0);
+
+/// `(*Conn).Write(b []byte)`, behind the check of the stack, which may call the function anew. It writes all of `b` or
+/// the connection is broken, so that its return need not be seen.
+#[uprobe]
+pub fn go_tls_write(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let (tgid, tid) = emit::current();
+    if selection(tgid) == 0 {
+        return 0;
+    }
+    let [object, base, len, _] = registers(&ctx);
+    // Its end is not known: when it begins is when it moves.
+    if len > 0 && moved(object, base, len, Direction::Tx, tgid, tid) {
+        more::jump_tls(&ctx);
+    }
+    0
+}
+
+/// `(*Conn).Read(b []byte)`, likewise.
+#[uprobe]
+pub fn go_tls_read(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let tgid = emit::current().0;
+    if selection(tgid) != 0 {
+        let [object, buffer, _, g] = registers(&ctx);
+        let goroutine = Goroutine { g, tgid: tgid.into() };
+        let _ = GO_READS.insert(goroutine, Call { object, buffer }, 0);
+    }
+    0
+}
+
+/// Each return of `(*Conn).Read`: the first result is the count of bytes, also beside an error.
+#[uprobe]
+pub fn go_tls_read_return(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let (tgid, tid) = emit::current();
+    if selection(tgid) == 0 {
+        return 0;
+    }
+    let [len, _, _, g] = registers(&ctx);
+    let goroutine = Goroutine { g, tgid: tgid.into() };
+    // SAFETY: the value is copied at once.
+    let Some(Call { object, buffer }) = (unsafe { GO_READS.get(goroutine) }).copied() else {
+        return 0;
+    };
+    let _ = GO_READS.remove(goroutine);
+    if len as i64 > 0 && moved(object, buffer, len, Direction::Rx, tgid, tid) {
+        more::jump_tls(&ctx);
+    }
+    0
+}
+
+/// `len` bytes of plaintext at `base` were moved by the `tls.Conn` at `object`. `true`: jump to [`more`].
+#[inline(always)]
+fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid: u32) -> bool {
+    let Some((sk, connection)) = connection_of(object, tgid) else {
+        maps::count(Counter::TlsUnlinked);
+        return false;
+    };
+    if !process::may_use(connection, tgid) {
+        return false;
+    }
+    if connection.object != object {
+        let complete = connection.joined == joined::NO;
+        connection::becomes_plaintext(connection, object, complete);
+    }
+    let moved = Moved {
+        fd: 0,
+        direction: direction as u32,
+        layout: Layout::Flat,
+        source: Source::GoTls as u16,
+        count: 1,
+        base,
+        len,
+        rest: 0,
+        begin_ns: 0,
+        seq: NOT_COUNTED,
+        tgid,
+        tid,
+    };
+    plaintext::account(moved, connection, sk)
+}
+
+/// The connection of the socket that the `tls.Conn` at `object` works on.
+#[inline(always)]
+fn connection_of(object: u64, tgid: u32) -> Option<(u64, &'static mut Connection)> {
+    let (fd, socket) = socket_of(object)?;
+    let connection = connection::of(&socket, fd, tgid)?;
+    // SAFETY: a map value, preallocated.
+    Some((socket.sk, unsafe { &mut *connection }))
+}
+
+/// The socket below the `tls.Conn` at `object`, whose first member is a `net.Conn`: words for type and value. The value is a
+/// pointer to a `TCPConn` or `UnixConn`, whose first and only word leads to a `netFD`; or to another connection around
+/// one, if that is its first member.
+#[inline(never)]
+fn socket_of(object: u64) -> Option<(u32, Socket)> {
+    const LEVELS: u32 = 3;
+    let mut value = read_user::<u64>(object.wrapping_add(8))?;
+    let mut level = 0;
+    while level < LEVELS {
+        let [first, second] = read_user::<[u64; 2]>(value)?;
+        // `poll.FD`: a mutex of 16 bytes, the descriptor. Behind a word that tells a type stands a hash.
+        if let Some(fd) = read_user::<u64>(first.wrapping_add(16))
+            && fd < 1 << 30
+            && let Some(socket) = kernel::socket_of(fd as u32)
+        {
+            return Some((fd as u32, socket));
+        }
+        value = second;
+        level += 1;
+    }
+    None
+}
+
+/// The first three arguments or results, and the goroutine.
+#[inline(always)]
+fn registers(ctx: &ProbeContext) -> [u64; 4] {
+    let regs = ctx.regs;
+    // SAFETY: the kernel passes the registers of user space.
+    #[cfg(bpf_target_arch = "x86_64")]
+    unsafe {
+        [(*regs).rax, (*regs).rbx, (*regs).rcx, (*regs).r14]
+    }
+    // SAFETY: as above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    unsafe {
+        let regs = &(*regs.cast::<aya_ebpf::bindings::user_pt_regs>()).regs;
+        [regs[0], regs[1], regs[2], regs[28]]
+    }
+}
