@@ -31,7 +31,9 @@ impl Report {
     pub(crate) fn read(&mut self, line: &str) {
         if let Some(reason) = line.strip_prefix("skipped: ") {
             self.skipped.push(reason.to_owned());
-        } else if let Some(test) = line.strip_prefix("test ").and_then(|t| t.strip_suffix(" ... FAILED")) {
+        } else if let Some(test) =
+            line.strip_prefix("test ").and_then(|t| t.strip_suffix(" ... FAILED"))
+        {
             self.failed_tests.push(test.to_owned());
         } else if let Some(result) = line.strip_prefix("test result: ") {
             let counts = result.split_once(". ").map_or("", |(_, counts)| counts);
