@@ -6,7 +6,9 @@ use std::hash::{Hash, Hasher};
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::{convention::Convention, db::metrics as db, http::metrics as http};
+use super::{
+    convention::Convention, db::metrics as db, http::metrics as http, rpc::metrics as rpc,
+};
 pub use super::{
     instrument::{Instrument, Measure},
     series::AttributeList,
@@ -22,11 +24,12 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     Http,
+    Rpc,
     Db,
 }
 
 impl Family {
-    const ALL: [Self; 2] = [Self::Http, Self::Db];
+    const ALL: [Self; 3] = [Self::Http, Self::Rpc, Self::Db];
 
     /// The first one is the duration.
     #[must_use]
@@ -34,6 +37,8 @@ impl Family {
         match (self, role) {
             (Self::Http, Role::Server) => http::SERVER,
             (Self::Http, Role::Client) => http::CLIENT,
+            (Self::Rpc, Role::Server) => rpc::SERVER,
+            (Self::Rpc, Role::Client) => rpc::CLIENT,
             (Self::Db, Role::Server) => db::SERVER,
             (Self::Db, Role::Client) => db::CLIENT,
         }
@@ -54,6 +59,7 @@ impl Family {
     pub fn row(self, kind: SpanKind, find: &dyn Fn(&str) -> Option<String>) -> Row {
         let mut request = match self {
             Self::Http => http::row(find),
+            Self::Rpc => rpc::row(find),
             Self::Db => db::row(find),
         };
         if kind == SpanKind::Client
@@ -94,6 +100,7 @@ pub fn overflow() -> AttributeList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
     Http(http::Key<'a>),
+    Rpc(rpc::Key<'a>),
     Db(db::Key<'a>),
 }
 
@@ -102,6 +109,7 @@ impl Hash for Key<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::Http(key) => key.hash(state),
+            Self::Rpc(key) => key.hash(state),
             Self::Db(key) => key.hash(state),
         }
     }
@@ -113,6 +121,7 @@ impl<'a> Key<'a> {
     pub fn of(span: &'a Span) -> Self {
         match Convention::of(span) {
             Convention::Http(http) => Self::Http(http::Key::of(span, http)),
+            Convention::Rpc(rpc) => Self::Rpc(rpc::Key::of(span, rpc)),
             Convention::Db(system, db) => Self::Db(db::Key::of(system, span, db)),
         }
     }
@@ -122,6 +131,7 @@ impl<'a> Key<'a> {
     pub const fn family(&self) -> Family {
         match self {
             Self::Http(_) => Family::Http,
+            Self::Rpc(_) => Family::Rpc,
             Self::Db(_) => Family::Db,
         }
     }
@@ -130,6 +140,7 @@ impl<'a> Key<'a> {
     pub fn attributes(&self) -> AttributeList {
         match self {
             Self::Http(key) => key.attributes(),
+            Self::Rpc(key) => key.attributes(),
             Self::Db(key) => key.attributes(),
         }
     }
@@ -139,6 +150,7 @@ impl<'a> Key<'a> {
 #[derive(Debug)]
 pub enum OwnedKey {
     Http(http::OwnedKey),
+    Rpc(rpc::OwnedKey),
     Db(db::OwnedKey),
 }
 
@@ -147,6 +159,7 @@ impl OwnedKey {
     pub fn of(key: &Key<'_>) -> Self {
         match key {
             Key::Http(key) => Self::Http(http::OwnedKey::of(key)),
+            Key::Rpc(key) => Self::Rpc(rpc::OwnedKey::of(key)),
             Key::Db(key) => Self::Db(db::OwnedKey::of(key)),
         }
     }
@@ -157,8 +170,9 @@ impl OwnedKey {
     pub fn is(&self, key: &Key<'_>) -> bool {
         match (self, key) {
             (Self::Http(own), Key::Http(key)) => own.is(key),
+            (Self::Rpc(own), Key::Rpc(key)) => own.is(key),
             (Self::Db(own), Key::Db(key)) => own.is(key),
-            (Self::Http(_), Key::Db(_)) | (Self::Db(_), Key::Http(_)) => false,
+            (Self::Http(_) | Self::Rpc(_) | Self::Db(_), _) => false,
         }
     }
 
@@ -166,6 +180,7 @@ impl OwnedKey {
     pub fn borrow(&self) -> Key<'_> {
         match self {
             Self::Http(key) => Key::Http(key.borrow()),
+            Self::Rpc(key) => Key::Rpc(key.borrow()),
             Self::Db(key) => Key::Db(key.borrow()),
         }
     }

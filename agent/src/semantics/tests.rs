@@ -461,6 +461,8 @@ fn marks_are_shown_only_when_set() {
         "remora.response.head.cut",
         "remora.end.inferred",
         "remora.gap",
+        "remora.request.fields.unknown",
+        "remora.response.fields.unknown",
     ];
     let found = made(Role::Server, |_| {});
     assert!(keys.iter().all(|key| found.text(key) == "-"));
@@ -473,6 +475,8 @@ fn marks_are_shown_only_when_set() {
             request_size_estimated: true,
             response_size_estimated: true,
             gap: true,
+            request_fields_unknown: true,
+            response_fields_unknown: true,
         };
     });
     assert!(keys.iter().all(|key| found.text(key) == "true"));

@@ -1,103 +1,34 @@
-//! From a parsed head to what an exchange keeps of it. Values that no span carries are not copied;
-//! credentials are among them.
+//! What a parsed head of this version says of an exchange.
 
-use super::headers::{self, KeptHeader};
 use crate::{
+    assemble::http::{RequestHead, trace_context as context},
     exchange::HttpExchange,
     protocol::http1::{Fields, Request},
-    trace_context::{TraceContext, TraceParent, TraceState},
+    trace_context::TraceContext,
 };
 
-/// Longest value that is kept of a target, and of any other field, bytes. Longer ones are cut.
-const MAX_TARGET_LEN: usize = 16 << 10;
-const MAX_VALUE_LEN: usize = 1024;
-
-/// The request's part of an exchange.
-pub(super) fn describe(
-    request: &Request<'_>,
-    head_len: usize,
-    headers: &[KeptHeader],
-) -> Box<HttpExchange> {
+/// The request's part of an exchange, without the fields that were asked for.
+pub(super) fn describe(request: &Request<'_>, len: usize) -> Box<HttpExchange> {
     let fields = &request.fields;
-    let forwarded = fields.forwarded.map(Forwarded::parse).unwrap_or_default();
-    Box::new(HttpExchange {
-        method: text(request.method, MAX_VALUE_LEN),
-        target: text(request.target, MAX_TARGET_LEN),
+    let head = RequestHead {
+        method: request.method,
+        target: request.target,
         version: (1, request.minor),
-        host: fields.host.map(value),
-        user_agent: fields.user_agent.map(value),
-        forwarded_for: forwarded.r#for.or(fields.x_forwarded_for.and_then(first)).map(value),
-        forwarded_proto: forwarded.proto.or(fields.x_forwarded_proto.and_then(first)).map(value),
-        request_head_len: u32::try_from(head_len).unwrap_or(u32::MAX),
-        request_headers: headers::kept(headers, fields),
-        ..HttpExchange::default()
-    })
-}
-
-/// What the fields `traceparent` and `tracestate` say (W3C Trace Context, section 3).
-pub(super) fn trace_context(fields: &Fields<'_>) -> TraceContext {
-    let parent = match (fields.traceparent, fields.traceparent_count) {
-        (Some(value), 1) => TraceParent::parse(value),
-        _ => None,
+        host: fields.host,
+        user_agent: fields.user_agent,
+        forwarded: fields.forwarded,
+        x_forwarded_for: fields.x_forwarded_for,
+        x_forwarded_proto: fields.x_forwarded_proto,
+        len: len as u64,
     };
-    if parent.is_none() || fields.tracestate_count == 0 {
-        return TraceContext { parent, state: TraceState::default() };
-    }
-    let values = fields
-        .lines()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"tracestate"))
-        .map(|(_, value)| value);
-    TraceContext { parent, state: TraceState::parse(values).unwrap_or_default() }
+    head.describe()
 }
 
-/// `for` and `proto` of the first element of a `Forwarded` field (RFC 7239 section 4).
-#[derive(Default)]
-struct Forwarded<'a> {
-    r#for: Option<&'a [u8]>,
-    proto: Option<&'a [u8]>,
-}
-
-impl<'a> Forwarded<'a> {
-    fn parse(value: &'a [u8]) -> Self {
-        let mut forwarded = Self::default();
-        let element = first(value).unwrap_or_default();
-        for pair in element.split(|&byte| byte == b';') {
-            let Some(equals) = memchr::memchr(b'=', pair) else { continue };
-            let name = pair[..equals].trim_ascii();
-            let value = unquoted(pair[equals + 1..].trim_ascii());
-            if name.eq_ignore_ascii_case(b"for") {
-                forwarded.r#for = Some(value);
-            } else if name.eq_ignore_ascii_case(b"proto") {
-                forwarded.proto = Some(value);
-            }
-        }
-        forwarded
-    }
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    match value {
-        [b'"', inner @ .., b'"'] => inner,
-        _ => value,
-    }
-}
-
-/// The first member of a comma-separated list.
-fn first(list: &[u8]) -> Option<&[u8]> {
-    let member = list.split(|&byte| byte == b',').next()?.trim_ascii();
-    (!member.is_empty()).then_some(member)
-}
-
-pub(super) fn value(bytes: &[u8]) -> Box<str> {
-    text(bytes, MAX_VALUE_LEN)
-}
-
-fn text(bytes: &[u8], max_len: usize) -> Box<str> {
-    let bytes = &bytes[..bytes.len().min(max_len)];
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => String::from_utf8_lossy(bytes).into(),
-    }
+/// What the request carries.
+pub(super) fn trace_context(fields: &Fields<'_>) -> TraceContext {
+    let lines = (fields.tracestate_count > 0).then(|| fields.lines()).into_iter().flatten();
+    let states = lines.filter(|(name, _)| name.eq_ignore_ascii_case(b"tracestate"));
+    context(fields.traceparent, fields.traceparent_count, states.map(|(_, value)| value))
 }
 
 #[cfg(test)]
@@ -108,7 +39,7 @@ mod tests {
     fn described(fields: &str) -> Box<HttpExchange> {
         let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
         let Parse::Parsed { value, used } = http1::request(head.as_bytes()) else { panic!() };
-        describe(&value, used, &[])
+        describe(&value, used)
     }
 
     #[test]
@@ -150,6 +81,9 @@ mod tests {
 
     #[test]
     fn values_that_are_not_utf_8_are_told_lossily() {
-        assert_eq!(&*text(b"/\xff", 9), "/\u{fffd}");
+        let Parse::Parsed { value, used } = http1::request(b"GET /\xff HTTP/1.1\r\n\r\n") else {
+            panic!()
+        };
+        assert_eq!(&*describe(&value, used).target, "/\u{fffd}");
     }
 }

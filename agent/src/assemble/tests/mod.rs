@@ -8,6 +8,8 @@ use crate::exchange::HttpExchange;
 
 mod conversations;
 mod disturbed;
+mod http2;
+mod http2_disturbed;
 mod kept;
 mod kernel;
 mod postgres;
