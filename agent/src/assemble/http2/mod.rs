@@ -149,7 +149,9 @@ impl Http2 {
                     self.note(malformed, cx);
                 }
                 Next::More => break,
-                Next::Lost(why) => return self.lose(fragment.direction, lost(why), cx),
+                Next::Lost(why) => {
+                    return self.lose(fragment.direction, fragment.end, lost(why), cx);
+                }
             }
         }
         let half = &mut self.halves[index(fragment.direction)];
@@ -160,7 +162,8 @@ impl Http2 {
 
     pub(super) fn hole<S: Sink>(&mut self, len: u64, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
         fragment.used |= !self.halves[index(fragment.direction)].lost;
-        self.skip(len, Lost::PipelineCut, fragment.direction, fragment, cx);
+        let until = fragment.at + len;
+        self.skip((len, until), Lost::PipelineCut, fragment.direction, fragment, cx);
     }
 
     pub(super) fn gap<S: Sink>(
@@ -173,13 +176,13 @@ impl Http2 {
     ) {
         let len = cx.wire.jump(direction, to, cx.shared);
         self.streams.mark_gap();
-        self.skip(len, Lost::Gap, direction, fragment, cx);
+        self.skip((len, to), Lost::Gap, direction, fragment, cx);
     }
 
-    /// `len` bytes of `direction` were not captured.
+    /// `len` bytes of `direction`, `until` that position, were not captured.
     fn skip<S: Sink>(
         &mut self,
-        len: u64,
+        (len, until): (u64, u64),
         reason: Lost,
         direction: Direction,
         fragment: &Fragment,
@@ -201,19 +204,25 @@ impl Http2 {
             Next::Lost(_) => true,
         };
         if hidden {
-            self.lose(direction, reason, cx);
+            self.lose(direction, until, reason, cx);
         }
     }
 
-    /// Frames may have been missed.
-    fn lose<S: Sink>(&mut self, direction: Direction, reason: Lost, cx: &mut Cx<'_, S>) {
+    /// Frames may have been missed, `until` this position.
+    fn lose<S: Sink>(
+        &mut self,
+        direction: Direction,
+        until: u64,
+        reason: Lost,
+        cx: &mut Cx<'_, S>,
+    ) {
         let half = &mut self.halves[index(direction)];
         half.lost = true;
         half.reader.restart(true);
         if direction == self.requests {
             self.streams.requests_missed();
         } else {
-            self.streams.lose_all(reason, cx);
+            self.streams.responses_missed(until, reason, cx);
         }
         if reason == Lost::Malformed {
             self.note(Some(true), cx);

@@ -31,8 +31,19 @@ const MAX_MISSING: u32 = 1 << 16;
 struct Stream {
     id: u32,
     pending: Pending<InStream>,
-    /// Records of requests were lost while it was open: it may have been given up in them.
+    /// Where the other direction stood when the request came: its response is not before that.
+    answered_from: u64,
+    /// Records were lost while it was open: it may have been given up in them.
     touched: bool,
+}
+
+impl Stream {
+    fn lost<S: Sink>(&self, reason: Lost, cx: &mut Cx<'_, S>) {
+        match self.pending.is_unrequested() {
+            true => cx.lost(0, Lost::NoRequest),
+            false => cx.lost(self.pending.serial, reason),
+        }
+    }
 }
 
 /// Those that are open, by number.
@@ -75,7 +86,7 @@ impl Streams {
     pub(super) fn upgraded(&mut self, request: Pending<Box<HttpExchange>>) {
         self.last = 1;
         let pending = request.map(InStream::upgraded);
-        self.open.push_back(Stream { id: 1, pending, touched: false });
+        self.open.push_back(Stream { id: 1, pending, answered_from: 0, touched: false });
     }
 
     /// A header block of the client.
@@ -106,7 +117,10 @@ impl Streams {
             Err(at) => {
                 pending.serial = cx.next_serial();
                 cx.started(&pending.announcement(&cx.wire.info, self.requests));
-                self.open.insert(at, Stream { id, pending, touched: false });
+                self.open.insert(
+                    at,
+                    Stream { id, pending, answered_from: fragment.other_pos, touched: false },
+                );
             }
         }
     }
@@ -229,7 +243,12 @@ impl Streams {
                 self.unasked += 1;
                 self.open.insert(
                     at,
-                    Stream { id, pending: Pending::unrequested(serial), touched: false },
+                    Stream {
+                        id,
+                        pending: Pending::unrequested(serial),
+                        answered_from: 0,
+                        touched: false,
+                    },
                 );
                 Some(at)
             }
@@ -301,12 +320,26 @@ impl Streams {
     }
 
     pub(super) fn lose_all<S: Sink>(&mut self, reason: Lost, cx: &mut Cx<'_, S>) {
-        for Stream { pending, .. } in self.open.drain(..) {
-            match pending.is_unrequested() {
-                true => cx.lost(0, Lost::NoRequest),
-                false => cx.lost(pending.serial, reason),
-            }
+        for stream in self.open.drain(..) {
+            stream.lost(reason, cx);
         }
+    }
+
+    /// Frames of the server were lost, up to this position: what was asked before may have been answered in them.
+    pub(super) fn responses_missed<S: Sink>(
+        &mut self,
+        until: u64,
+        reason: Lost,
+        cx: &mut Cx<'_, S>,
+    ) {
+        self.open.retain_mut(|stream| {
+            if stream.answered_from >= until && !stream.pending.is_unrequested() {
+                stream.touched = true;
+                return true;
+            }
+            stream.lost(reason, cx);
+            false
+        });
     }
 
     /// Frames of the client were lost: requests, ends of requests, and resets among them.
