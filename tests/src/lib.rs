@@ -21,6 +21,7 @@ pub mod curl;
 pub mod database_clients;
 pub mod doors;
 pub mod examples;
+pub mod http2;
 pub mod images;
 pub mod kernel_objects;
 pub mod lab;

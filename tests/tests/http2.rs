@@ -1,0 +1,247 @@
+//! HTTP/2 and gRPC without TLS, between the programs of many ecosystems, against what the servers log and what load
+//! generators count.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use remora_tests::{
+    agent::{Agent, Done},
+    database_clients::{go, waiting},
+    http2::{Kind, Peer, SECRET, Server},
+    process::{Running, free_port, listening},
+    skip,
+    spans::{self, CLIENT, SERVER, Span},
+};
+use tempfile::TempDir;
+
+/// Workers, first one and then many, all on one connection.
+const WORKERS: &str = "1,64";
+const ALL: usize = 65;
+const ROUNDS: u64 = 3;
+
+/// A ring that holds what 64 workers on two processors do while the agent waits for one.
+const RING: [&str; 2] = ["--ring-size", "16MiB"];
+
+fn of_kind(done: &Done, kind: u64) -> Vec<&Span> {
+    done.spans.iter().filter(|span| span.kind == kind).collect()
+}
+
+/// `count` requests at each end, all of which are spans and measured, with nothing in them that is nobody's business.
+fn all_is_told(done: &Done, count: usize, metric: &str) {
+    let both = 2 * count as u64;
+    assert_eq!(done.requests(), [both, both, 0, 0], "{}", done.log);
+    for (kind, end) in [(CLIENT, "client"), (SERVER, "server")] {
+        assert_eq!(of_kind(done, kind).len(), count, "{end}\n{}", done.log);
+        let metric = metric.replace("END", end);
+        let measured = spans::measurements(&done.metrics, &metric);
+        assert_eq!(measured, count as u64, "{metric}\n{}", done.log);
+    }
+    for (what, text) in [("file", &done.file), ("log", &done.log), ("output", &done.stdout)] {
+        assert!(!text.contains(SECRET), "a secret in the {what}");
+    }
+}
+
+fn sorted(spans: &[&Span], line: impl Fn(&Span) -> String) -> Vec<String> {
+    let mut lines: Vec<String> = spans.iter().map(|span| line(span)).collect();
+    lines.sort();
+    lines
+}
+
+fn http_agrees(peer: Peer) {
+    if skip::without_root() || peer.missing() {
+        return;
+    }
+    let server = Server::start(peer, Kind::Http);
+    let client = peer.client(Kind::Http, server.port(), WORKERS, ROUNDS);
+    let agent = Agent::on(&[server.pid(), client.pid()], &RING);
+    go(client, "");
+    let done = agent.stop();
+    let log = server.log();
+    assert_eq!(log.len(), 1 + ALL * ROUNDS as usize * 3);
+    all_is_told(&done, log.len(), "http.END.request.duration");
+    for kind in [SERVER, CLIENT] {
+        let spans = of_kind(&done, kind);
+        assert_eq!(sorted(&spans, Span::line), log, "of kind {kind}\n{}", done.log);
+        for span in spans {
+            assert_eq!(span.text("network.protocol.version"), "2", "{span:?}");
+            assert_eq!(span.int("server.port"), Some(server.port().into()), "{span:?}");
+            assert_eq!(span.int("http.response.body.size"), Some(12), "{span:?}");
+            let posted = if span.line().starts_with("POST") { 3000 } else { 0 };
+            assert_eq!(span.int("http.request.body.size"), Some(posted), "{span:?}");
+            let failed = kind == CLIENT && span.line().ends_with("404");
+            assert_eq!(span.text("error.type") == "404", failed, "{span:?}");
+        }
+    }
+}
+
+#[test]
+fn go_net_http_agrees_with_its_log() {
+    http_agrees(Peer::Go);
+}
+
+#[test]
+fn node_http2_agrees_with_its_log() {
+    http_agrees(Peer::Node);
+}
+
+const CODES: [(&str, &str); 3] = [("OK", "0"), ("NOT_FOUND", "5"), ("UNIMPLEMENTED", "12")];
+
+/// `METHOD CODE`.
+fn call(span: &Span) -> String {
+    let method = match span.text("rpc.method") {
+        "_OTHER" => span.text("rpc.method_original"),
+        method => method,
+    };
+    let name = span.text("rpc.response.status_code");
+    let code = CODES.iter().find(|code| code.0 == name).map_or(name, |code| code.1);
+    format!("/{method} {code}")
+}
+
+fn grpc_agrees(server: Peer, client: Peer) {
+    if skip::without_root() || server.missing() || client.missing() {
+        return;
+    }
+    let server = Server::start(server, Kind::Grpc);
+    let client = client.client(Kind::Grpc, server.port(), WORKERS, ROUNDS);
+    let agent = Agent::on(&[server.pid(), client.pid()], &RING);
+    go(client, "");
+    let done = agent.stop();
+    let log = server.log();
+    assert_eq!(log.len(), ALL * ROUNDS as usize * 4);
+    all_is_told(&done, log.len(), "rpc.END.call.duration");
+    for kind in [SERVER, CLIENT] {
+        let spans = of_kind(&done, kind);
+        assert_eq!(sorted(&spans, call), log, "of kind {kind}\n{}", done.log);
+        for span in spans {
+            assert_eq!(span.text("rpc.system.name"), "grpc", "{span:?}");
+            let status = span.text("rpc.response.status_code");
+            let failed = match kind {
+                SERVER => status == "UNIMPLEMENTED",
+                _ => status != "OK",
+            };
+            assert_eq!(span.text("error.type"), if failed { status } else { "" }, "{span:?}");
+            let made_up = kind == SERVER && failed;
+            let name = if made_up { "grpc" } else { span.text("rpc.method") };
+            assert_eq!(span.name, name, "{span:?}");
+        }
+    }
+}
+
+#[test]
+fn grpc_go_agrees_with_its_log() {
+    grpc_agrees(Peer::Go, Peer::Go);
+}
+
+#[test]
+fn grpc_of_python_asks_grpc_go() {
+    grpc_agrees(Peer::Go, Peer::Python);
+}
+
+#[test]
+fn grpc_go_asks_grpc_of_python() {
+    grpc_agrees(Peer::Python, Peer::Go);
+}
+
+#[test]
+fn tonic_agrees_with_its_log() {
+    grpc_agrees(Peer::Rust, Peer::Rust);
+}
+
+/// nghttpd with a page of 12 bytes.
+struct Nghttpd {
+    process: Running,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Nghttpd {
+    fn missing() -> bool {
+        skip::without_root() || skip::without(&["nghttpd", "nghttp", "h2load", "curl"])
+    }
+
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        fs::write(folder.path().join("page"), "twelve bytes").expect("a file");
+        let port = free_port();
+        let mut command = Command::new("nghttpd");
+        command.args(["--no-tls", "--address", "127.0.0.1", "--htdocs"]).arg(folder.path());
+        let process = Running::start(command.arg(port.to_string()).stdin(Stdio::null()));
+        listening(port);
+        Self { process, port, _folder: folder }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+/// Two threads with two connections each, one request at a time and 64.
+#[test]
+fn h2load_has_what_it_counts_with_one_stream_and_with_64() {
+    if Nghttpd::missing() {
+        return;
+    }
+    let server = Nghttpd::start();
+    let run = |streams: &str, requests: &str| {
+        let mut h2load = Command::new("h2load");
+        h2load.args(["-c", "4", "-t", "2", "-m", streams, "-n", requests]);
+        waiting(h2load.arg(server.url("/page")))
+    };
+    let runs = [run("1", "400"), run("64", "2000")];
+    let mut pids: Vec<u32> = runs.iter().map(Running::pid).collect();
+    pids.push(server.process.pid());
+    let agent = Agent::on(&pids, &RING);
+    for (run, requests) in runs.into_iter().zip(["400", "2000"]) {
+        let said = go(run, "");
+        assert!(said.contains(&format!("{requests} succeeded, 0 failed")), "{said}");
+    }
+    let done = agent.stop();
+    all_is_told(&done, 2400, "http.END.request.duration");
+    for span in &done.spans {
+        assert_eq!(span.line(), "GET /page 200", "{span:?}");
+        assert_eq!(span.int("http.response.body.size"), Some(12), "{span:?}");
+    }
+}
+
+/// One request for each of these, of which curl's second asks in HTTP/1 for a change of the protocol.
+#[test]
+fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
+    if Nghttpd::missing() {
+        return;
+    }
+    let server = Nghttpd::start();
+    let curl = |version: &str, path: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"]);
+        waiting(curl.args([version, &server.url(path)]))
+    };
+    let nghttp = |option: &str| {
+        let mut nghttp = Command::new("nghttp");
+        waiting(nghttp.args(["--null-out", option, &server.url("/page?token=QZQZQZQZ")]))
+    };
+    let curls =
+        [curl("--http2-prior-knowledge", "/page"), curl("--http2", "/page"), curl("--http2", "/no")];
+    let others = [nghttp("--stat"), nghttp("--upgrade")];
+    let mut pids: Vec<u32> = curls.iter().chain(&others).map(Running::pid).collect();
+    pids.push(server.process.pid());
+    let agent = Agent::on(&pids, &[]);
+    for (curl, expected) in curls.into_iter().zip(["200 2", "200 2", "404 2"]) {
+        assert_eq!(go(curl, ""), expected);
+    }
+    for nghttp in others {
+        go(nghttp, "");
+    }
+    let done = agent.stop();
+    all_is_told(&done, 5, "http.END.request.duration");
+    let page = "GET /page 200".to_owned();
+    let expected = ["GET /no 404".to_owned(), page.clone(), page.clone(), page.clone(), page];
+    for kind in [SERVER, CLIENT] {
+        let spans = of_kind(&done, kind);
+        assert_eq!(sorted(&spans, Span::line), expected, "of kind {kind}\n{}", done.log);
+        for span in spans {
+            assert_eq!(span.text("network.protocol.version"), "2", "{span:?}");
+        }
+    }
+}
