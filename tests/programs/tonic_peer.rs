@@ -155,8 +155,7 @@ async fn unary<M: Message + Default + 'static>(
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await?;
     let path = format!("/grpc.testing.TestService/{method}").parse()?;
-    let answer =
-        grpc.unary(Request::new(message), path, ProstCodec::<M, Empty>::default()).await;
+    let answer = grpc.unary(Request::new(message), path, ProstCodec::<M, Empty>::default()).await;
     Ok(answer.map_or_else(|status| status.code(), |_| Code::Ok))
 }
 
@@ -170,7 +169,8 @@ async fn work(channel: Channel, rounds: u64) -> Result<()> {
         let asked = StreamRequest { response_parameters: vec![Parameters { size: 10 }; 3] };
         let path = "/grpc.testing.TestService/StreamingOutputCall".parse()?;
         let codec = ProstCodec::<StreamRequest, Empty>::default();
-        let mut messages = grpc.server_streaming(Request::new(asked), path, codec).await?.into_inner();
+        let mut messages =
+            grpc.server_streaming(Request::new(asked), path, codec).await?.into_inner();
         let mut count = 0;
         while messages.message().await?.is_some() {
             count += 1;

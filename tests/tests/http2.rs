@@ -100,16 +100,20 @@ fn call(span: &Span) -> String {
 }
 
 fn grpc_agrees(server: Peer, client: Peer) {
+    calls_agree(server, client, (WORKERS, ALL), ROUNDS);
+}
+
+fn calls_agree(server: Peer, client: Peer, (workers, all): (&str, usize), rounds: u64) {
     if skip::without_root() || server.missing() || client.missing() {
         return;
     }
     let server = Server::start(server, Kind::Grpc);
-    let client = client.client(Kind::Grpc, server.port(), WORKERS, ROUNDS);
+    let client = client.client(Kind::Grpc, server.port(), workers, rounds);
     let agent = Agent::on(&[server.pid(), client.pid()], &RING);
     go(client, "");
     let done = agent.stop();
     let log = server.log();
-    assert_eq!(log.len(), ALL * ROUNDS as usize * 4);
+    assert_eq!(log.len(), all * rounds as usize * 4);
     all_is_told(&done, log.len(), "rpc.END.call.duration");
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
@@ -132,6 +136,12 @@ fn grpc_agrees(server: Peer, client: Peer) {
 #[test]
 fn grpc_go_agrees_with_its_log() {
     grpc_agrees(Peer::Go, Peer::Go);
+}
+
+/// For a recording.
+#[test]
+fn each_kind_of_call_is_told() {
+    calls_agree(Peer::Go, Peer::Go, ("1", 1), 1);
 }
 
 #[test]
@@ -214,15 +224,24 @@ fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
     let server = Nghttpd::start();
     let curl = |version: &str, path: &str| {
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"]);
+        curl.args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code} %{http_version}",
+        ]);
         waiting(curl.args([version, &server.url(path)]))
     };
     let nghttp = |option: &str| {
         let mut nghttp = Command::new("nghttp");
         waiting(nghttp.args(["--null-out", option, &server.url("/page?token=QZQZQZQZ")]))
     };
-    let curls =
-        [curl("--http2-prior-knowledge", "/page"), curl("--http2", "/page"), curl("--http2", "/no")];
+    let curls = [
+        curl("--http2-prior-knowledge", "/page"),
+        curl("--http2", "/page"),
+        curl("--http2", "/no"),
+    ];
     let others = [nghttp("--stat"), nghttp("--upgrade")];
     let mut pids: Vec<u32> = curls.iter().chain(&others).map(Running::pid).collect();
     pids.push(server.process.pid());

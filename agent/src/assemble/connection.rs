@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use remora_common::{
-    policy::UNDECIDED,
+    policy::{self, UNDECIDED},
     record::{self, CloseCause, Direction, Open, Role, Source, data_flag, open_flag},
 };
 
@@ -18,6 +18,10 @@ use crate::{
     decode::Data,
     exchange::{self, Endpoint, Failure, Sink},
 };
+
+/// Flags of a record under [`policy::FRAMES`]: its first byte is a frame's first; what frames are in it is not known.
+pub(super) const FRAME: u32 = 1 << 5;
+pub(super) const FRAMES_LOST: u32 = 1 << 6;
 
 /// A connection.
 #[derive(Debug)]
@@ -74,6 +78,10 @@ pub(super) struct Fragment {
     pub(super) is_first: bool,
     /// It goes on with the call that the record before it told of.
     pub(super) continues: bool,
+    /// The kernel side knows the frames of the protocol: what it has not copied means nothing ([`policy::FRAMES`]).
+    pub(super) walked: bool,
+    /// And the first byte is a frame's first.
+    pub(super) begins_frame: bool,
     /// The conversation made something of the bytes.
     pub(super) used: bool,
 }
@@ -382,6 +390,7 @@ impl Fragment {
         let known_begin = data.direction == Direction::Tx && header.begin_ns != 0;
         let begin_ns =
             if known_begin { header.begin_ns.min(header.mono_ns) } else { header.mono_ns };
+        let walked = header.policy >= policy::FRAMES && header.flags & FRAMES_LOST == 0;
         Self {
             direction: data.direction,
             pos: header.pos,
@@ -398,6 +407,8 @@ impl Fragment {
             place: Place::Head(0),
             is_first: true,
             continues: header.flags & data_flag::CONTINUED != 0,
+            walked,
+            begins_frame: walked && header.flags & FRAME != 0,
             used: false,
         }
     }
@@ -415,6 +426,8 @@ impl Fragment {
             place: Place::Head(0),
             is_first: true,
             continues: false,
+            walked: false,
+            begins_frame: false,
             used: false,
         }
     }

@@ -129,11 +129,14 @@ impl Http2 {
         cx: &mut Cx<'_, S>,
     ) {
         let half = &mut self.halves[index(fragment.direction)];
+        let begins_frame = fragment.begins_frame && fragment.at == fragment.pos;
         if half.lost {
-            if !fragment.is_first || frames(bytes).is_none() {
+            if !begins_frame && !(fragment.is_first && frames(bytes).is_some()) {
                 return half.reader.restart(true);
             }
             half.lost = false;
+            half.reader.restart(false);
+        } else if begins_frame && half.reader.is_passed() {
             half.reader.restart(false);
         }
         fragment.used = true;
@@ -161,7 +164,15 @@ impl Http2 {
     }
 
     pub(super) fn hole<S: Sink>(&mut self, len: u64, fragment: &mut Fragment, cx: &mut Cx<'_, S>) {
-        fragment.used |= !self.halves[index(fragment.direction)].lost;
+        let half = &mut self.halves[index(fragment.direction)];
+        fragment.used |= !half.lost;
+        if fragment.walked && !half.lost {
+            half.reader.next_piece();
+            if let Next::Message(message) = half.reader.step_over(len) {
+                told(&message, &mut self.streams, self.requests, half.begun, fragment, cx);
+            }
+            return;
+        }
         let until = fragment.at + len;
         self.skip((len, until), Lost::PipelineCut, fragment.direction, fragment, cx);
     }

@@ -1,10 +1,14 @@
 //! HTTP/2 with records lost, out of order, or with less in them than there was.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
-use remora_common::{policy, record::Role};
+use remora_common::{
+    policy,
+    record::{Direction, Role, data_flag},
+};
 
 use super::{
-    http2::{END_STREAM, data, framed, get, of_server, ok},
+    connection::{FRAME, FRAMES_LOST},
+    http2::{END_STREAM, data, framed, get, headers, of_server, ok},
     *,
 };
 
@@ -143,6 +147,55 @@ fn what_breaks_the_rules_again_and_again_is_left() {
     assert_eq!(out.lost.len(), 1);
 }
 
+/// As [`policy::FRAMES`] has it: of DATA the first bytes, of what means nothing none, and a record for what follows.
+fn walked(kernel: &mut Kernel, direction: Direction, frames: &[Vec<u8>]) {
+    kernel.capture = policy::FRAMES + 2;
+    let mut first = true;
+    for frame in frames {
+        let copied = match frame[3] {
+            0 => frame.len().min(14),
+            6 | 8 => 0,
+            _ => frame.len(),
+        };
+        let begins = if copied > 0 { FRAME } else { 0 };
+        let more = if first { 0 } else { data_flag::CONTINUED };
+        kernel.record(direction, frame, copied, begins | more);
+        first = false;
+    }
+}
+
+/// What the kernel side leaves out because it knows the frames costs nothing.
+#[test]
+fn frames_that_the_kernel_side_steps_over_are_no_loss() {
+    let window = || framed(8, 0, 0, &[0, 0, 1, 0]);
+    let mut kernel = of_server();
+    let post = headers(1, 0, &[(":method", "POST"), (":path", "/1"), ("user-agent", "me")]);
+    walked(&mut kernel, Direction::Rx, &[window(), post, data(1, 0, 5000), window()]);
+    walked(&mut kernel, Direction::Rx, &[data(1, 0, 100_000), window(), data(1, END_STREAM, 7)]);
+    walked(&mut kernel, Direction::Tx, &[window(), ok(1, 0), data(1, 0, 300_000), data(1, 0, 3)]);
+    walked(&mut kernel, Direction::Tx, &[framed(6, 0, 0, &[0; 8]), data(1, END_STREAM, 0)]);
+    walked(&mut kernel, Direction::Rx, &[window(), get(3, "/3")]);
+    walked(&mut kernel, Direction::Tx, &[ok(3, END_STREAM)]);
+    let exchanges = all(&kernel);
+    assert_eq!(told(&exchanges), [("/1", 200), ("/3", 200)]);
+    let http = clean(&exchanges[0]);
+    assert_eq!((http.request_content_len, http.response_content_len), (105_007, 300_003));
+}
+
+/// Where it has lost them itself, or records are missing, a record that begins with a frame goes on.
+#[test]
+fn behind_a_loss_a_record_that_begins_a_frame_goes_on() {
+    let mut kernel = of_server();
+    walked(&mut kernel, Direction::Rx, &[get(1, "/1")]);
+    walked(&mut kernel, Direction::Tx, &[ok(1, 0), data(1, END_STREAM, 5000)]);
+    kernel.record(Direction::Rx, &get(3, "/3"), 0, FRAMES_LOST);
+    walked(&mut kernel, Direction::Rx, &[get(5, "/5")]);
+    walked(&mut kernel, Direction::Tx, &[ok(5, END_STREAM)]);
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/1", 200), ("/5", 200)]);
+    assert_eq!(out.lost, [(0, Lost::Gap)]);
+}
+
 fn conversation() -> impl Strategy<Value = Kernel> {
     let step = (0_u32..5, 0_usize..5, 0_usize..300);
     (vec(step, 1..20), any::<bool>()).prop_map(|(steps, ends)| {
@@ -224,10 +277,7 @@ proptest! {
 
 #[test]
 fn the_role_of_the_connection_is_that_of_its_first_request() {
-    let mut kernel = super::http2::greeted(
-        Kernel::opened(Role::Unknown, 0),
-        remora_common::record::Direction::Tx,
-    );
+    let mut kernel = super::http2::greeted(Kernel::opened(Role::Unknown, 0), Direction::Tx);
     kernel.tx(&get(1, "/")).rx(&ok(1, END_STREAM));
     assert_eq!(one(&kernel).role, exchange::Role::Client);
 }

@@ -5,48 +5,10 @@ use super::{
     fields::Fields,
     frame::{self, FrameHead, HEAD_LEN},
     hpack::Decoder,
+    message::{Head, Message},
     recognise::PREFACE,
 };
 use crate::protocol::{Keep, Next, Unframed};
-
-/// What happened.
-#[derive(Debug)]
-pub enum Message<'a> {
-    Head(Head<'a>),
-    /// `len` bytes of content were moved, without padding; `ended`: they were the last ones of the message.
-    Content {
-        stream: u32,
-        len: u64,
-        ended: bool,
-    },
-    /// `RST_STREAM`; `None`: its code was not captured.
-    Reset {
-        stream: u32,
-        code: Option<u32>,
-    },
-    /// `GOAWAY`; `None`: not captured.
-    GoAway {
-        last_stream: Option<u32>,
-        code: Option<u32>,
-    },
-}
-
-/// A header block: the head of a message, an interim response, or trailers.
-#[derive(Debug)]
-pub struct Head<'a> {
-    pub stream: u32,
-    /// The message ends with it.
-    pub ends_stream: bool,
-    /// The server promises to answer a request that nobody has made.
-    pub promised: bool,
-    pub fields: &'a Fields,
-    /// Its bytes, in all frames.
-    pub len: u64,
-    /// Its frame began in the bytes that were given last.
-    pub began_here: bool,
-    /// It was no header block.
-    pub malformed: bool,
-}
 
 /// Where the next byte falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +18,8 @@ enum State {
     /// In a frame's head, or before it.
     Head,
     Payload,
+    /// Behind frames that mean nothing, and were stepped over by somebody else: nothing is known before [`Reader::restart`].
+    Passed,
     Lost(Unframed),
 }
 
@@ -133,6 +97,12 @@ impl Reader {
         self.state == State::Payload || self.have > 0 || self.block.is_some()
     }
 
+    /// Whether [`Self::restart`] has to say where the next frame begins, and nothing is lost before it.
+    #[must_use]
+    pub fn is_passed(&self) -> bool {
+        self.state == State::Passed
+    }
+
     /// Whether what is open began in the bytes that were given last.
     #[must_use]
     pub fn began_here(&self) -> bool {
@@ -159,6 +129,10 @@ impl Reader {
             match self.state {
                 State::Lost(why) => return Next::Lost(why),
                 State::Payload => {}
+                State::Passed => {
+                    *used = bytes.len();
+                    return Next::More;
+                }
                 _ if rest.is_empty() => return Next::More,
                 State::Preface(have) => {
                     let expected = &PREFACE[usize::from(have)..];
@@ -206,7 +180,7 @@ impl Reader {
         match self.state {
             State::Lost(why) => return Next::Lost(why),
             _ if len == 0 => return Next::More,
-            State::Preface(_) | State::Head => return self.lose(Unframed::Hole),
+            State::Preface(_) | State::Head | State::Passed => return self.lose(Unframed::Hole),
             State::Payload => {}
         }
         let step = u64::from(self.left).min(len) as u32;
@@ -221,6 +195,25 @@ impl Reader {
                 State::Lost(why) => Next::Lost(why),
                 _ => Next::More,
             },
+        }
+    }
+
+    /// As [`Self::skip`], where whoever captures knows the frames, and has left out nothing but content and frames that mean
+    /// nothing: framing is not lost, and [`Self::restart`] says where it goes on.
+    pub fn step_over(&mut self, len: u64) -> Next<Message<'_>> {
+        let step = match self.state {
+            State::Payload => u64::from(self.left).min(len),
+            State::Head if self.block.is_none() => 0,
+            State::Passed => return Next::More,
+            _ => return self.skip(len),
+        };
+        let message = if step > 0 { self.pass(step as u32) } else { None };
+        if len > step && self.block.is_none() {
+            (self.state, self.have) = (State::Passed, 0);
+        }
+        match message {
+            Some(message) => Next::Message(self.tell(message)),
+            None => Next::More,
         }
     }
 
