@@ -168,7 +168,7 @@ struct Nghttpd {
 
 impl Nghttpd {
     fn missing() -> bool {
-        skip::without_root() || skip::without(&["nghttpd", "nghttp", "h2load", "curl"])
+        skip::without_root() || skip::without(&["nghttpd", "nghttpx", "nghttp", "h2load", "curl"])
     }
 
     fn start() -> Self {
@@ -215,13 +215,35 @@ fn h2load_has_what_it_counts_with_one_stream_and_with_64() {
     }
 }
 
-/// One request for each of these, of which curl's second asks in HTTP/1 for a change of the protocol.
+/// nghttpx in front of an nghttpd, which speaks HTTP/2 from the first byte on alone.
+struct Nghttpx {
+    process: Running,
+    port: u16,
+}
+
+impl Nghttpx {
+    fn before(server: &Nghttpd) -> Self {
+        let port = free_port();
+        let mut command = Command::new("nghttpx");
+        command.args(["--single-process", "--workers=1", "--conf=/dev/null"]);
+        command.args(["--errorlog-file=/dev/null", "--accesslog-file=/dev/null"]);
+        command.arg(format!("--frontend=127.0.0.1,{port};no-tls"));
+        command.arg(format!("--backend=127.0.0.1,{};;proto=h2", server.port));
+        let process = Running::start(command.stdin(Stdio::null()));
+        listening(port);
+        Self { process, port }
+    }
+}
+
+/// One request for each of these, of which three ask in HTTP/1 for a change of the protocol; and what the proxy makes of it.
 #[test]
 fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
     if Nghttpd::missing() {
         return;
     }
     let server = Nghttpd::start();
+    let proxy = Nghttpx::before(&server);
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", proxy.port);
     let curl = |version: &str, path: &str| {
         let mut curl = Command::new("curl");
         curl.args([
@@ -231,11 +253,11 @@ fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
             "--write-out",
             "%{http_code} %{http_version}",
         ]);
-        waiting(curl.args([version, &server.url(path)]))
+        waiting(curl.args([version, &url(path)]))
     };
     let nghttp = |option: &str| {
         let mut nghttp = Command::new("nghttp");
-        waiting(nghttp.args(["--null-out", option, &server.url("/page?token=QZQZQZQZ")]))
+        waiting(nghttp.args(["--null-out", option, &url("/page?token=QZQZQZQZ")]))
     };
     let curls = [
         curl("--http2-prior-knowledge", "/page"),
@@ -244,7 +266,7 @@ fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
     ];
     let others = [nghttp("--stat"), nghttp("--upgrade")];
     let mut pids: Vec<u32> = curls.iter().chain(&others).map(Running::pid).collect();
-    pids.push(server.process.pid());
+    pids.extend([server.process.pid(), proxy.process.pid()]);
     let agent = Agent::on(&pids, &[]);
     for (curl, expected) in curls.into_iter().zip(["200 2", "200 2", "404 2"]) {
         assert_eq!(go(curl, ""), expected);
@@ -253,9 +275,8 @@ fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
         go(nghttp, "");
     }
     let done = agent.stop();
-    all_is_told(&done, 5, "http.END.request.duration");
-    let page = "GET /page 200".to_owned();
-    let expected = ["GET /no 404".to_owned(), page.clone(), page.clone(), page.clone(), page];
+    all_is_told(&done, 10, "http.END.request.duration");
+    let expected = [vec!["GET /no 404"; 2], vec!["GET /page 200"; 8]].concat();
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
         assert_eq!(sorted(&spans, Span::line), expected, "of kind {kind}\n{}", done.log);

@@ -25,6 +25,7 @@ fn packages(command: &str) -> &str {
         "nft" => "nftables",
         "nghttp" => "nghttp2-client",
         "nghttpd" => "nghttp2-server",
+        "nghttpx" => "nghttp2-proxy",
         "nginx" => "nginx-light",
         "node" => "nodejs",
         "perf" => "linux-perf",

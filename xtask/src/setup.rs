@@ -103,6 +103,7 @@ pub(crate) fn test_programs() -> Result<()> {
         "mvn",
         "nghttp",
         "nghttpd",
+        "nghttpx",
         "nginx",
         "node",
         "npm",
