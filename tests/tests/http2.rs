@@ -16,10 +16,14 @@ use remora_tests::{
 };
 use tempfile::TempDir;
 
-/// Workers, first one and then many, all on one connection.
-const WORKERS: &str = "1,64";
-const ALL: usize = 65;
 const ROUNDS: u64 = 3;
+
+/// Workers, first one and then many, all on one connection; and how many that is altogether.
+type Workers = (&'static str, usize);
+const MANY: Workers = ("1,64", 65);
+/// Of libraries that write each frame as a buffer of its own, many to a call: of 16 buffers the content is copied.
+const FEW: Workers = ("1,4", 5);
+const FEWER: Workers = ("1,2", 3);
 
 /// A ring that holds what 64 workers on two processors do while the agent waits for one.
 const RING: [&str; 2] = ["--ring-size", "16MiB"];
@@ -49,17 +53,17 @@ fn sorted(spans: &[&Span], line: impl Fn(&Span) -> String) -> Vec<String> {
     lines
 }
 
-fn http_agrees(peer: Peer) {
+fn http_agrees(peer: Peer, (workers, all): Workers) {
     if skip::without_root() || peer.missing() {
         return;
     }
     let server = Server::start(peer, Kind::Http);
-    let client = peer.client(Kind::Http, server.port(), WORKERS, ROUNDS);
+    let client = peer.client(Kind::Http, server.port(), workers, ROUNDS);
     let agent = Agent::on(&[server.pid(), client.pid()], &RING);
     go(client, "");
     let done = agent.stop();
     let log = server.log();
-    assert_eq!(log.len(), 1 + ALL * ROUNDS as usize * 3);
+    assert_eq!(log.len(), 1 + all * ROUNDS as usize * 3);
     all_is_told(&done, log.len(), "http.END.request.duration");
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
@@ -78,12 +82,36 @@ fn http_agrees(peer: Peer) {
 
 #[test]
 fn go_net_http_agrees_with_its_log() {
-    http_agrees(Peer::Go);
+    http_agrees(Peer::Go, MANY);
 }
 
 #[test]
 fn node_http2_agrees_with_its_log() {
-    http_agrees(Peer::Node);
+    http_agrees(Peer::Node, FEW);
+}
+
+/// What is not copied of a call with many buffers hides frames. Each request that this costs is counted, and what is told
+/// is as the server says.
+#[test]
+fn what_is_hidden_in_calls_of_many_buffers_is_counted() {
+    if skip::without_root() || Peer::Node.missing() {
+        return;
+    }
+    let server = Server::start(Peer::Node, Kind::Http);
+    let client = Peer::Node.client(Kind::Http, server.port(), "64", ROUNDS);
+    let agent = Agent::on(&[server.pid(), client.pid()], &RING);
+    go(client, "");
+    let done = agent.stop();
+    let log = server.log();
+    let [requests, exported, sampled_out, lost] = done.requests();
+    assert_eq!((requests, sampled_out), (2 * log.len() as u64, 0), "{}", done.log);
+    assert_eq!(lost, done.lost("pipeline_cut") + done.lost("gap") + done.lost("no_request"));
+    assert_eq!(exported, done.spans.len() as u64);
+    for kind in [SERVER, CLIENT] {
+        for line in sorted(&of_kind(&done, kind), Span::line) {
+            assert!(log.binary_search(&line).is_ok(), "{line} is not in the log\n{}", done.log);
+        }
+    }
 }
 
 const CODES: [(&str, &str); 3] = [("OK", "0"), ("NOT_FOUND", "5"), ("UNIMPLEMENTED", "12")];
@@ -99,11 +127,7 @@ fn call(span: &Span) -> String {
     format!("/{method} {code}")
 }
 
-fn grpc_agrees(server: Peer, client: Peer) {
-    calls_agree(server, client, (WORKERS, ALL), ROUNDS);
-}
-
-fn calls_agree(server: Peer, client: Peer, (workers, all): (&str, usize), rounds: u64) {
+fn grpc_agrees(server: Peer, client: Peer, (workers, all): Workers, rounds: u64) {
     if skip::without_root() || server.missing() || client.missing() {
         return;
     }
@@ -135,28 +159,28 @@ fn calls_agree(server: Peer, client: Peer, (workers, all): (&str, usize), rounds
 
 #[test]
 fn grpc_go_agrees_with_its_log() {
-    grpc_agrees(Peer::Go, Peer::Go);
+    grpc_agrees(Peer::Go, Peer::Go, MANY, ROUNDS);
 }
 
 /// For a recording.
 #[test]
 fn each_kind_of_call_is_told() {
-    calls_agree(Peer::Go, Peer::Go, ("1", 1), 1);
+    grpc_agrees(Peer::Go, Peer::Go, ("1", 1), 1);
 }
 
 #[test]
 fn grpc_of_python_asks_grpc_go() {
-    grpc_agrees(Peer::Go, Peer::Python);
+    grpc_agrees(Peer::Go, Peer::Python, FEWER, ROUNDS);
 }
 
 #[test]
 fn grpc_go_asks_grpc_of_python() {
-    grpc_agrees(Peer::Python, Peer::Go);
+    grpc_agrees(Peer::Python, Peer::Go, FEWER, ROUNDS);
 }
 
 #[test]
 fn tonic_agrees_with_its_log() {
-    grpc_agrees(Peer::Rust, Peer::Rust);
+    grpc_agrees(Peer::Rust, Peer::Rust, MANY, ROUNDS);
 }
 
 /// nghttpd with a page of 12 bytes.

@@ -132,7 +132,7 @@ impl Http2 {
         let begins_frame = fragment.begins_frame && fragment.at == fragment.pos;
         if half.lost {
             if !begins_frame && !(fragment.is_first && frames(bytes).is_some()) {
-                return half.reader.restart(true);
+                return self.pass_unread(fragment.direction, fragment.end, Lost::PipelineCut, cx);
             }
             half.lost = false;
             half.reader.restart(false);
@@ -201,7 +201,7 @@ impl Http2 {
     ) {
         let half = &mut self.halves[index(direction)];
         if half.lost {
-            return half.reader.restart(true);
+            return self.pass_unread(direction, until, reason, cx);
         }
         let begun = half.begun;
         let fragment = Fragment { direction, ..*fragment };
@@ -227,16 +227,26 @@ impl Http2 {
         reason: Lost,
         cx: &mut Cx<'_, S>,
     ) {
-        let half = &mut self.halves[index(direction)];
-        half.lost = true;
-        half.reader.restart(true);
+        self.halves[index(direction)].lost = true;
+        self.pass_unread(direction, until, reason, cx);
+        if reason == Lost::Malformed {
+            self.note(Some(true), cx);
+        }
+    }
+
+    /// What comes until this position is not read: frames of any kind may be in it.
+    fn pass_unread<S: Sink>(
+        &mut self,
+        direction: Direction,
+        until: u64,
+        reason: Lost,
+        cx: &mut Cx<'_, S>,
+    ) {
+        self.halves[index(direction)].reader.restart(true);
         if direction == self.requests {
             self.streams.requests_missed();
         } else {
             self.streams.responses_missed(until, reason, cx);
-        }
-        if reason == Lost::Malformed {
-            self.note(Some(true), cx);
         }
     }
 

@@ -124,6 +124,20 @@ fn frames_that_are_hidden_cost_what_was_open_and_no_more() {
     assert_eq!(out.lost.iter().map(|lost| lost.1).collect::<Vec<_>>(), [Lost::PipelineCut]);
 }
 
+/// As long as it is not known where frames begin, answers go by unseen.
+#[test]
+fn what_is_answered_before_frames_are_found_again_is_lost_too() {
+    let mut kernel = of_server();
+    kernel.rx(&get(1, "/1")).tx(&ok(1, 0));
+    let many: Vec<u8> = (0..20).flat_map(|_| data(1, 0, 10_000)).collect();
+    kernel.tx(&many).rx(&get(3, "/3"));
+    kernel.tx(&[&[b'x'; 20][..], &ok(3, END_STREAM)].concat());
+    kernel.rx(&get(5, "/5")).tx(&ok(5, END_STREAM)).gone();
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/5", 200)]);
+    assert_eq!(out.lost.iter().map(|lost| lost.1).collect::<Vec<_>>(), [Lost::PipelineCut; 2]);
+}
+
 #[test]
 fn streams_beyond_the_limit_are_counted() {
     let mut kernel = of_server();
