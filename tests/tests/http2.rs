@@ -127,10 +127,19 @@ fn call(span: &Span) -> String {
     format!("/{method} {code}")
 }
 
+/// Whether something of the request's head was not captured, or refers to what was not: each string of a head is a
+/// buffer of its own in what the C core of gRPC writes, and there are more than are copied.
+fn is_unknown(span: &Span) -> bool {
+    ["remora.request.head.cut", "remora.request.fields.unknown"]
+        .iter()
+        .any(|mark| span.attributes.contains_key(*mark))
+}
+
 fn grpc_agrees(server: Peer, client: Peer, (workers, all): Workers, rounds: u64) {
     if skip::without_root() || server.missing() || client.missing() {
         return;
     }
+    let of_many_buffers = client == Peer::Python;
     let server = Server::start(server, Kind::Grpc);
     let client = client.client(Kind::Grpc, server.port(), workers, rounds);
     let agent = Agent::on(&[server.pid(), client.pid()], &RING);
@@ -140,8 +149,15 @@ fn grpc_agrees(server: Peer, client: Peer, (workers, all): Workers, rounds: u64)
     assert_eq!(log.len(), all * rounds as usize * 4);
     all_is_told(&done, log.len(), "rpc.END.call.duration");
     for kind in [SERVER, CLIENT] {
-        let spans = of_kind(&done, kind);
-        assert_eq!(sorted(&spans, call), log, "of kind {kind}\n{}", done.log);
+        let mut spans = of_kind(&done, kind);
+        if of_many_buffers && kind == CLIENT {
+            spans.retain(|span| !is_unknown(span));
+            for line in sorted(&spans, call) {
+                assert!(log.binary_search(&line).is_ok(), "{line} is not in the log\n{}", done.log);
+            }
+        } else {
+            assert_eq!(sorted(&spans, call), log, "of kind {kind}\n{}", done.log);
+        }
         for span in spans {
             assert_eq!(span.text("rpc.system.name"), "grpc", "{span:?}");
             let status = span.text("rpc.response.status_code");
@@ -246,61 +262,42 @@ struct Nghttpx {
 }
 
 impl Nghttpx {
-    fn before(server: &Nghttpd) -> Self {
+    fn before_an_nghttpd() -> (Nghttpd, Self) {
+        let server = Nghttpd::start();
         let port = free_port();
         let mut command = Command::new("nghttpx");
         command.args(["--single-process", "--workers=1", "--conf=/dev/null"]);
         command.args(["--errorlog-file=/dev/null", "--accesslog-file=/dev/null"]);
         command.arg(format!("--frontend=127.0.0.1,{port};no-tls"));
         command.arg(format!("--backend=127.0.0.1,{};;proto=h2", server.port));
+        command.args(["--log-level=ERROR"]);
         let process = Running::start(command.stdin(Stdio::null()));
         listening(port);
-        Self { process, port }
+        (server, Self { process, port })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
     }
 }
 
-/// One request for each of these, of which three ask in HTTP/1 for a change of the protocol; and what the proxy makes of it.
+/// nghttpx asks nghttpd in HTTP/2 whatever it was asked in, so each request is four spans.
 #[test]
-fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
+fn curl_and_nghttp_are_told_through_a_proxy() {
     if Nghttpd::missing() {
         return;
     }
-    let server = Nghttpd::start();
-    let proxy = Nghttpx::before(&server);
-    let url = |path: &str| format!("http://127.0.0.1:{}{path}", proxy.port);
-    let curl = |version: &str, path: &str| {
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--output",
-            "/dev/null",
-            "--write-out",
-            "%{http_code} %{http_version}",
-        ]);
-        waiting(curl.args([version, &url(path)]))
-    };
-    let nghttp = |option: &str| {
-        let mut nghttp = Command::new("nghttp");
-        waiting(nghttp.args(["--null-out", option, &url("/page?token=QZQZQZQZ")]))
-    };
-    let curls = [
-        curl("--http2-prior-knowledge", "/page"),
-        curl("--http2", "/page"),
-        curl("--http2", "/no"),
-    ];
-    let others = [nghttp("--stat"), nghttp("--upgrade")];
-    let mut pids: Vec<u32> = curls.iter().chain(&others).map(Running::pid).collect();
-    pids.extend([server.process.pid(), proxy.process.pid()]);
-    let agent = Agent::on(&pids, &[]);
-    for (curl, expected) in curls.into_iter().zip(["200 2", "200 2", "404 2"]) {
-        assert_eq!(go(curl, ""), expected);
-    }
-    for nghttp in others {
-        go(nghttp, "");
-    }
-    let done = agent.stop();
-    all_is_told(&done, 10, "http.END.request.duration");
-    let expected = [vec!["GET /no 404"; 2], vec!["GET /page 200"; 8]].concat();
+    let (server, proxy) = Nghttpx::before_an_nghttpd();
+    let done = watched(
+        &[&server.process, &proxy.process],
+        [
+            (curl("--http2-prior-knowledge", &proxy.url("/page?token=QZQZQZQZ")), "200 2"),
+            (curl("--http2-prior-knowledge", &proxy.url("/no")), "404 2"),
+            (nghttp("--stat", &proxy.url("/page")), ""),
+        ],
+    );
+    all_is_told(&done, 6, "http.END.request.duration");
+    let expected = [vec!["GET /no 404"; 2], vec!["GET /page 200"; 4]].concat();
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
         assert_eq!(sorted(&spans, Span::line), expected, "of kind {kind}\n{}", done.log);
@@ -308,4 +305,54 @@ fn curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade() {
             assert_eq!(span.text("network.protocol.version"), "2", "{span:?}");
         }
     }
+}
+
+/// Behind the answer that grants the change of the protocol the kernel side copies no content until the agent has heard
+/// of it, some 10 ms later. If the response is in that, its request is lost, and counted.
+#[test]
+fn an_upgrade_is_one_request_in_http_2_or_counted_as_lost() {
+    if Nghttpd::missing() {
+        return;
+    }
+    let (server, proxy) = Nghttpx::before_an_nghttpd();
+    let done = watched(
+        &[&server.process, &proxy.process],
+        [
+            (curl("--http2", &proxy.url("/page")), "200 2"),
+            (curl("--http2", &proxy.url("/no")), "404 2"),
+            (nghttp("--upgrade", &proxy.url("/page")), ""),
+        ],
+    );
+    let [requests, exported, sampled_out, lost] = done.requests();
+    assert_eq!((requests, sampled_out, exported + lost), (12, 0, 12), "{}", done.log);
+    assert_eq!(lost, done.lost("pipeline_cut"), "{}", done.log);
+    assert!(exported >= 6, "what the proxy asks the server: {}", done.log);
+    for span in &done.spans {
+        let line = span.line();
+        assert!(["GET /no 404", "GET /page 200"].contains(&&*line), "{line}\n{}", done.log);
+        assert_eq!(span.text("network.protocol.version"), "2", "{span:?}");
+    }
+}
+
+fn curl(version: &str, url: &str) -> Running {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"]);
+    waiting(curl.args([version, url]))
+}
+
+fn nghttp(option: &str, url: &str) -> Running {
+    let mut nghttp = Command::new("nghttp");
+    waiting(nghttp.args(["--null-out", option, url]))
+}
+
+/// Lets the clients go one after the other while an agent watches them and the servers; what each says, if it matters.
+fn watched(servers: &[&Running], clients: [(Running, &str); 3]) -> Done {
+    let clients_of = clients.iter().map(|(client, _)| client.pid());
+    let pids: Vec<u32> = servers.iter().map(|server| server.pid()).chain(clients_of).collect();
+    let agent = Agent::on(&pids, &[]);
+    for (client, expected) in clients {
+        let said = go(client, "");
+        assert!(expected.is_empty() || said == expected, "{said}");
+    }
+    agent.stop()
 }

@@ -29,13 +29,7 @@ const SOME_OF: [(&str, &[&str]); 2] = [
             "postgres_wire::notifications_are_no_answers_and_bytes_come_one_by_one",
         ],
     ),
-    (
-        "http2",
-        &[
-            "curl_and_nghttp_are_told_with_prior_knowledge_and_by_upgrade",
-            "each_kind_of_call_is_told",
-        ],
-    ),
+    ("http2", &["curl_and_nghttp_are_told_through_a_proxy", "each_kind_of_call_is_told"]),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
