@@ -131,7 +131,8 @@ impl Http2 {
         let half = &mut self.halves[index(fragment.direction)];
         let begins_frame = fragment.begins_frame && fragment.at == fragment.pos;
         if half.lost {
-            if !begins_frame && !(fragment.is_first && frames(bytes).is_some()) {
+            let is_found = begins_frame || fragment.is_first && frames(bytes).is_some();
+            if !is_found {
                 return self.pass_unread(fragment.direction, fragment.end, Lost::PipelineCut, cx);
             }
             half.lost = false;

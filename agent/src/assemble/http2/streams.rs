@@ -98,7 +98,7 @@ impl Streams {
         cx: &mut Cx<'_, S>,
     ) {
         let id = head.stream;
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             // Trailers, if it is open.
             return self.request_content(id, 0, fragment);
         }
@@ -231,7 +231,7 @@ impl Streams {
     fn answered<S: Sink>(&mut self, id: u32, ends: bool, cx: &mut Cx<'_, S>) -> Option<usize> {
         match self.find(id) {
             Ok(at) => Some(at),
-            Err(_) if id % 2 == 0 => None, // pushed
+            Err(_) if id.is_multiple_of(2) => None, // pushed
             Err(_) if id <= self.last || self.missed || self.seen_from == u32::MAX => {
                 if ends && id < self.seen_from {
                     cx.lost(0, Lost::NoRequest);

@@ -291,7 +291,7 @@ proptest! {
 
 #[test]
 fn the_role_of_the_connection_is_that_of_its_first_request() {
-    let mut kernel = super::http2::greeted(Kernel::opened(Role::Unknown, 0), Direction::Tx);
+    let mut kernel = http2::greeted(Kernel::opened(Role::Unknown, 0), Direction::Tx);
     kernel.tx(&get(1, "/")).rx(&ok(1, END_STREAM));
     assert_eq!(one(&kernel).role, exchange::Role::Client);
 }

@@ -52,7 +52,7 @@ impl FrameHead {
                 DATA | HEADERS | PUSH_PROMISE | CONTINUATION => !of_connection,
                 PRIORITY => !of_connection && self.len == 5,
                 RST_STREAM => !of_connection && self.len == 4,
-                SETTINGS => of_connection && self.len % 6 == 0,
+                SETTINGS => of_connection && self.len.is_multiple_of(6),
                 PING => of_connection && self.len == 8,
                 GOAWAY => of_connection && self.len >= 8,
                 WINDOW_UPDATE => self.len == 4,
