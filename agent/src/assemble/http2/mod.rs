@@ -130,14 +130,13 @@ impl Http2 {
     ) {
         let half = &mut self.halves[index(fragment.direction)];
         let begins_frame = fragment.begins_frame && fragment.at == fragment.pos;
-        if half.lost {
+        if half.lost || half.reader.is_passed() {
             let is_found = begins_frame || fragment.is_first && frames(bytes).is_some();
             if !is_found {
+                half.lost = true;
                 return self.pass_unread(fragment.direction, fragment.end, Lost::PipelineCut, cx);
             }
             half.lost = false;
-            half.reader.restart(false);
-        } else if begins_frame && half.reader.is_passed() {
             half.reader.restart(false);
         }
         fragment.used = true;

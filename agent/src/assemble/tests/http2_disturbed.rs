@@ -196,6 +196,25 @@ fn frames_that_the_kernel_side_steps_over_are_no_loss() {
     assert_eq!((http.request_content_len, http.response_content_len), (105_007, 300_003));
 }
 
+/// Behind frames that were stepped over a record may come of which the kernel side does not know the frames.
+#[test]
+fn behind_what_was_stepped_over_frames_are_found_without_the_kernel_side() {
+    let mut kernel = of_server();
+    walked(&mut kernel, Direction::Rx, &[get(1, "/1"), framed(8, 0, 0, &[0, 0, 1, 0])]);
+    walked(&mut kernel, Direction::Tx, &[ok(1, END_STREAM)]);
+    kernel.record(Direction::Rx, &get(3, "/3"), get(3, "/3").len(), FRAMES_LOST);
+    walked(&mut kernel, Direction::Tx, &[ok(3, END_STREAM)]);
+    assert_eq!(told(&all(&kernel)), [("/1", 200), ("/3", 200)]);
+    walked(&mut kernel, Direction::Rx, &[get(5, "/5"), framed(8, 0, 0, &[0, 0, 1, 0])]);
+    walked(&mut kernel, Direction::Tx, &[ok(5, END_STREAM)]);
+    kernel.record(Direction::Rx, b"in the middle of something", 26, FRAMES_LOST);
+    walked(&mut kernel, Direction::Rx, &[get(11, "/11")]);
+    walked(&mut kernel, Direction::Tx, &[ok(11, END_STREAM)]);
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/1", 200), ("/3", 200), ("/5", 200), ("/11", 200)]);
+    assert_eq!(out.lost, [(0, Lost::Gap), (0, Lost::Gap)]);
+}
+
 /// Where it has lost them itself, or records are missing, a record that begins with a frame goes on.
 #[test]
 fn behind_a_loss_a_record_that_begins_a_frame_goes_on() {
