@@ -10,7 +10,7 @@ use remora_tests::{
     agent::{Agent, Done},
     database_clients::{go, waiting},
     http2::{Kind, Peer, SECRET, Server},
-    process::{Running, free_port, listening},
+    process::{Running, free_port, listening, until},
     skip,
     spans::{self, CLIENT, SERVER, Span},
 };
@@ -255,6 +255,50 @@ fn h2load_has_what_it_counts_with_one_stream_and_with_64() {
         assert_eq!(span.line(), "GET /page 200", "{span:?}");
         assert_eq!(span.int("http.response.body.size"), Some(12), "{span:?}");
     }
+}
+
+/// Fields that were sent before the agent came are not known, and are not guessed.
+#[test]
+fn connections_that_were_open_before_are_told_as_far_as_they_are_known() {
+    if Nghttpd::missing() {
+        return;
+    }
+    let server = Nghttpd::start();
+    let mut h2load = Command::new("h2load");
+    h2load.args(["-c", "2", "-m", "8", "--rps", "50", "-n", "300"]).arg(server.url("/page"));
+    let client = Running::start(h2load.stdin(Stdio::null()));
+    until("a connection", || connections(server.port) >= 2);
+    let agent = Agent::on(&[client.pid(), server.process.pid()], &[]);
+    let said = client.finish();
+    assert!(said.contains("300 succeeded, 0 failed"), "{said}");
+    let done = agent.stop();
+    let [_, exported, _, lost] = done.requests();
+    assert_eq!(lost, done.lost("no_request"), "{}", done.log);
+    assert!(lost < 40 && exported == done.spans.len() as u64, "{}", done.log);
+    for kind in [SERVER, CLIENT] {
+        let spans = of_kind(&done, kind);
+        assert!(spans.len() > 50, "only {} of kind {kind}\n{}", spans.len(), done.log);
+        for span in spans {
+            assert!(span.attributes.contains_key("remora.joined"), "{span:?}");
+            assert_eq!(span.int("http.response.status_code"), Some(200), "{span:?}");
+            assert_eq!(span.text("http.request.method"), "GET", "{span:?}");
+            assert_eq!(span.int("http.response.body.size"), Some(12), "{span:?}");
+            let url = [span.text("url.path"), span.text("url.full")].concat();
+            assert!(is_unknown(span) && url.is_empty() || url.ends_with("/page"), "{span:?}");
+        }
+    }
+}
+
+/// How many connections a port of this host has taken.
+fn connections(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("a table of connections");
+    let local = format!(":{port:04X} ");
+    let established = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(1).is_some_and(|end| format!("{end} ").ends_with(&local))
+            && words.get(3) == Some(&"01")
+    };
+    table.lines().filter(established).count()
 }
 
 /// nghttpx in front of an nghttpd, which speaks HTTP/2 from the first byte on alone.
