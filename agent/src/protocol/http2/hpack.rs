@@ -4,7 +4,7 @@
 //! to entries that were not seen is an unknown field.
 
 use super::{
-    fields::Fields,
+    fields::{Fields, Known},
     huffman,
     mask::{self, Told},
     table::{Found, Table},
@@ -153,7 +153,12 @@ impl Decoder {
             Kind::Literal { insert } => {
                 let name = named.then_some(&*self.name);
                 // A string that says nothing is a field's own affair: what follows it can be read.
-                let value = value.is_ok().then_some(&*self.value);
+                let value = match (value, name.and_then(Known::of)) {
+                    (Ok(()), _) => Some(&*self.value),
+                    // Of one that is hidden a recording cannot tell, if it comes in pieces.
+                    (Err(_), Some(known)) if known.may_hide() => Some(&[][..]),
+                    (Err(_), _) => None,
+                };
                 match name {
                     Some(name) => fields.take(name, value),
                     None => fields.push_unknown(),

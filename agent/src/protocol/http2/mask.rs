@@ -69,7 +69,7 @@ pub(super) fn tell(
         (Some(_), _) => Some(0),
     };
     match hidden_from {
-        _ if value.is_none() => spoil(told, text.begin, end, keep),
+        _ if value.is_none() && in_one => spoil(told, text.begin, end, keep),
         None => keep_as_it_is(told, text.begin, end, keep),
         Some(from) if text.huffman => {
             let shown = value.unwrap_or_default().iter().take(from);
