@@ -84,6 +84,9 @@ pub enum Failure {
     TimedOut,
     /// Another error of the transport.
     Errno(i32),
+    /// One side has given the exchange up, and the connection goes on: a reset of an HTTP/2 stream with this code
+    /// (RFC 9113, section 7), or a `GOAWAY` before the request was looked at.
+    StreamReset(u32),
 }
 
 /// What is not known for certain about an exchange; each mark becomes a `remora.*` attribute.
@@ -105,6 +108,9 @@ pub struct Marks {
     pub request_content_incomplete: bool,
     /// Records of this connection were lost during the exchange.
     pub gap: bool,
+    /// Fields refer to others that came before the connection was watched, or that were lost (RFC 7541).
+    pub request_fields_unknown: bool,
+    pub response_fields_unknown: bool,
 }
 
 impl Marks {
@@ -151,6 +157,7 @@ pub struct Exchange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     Http,
+    Grpc,
     Redis,
     Postgres,
 }
@@ -158,7 +165,9 @@ pub enum Protocol {
 /// What the protocol says; one variant per protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Detail {
+    /// Of any version.
     Http(Box<HttpExchange>),
+    Grpc(Box<RpcExchange>),
     Redis(Box<DbExchange>),
     Postgres(Box<DbExchange>),
 }
@@ -168,6 +177,7 @@ impl Detail {
     pub const fn protocol(&self) -> Protocol {
         match self {
             Self::Http(_) => Protocol::Http,
+            Self::Grpc(_) => Protocol::Grpc,
             Self::Redis(_) => Protocol::Redis,
             Self::Postgres(_) => Protocol::Postgres,
         }
@@ -178,7 +188,7 @@ impl Detail {
     pub const fn http(&self) -> Option<&HttpExchange> {
         match self {
             Self::Http(http) => Some(http),
-            Self::Redis(_) | Self::Postgres(_) => None,
+            Self::Grpc(_) | Self::Redis(_) | Self::Postgres(_) => None,
         }
     }
 
@@ -186,7 +196,7 @@ impl Detail {
     pub const fn http_mut(&mut self) -> Option<&mut HttpExchange> {
         match self {
             Self::Http(http) => Some(http),
-            Self::Redis(_) | Self::Postgres(_) => None,
+            Self::Grpc(_) | Self::Redis(_) | Self::Postgres(_) => None,
         }
     }
 
@@ -194,10 +204,12 @@ impl Detail {
     pub const fn headers_mut(
         &mut self,
     ) -> Option<(&mut Vec<HeaderValues>, &mut Vec<HeaderValues>)> {
-        match self {
-            Self::Http(http) => Some((&mut http.request_headers, &mut http.response_headers)),
-            Self::Redis(_) | Self::Postgres(_) => None,
-        }
+        let http = match self {
+            Self::Http(http) => http,
+            Self::Grpc(rpc) => &mut rpc.http,
+            Self::Redis(_) | Self::Postgres(_) => return None,
+        };
+        Some((&mut http.request_headers, &mut http.response_headers))
     }
 
     /// For what only databases have.
@@ -205,7 +217,7 @@ impl Detail {
     pub const fn db(&self) -> Option<&DbExchange> {
         match self {
             Self::Redis(db) | Self::Postgres(db) => Some(db),
-            Self::Http(_) => None,
+            Self::Http(_) | Self::Grpc(_) => None,
         }
     }
 }
@@ -213,13 +225,14 @@ impl Detail {
 /// An HTTP exchange (RFC 9110).
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct HttpExchange {
-    /// As on the wire.
+    /// As on the wire; empty if it is not known.
     pub method: Box<str>,
-    /// Request target as on the wire (RFC 9112 section 3.2), lossy UTF-8.
+    /// Request target as on the wire (RFC 9112 section 3.2; RFC 9113 section 8.3.1), lossy UTF-8; empty if it is not
+    /// known.
     pub target: Box<str>,
     /// `(1, 1)` for HTTP/1.1.
     pub version: (u8, u8),
-    /// The `Host` field.
+    /// The `Host` field, or `:authority`.
     pub host: Option<Box<str>>,
     pub user_agent: Option<Box<str>>,
     /// First address of `Forwarded` (`for=`), else of `X-Forwarded-For`.
@@ -239,6 +252,14 @@ pub struct HttpExchange {
     /// Fields that were asked for, credentials hidden.
     pub request_headers: Vec<HeaderValues>,
     pub response_headers: Vec<HeaderValues>,
+}
+
+/// A call of gRPC: an HTTP/2 exchange whose trailers say how it ended.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct RpcExchange {
+    pub http: HttpExchange,
+    /// `grpc-status`, if it came.
+    pub status: Option<u32>,
 }
 
 /// One operation on a database, in the terms of the database conventions. Texts are what spans show:

@@ -18,7 +18,7 @@ use crate::{
     protocol::{
         Parse,
         chunked::{Chunked, Progress},
-        http1, postgres, redis,
+        http1, http2, postgres, redis,
     },
     recording::read::{Reader, Section},
     semantics::{
@@ -35,6 +35,8 @@ pub type FuzzTarget = (&'static str, fn(&[u8]));
 pub const TARGETS: &[FuzzTarget] = &[
     ("http1", http1_head),
     ("chunked", chunked),
+    ("http2", http2::fuzz::reader),
+    ("hpack", http2::fuzz::blocks),
     ("redis_commands", redis::fuzz::commands),
     ("redis_replies", redis::fuzz::replies),
     ("postgres_frontend", postgres::fuzz::requests),

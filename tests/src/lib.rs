@@ -23,6 +23,7 @@ pub mod database_clients;
 pub mod doors;
 pub mod examples;
 pub mod frames;
+pub mod http2;
 pub mod images;
 pub mod impatient;
 pub mod kernel_objects;

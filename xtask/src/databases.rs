@@ -1,10 +1,9 @@
-//! Which clients of databases are here, in the languages of their users, and how does one get those that
-//! are not?
+//! Which clients of databases, and servers and clients of HTTP/2, are here, in the languages of their users, and how does
+//! one get those that are not?
 //!
-//! `tests/targets/databases` has their programs and pins the versions of their libraries. What each
-//! language's own tool makes of a folder there is kept outside the tree, as
-//! `~/.cache/remora/databases/LANGUAGE-HASH`, by what it was made of; a link `LANGUAGE` beside these folders
-//! leads to the one in use. Nothing is installed into the system.
+//! `tests/targets/databases` and `tests/targets/http2` have their programs and pin the versions of their libraries. What
+//! each language's own tool makes of a folder there is kept outside the tree, as `~/.cache/remora/databases/NAME-HASH`, by
+//! what it was made of; a link `NAME` beside these folders leads to the one in use. Nothing is installed into the system.
 
 use std::{
     env, fs,
@@ -32,30 +31,55 @@ const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1
 
 /// A language with its libraries.
 struct Clients {
-    language: &'static str,
-    /// What the result depends on, in the language's folder.
+    name: &'static str,
+    /// Their folder in the tree.
+    sources: &'static str,
+    /// What the result depends on, in that folder.
     files: &'static [&'static str],
     /// And the tool whose version it depends on.
     tool: &'static [&'static str],
     make: fn(sources: &Path, to: &Path) -> Result<()>,
 }
 
-const ALL: [Clients; 4] = [
+const ALL: [Clients; 6] = [
     Clients {
-        language: "python",
+        name: "python",
+        sources: "tests/targets/databases/python",
         files: &["requirements.txt"],
         tool: &["python3", "--version"],
         make: python,
     },
     Clients {
-        language: "node",
+        name: "node",
+        sources: "tests/targets/databases/node",
         files: &["package.json", "package-lock.json"],
         tool: &[],
         make: node,
     },
-    Clients { language: "go", files: &["main.go", "go.mod", "go.sum"], tool: &[], make: go },
     Clients {
-        language: "java",
+        name: "go",
+        sources: "tests/targets/databases/go",
+        files: &["main.go", "go.mod", "go.sum"],
+        tool: &[],
+        make: |_, to| backends::go::build_own(to, "client", "tests/targets/databases/go"),
+    },
+    Clients {
+        name: "http2-go",
+        sources: "tests/targets/http2/go",
+        files: &["main.go", "go.mod", "go.sum"],
+        tool: &[],
+        make: |_, to| backends::go::build_own(to, "peer", "tests/targets/http2/go"),
+    },
+    Clients {
+        name: "http2-python",
+        sources: "tests/targets/http2/python",
+        files: &["requirements.txt"],
+        tool: &["python3", "--version"],
+        make: python,
+    },
+    Clients {
+        name: "java",
+        sources: "tests/targets/databases/java",
         files: &["Client.java"],
         tool: &["javac", "--version"],
         make: java,
@@ -74,7 +98,7 @@ pub(crate) fn ensure() -> Result<()> {
             Ok((home, true)) => {
                 println!("databases: {} ({} s)", home.display(), started.elapsed().as_secs());
             }
-            Err(error) => failed.push(format!("{}: {error:#}", clients.language)),
+            Err(error) => failed.push(format!("{}: {error:#}", clients.name)),
         }
     }
     if !failed.is_empty() {
@@ -85,8 +109,8 @@ pub(crate) fn ensure() -> Result<()> {
 
 /// Where they are, and whether they are new.
 fn get(clients: &Clients, folder: &Path) -> Result<(PathBuf, bool)> {
-    let sources = workspace().join("tests/targets/databases").join(clients.language);
-    let home = folder.join(format!("{}-{}", clients.language, version(clients, &sources)?));
+    let sources = workspace().join(clients.sources);
+    let home = folder.join(format!("{}-{}", clients.name, version(clients, &sources)?));
     let new = !home.is_dir();
     if new {
         // Whole or not at all: the folder gets its name when everything is in it.
@@ -99,7 +123,7 @@ fn get(clients: &Clients, folder: &Path) -> Result<(PathBuf, bool)> {
         }
         made?;
     }
-    backends::relink(&folder.join(clients.language), &home)?;
+    backends::relink(&folder.join(clients.name), &home)?;
     Ok((home, new))
 }
 
@@ -129,10 +153,6 @@ fn node(sources: &Path, to: &Path) -> Result<()> {
         fs::copy(sources.join(file), to.join(file)).with_context(|| file.to_owned())?;
     }
     run(Command::new("npm").args(["ci", "--silent", "--ignore-scripts"]).current_dir(to))
-}
-
-fn go(_sources: &Path, to: &Path) -> Result<()> {
-    backends::go::build_own(to, "client", "tests/targets/databases/go")
 }
 
 fn java(sources: &Path, to: &Path) -> Result<()> {

@@ -20,10 +20,16 @@ pub(crate) struct Options {
 const SCENARIOS: [&str; 6] =
     ["http", "parents", "tls", "lifecycle", "faults_targets", "faults_loss"];
 
-/// And scenarios of a test program of which most are not kept.
-const OF_DATABASES: [&str; 2] = [
-    "redis_wire::inline_commands_and_commands_in_pieces_are_told_apart",
-    "postgres_wire::notifications_are_no_answers_and_bytes_come_one_by_one",
+/// And scenarios of test programs of which most are not kept.
+const SOME_OF: [(&str, &[&str]); 2] = [
+    (
+        "databases",
+        &[
+            "redis_wire::inline_commands_and_commands_in_pieces_are_told_apart",
+            "postgres_wire::notifications_are_no_answers_and_bytes_come_one_by_one",
+        ],
+    ),
+    ("http2", &["curl_and_nghttp_are_told_through_a_proxy", "each_kind_of_call_is_told"]),
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -52,13 +58,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ran = shell::run(scenarios.args(&options.filter).args(["--", "--test-threads", "1"]));
     let wanted =
         |name: &&str| options.filter.as_ref().is_none_or(|filter| name.contains(&**filter));
-    let names = OF_DATABASES.into_iter().filter(wanted).collect::<Vec<_>>();
-    let ran = ran.and_then(|()| match &*names {
-        [] => Ok(()),
-        names => {
-            let mut databases = record(&["databases"]);
-            shell::run(databases.args(["--", "--test-threads", "1", "--exact"]).args(names))
+    let ran = ran.and_then(|()| {
+        for (program, names) in SOME_OF {
+            let names = names.iter().copied().filter(wanted).collect::<Vec<_>>();
+            if !names.is_empty() {
+                let mut some = record(&[program]);
+                shell::run(some.args(["--", "--test-threads", "1", "--exact"]).args(names))?;
+            }
         }
+        Ok(())
     });
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();

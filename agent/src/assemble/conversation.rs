@@ -5,7 +5,8 @@ use remora_common::record::Direction;
 
 use super::{
     Cx,
-    http1::Http1,
+    http1::{Http1, Upgraded},
+    http2::{Beginning, Http2},
     postgres::Postgres,
     redis::Redis,
     undecided::{Decision, Spoken, Undecided, Unread},
@@ -18,6 +19,7 @@ use crate::{accounting::Lost, exchange::Sink};
 pub(super) enum Conversation {
     Undecided(Box<Undecided>),
     Http1(Box<Http1>),
+    Http2(Box<Http2>),
     Redis(Box<Redis>),
     Postgres(Box<Postgres>),
     /// A protocol that is not read: its bytes are counted by the kernel side.
@@ -29,6 +31,7 @@ macro_rules! known {
     ($this:expr, $protocol:ident => $asked:expr, else $otherwise:block) => {
         match $this {
             Self::Http1($protocol) => $asked,
+            Self::Http2($protocol) => $asked,
             Self::Redis($protocol) => $asked,
             Self::Postgres($protocol) => $asked,
             Self::Undecided(_) | Self::Opaque => $otherwise,
@@ -79,7 +82,16 @@ impl Conversation {
             let decision = undecided.bytes(bytes, hole_follows, fragment, cx);
             return self.decide(decision, bytes, fragment, cx);
         }
+        let (place, at) = (fragment.place, fragment.at);
         known!(self, protocol => protocol.bytes(bytes, hole_follows, fragment, cx), else {});
+        if let Self::Http1(http1) = self
+            && let Some(upgraded) = http1.take_upgraded()
+        {
+            let before = bytes.len() - upgraded.rest;
+            fragment.place = place.plus(before);
+            fragment.at = at + before as u64;
+            return self.upgrade(upgraded, &bytes[before..], fragment, cx);
+        }
         self.leave(cx);
     }
 
@@ -133,7 +145,8 @@ impl Conversation {
         match self {
             Self::Undecided(undecided) => undecided.heads_len(),
             Self::Http1(http1) => http1.heads_len(),
-            Self::Redis(_) | Self::Postgres(_) | Self::Opaque => 0,
+            // Header blocks are decoded as they come.
+            Self::Http2(_) | Self::Redis(_) | Self::Postgres(_) | Self::Opaque => 0,
         }
     }
 
@@ -169,6 +182,12 @@ impl Conversation {
             }
             Decision::Speaks { spoken, requests, held, piece: len } => {
                 *self = match spoken {
+                    Spoken::Http2(beginning) => {
+                        if beginning == Beginning::Preface {
+                            cx.wire.begins_here();
+                        }
+                        Self::Http2(Box::new(Http2::begin(requests, beginning, cx)))
+                    }
                     Spoken::Redis => {
                         let joined = cx.wire.info.joined;
                         Self::Redis(Box::new(Redis::begin(requests, joined, cx)))
@@ -204,6 +223,23 @@ impl Conversation {
         }
         if !piece.is_empty() {
             self.bytes(piece, false, fragment, cx);
+        }
+    }
+
+    /// The server has agreed to go on in HTTP/2; `rest` is what it sends behind that.
+    fn upgrade<S: Sink>(
+        &mut self,
+        upgraded: Upgraded,
+        rest: &[u8],
+        fragment: &mut Fragment,
+        cx: &mut Cx<'_, S>,
+    ) {
+        let requests = fragment.direction.flip();
+        let mut http2 = Http2::begin(requests, Beginning::Upgrade, cx);
+        http2.upgraded(upgraded.request);
+        *self = Self::Http2(Box::new(http2));
+        if !rest.is_empty() {
+            self.bytes(rest, false, fragment, cx);
         }
     }
 

@@ -20,7 +20,9 @@ mod connection;
 mod conversation;
 mod dialogue;
 mod endpoint;
+mod http;
 mod http1;
+mod http2;
 mod kept;
 mod pending;
 mod postgres;
@@ -32,9 +34,9 @@ mod undecided;
 mod wire;
 
 use connection::Connection;
+pub use http::{KeptHeader, KeptHeaders};
 #[cfg(any(test, fuzzing))]
 pub(crate) use http1::HeadMask;
-pub use http1::{KeptHeader, KeptHeaders};
 pub use kept::Kept;
 use kept::Place;
 use statement::Statements;

@@ -67,6 +67,24 @@ pub(super) enum Stage {
     UnrequestedDone,
 }
 
+impl<D> Pending<D> {
+    /// The same in another protocol, to which the connection changes.
+    pub(super) fn map<E>(self, detail: impl FnOnce(D) -> E) -> Pending<E> {
+        Pending {
+            serial: self.serial,
+            begin: self.begin,
+            first_byte_ns: self.first_byte_ns,
+            end_ns: self.end_ns,
+            response_tid: self.response_tid,
+            marks: self.marks,
+            answered: self.answered,
+            stage: self.stage,
+            trace: self.trace,
+            detail: detail(self.detail),
+        }
+    }
+}
+
 impl<D: InProgress> Pending<D> {
     pub(super) fn request(serial: u64, begin: Begin, detail: D) -> Self {
         Self {
@@ -286,6 +304,11 @@ impl<D: InProgress> Queue<D> {
         let serial = cx.next_serial();
         self.open.push_back(Pending::unrequested(serial));
         serial
+    }
+
+    /// Takes the front exchange off the queue, not settled: it goes on elsewhere.
+    pub(super) fn take_front(&mut self) -> Option<Pending<D>> {
+        self.open.pop_front()
     }
 
     /// Takes the front exchange off the queue and settles it, if it is not.

@@ -13,13 +13,14 @@ use super::{
     Cx,
     conversation::Ended,
     http1::Http1,
+    http2::Beginning,
     index,
     kept::Keeping,
     wire::{Fragment, Noticed, Wire},
 };
 use crate::{
     exchange::Sink,
-    protocol::{Parse, Sure, http1, postgres, redis},
+    protocol::{Next, Parse, Sure, http1, http2, postgres, redis},
 };
 
 /// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
@@ -47,6 +48,7 @@ pub(super) struct Unread {
 /// A protocol other than HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
+    Http2(Beginning),
     Redis,
     /// `begins`: a startup comes first.
     Postgres {
@@ -100,6 +102,9 @@ impl Undecided {
         fragment: &mut Fragment,
         cx: &mut Cx<'_, S>,
     ) -> Decision {
+        if self.continues_preface(fragment) {
+            return self.judge(bytes, bytes, fragment, cx);
+        }
         let place = fragment.place;
         self.http1.bytes(bytes, hole_follows, fragment, cx);
         if self.http1.requests().is_some() {
@@ -114,6 +119,15 @@ impl Undecided {
             }
             None => Decision::Open,
         }
+    }
+
+    /// Whether the bytes of `fragment` go on with a beginning of HTTP/2, whose line ends mean nothing to HTTP/1.
+    fn continues_preface(&self, fragment: &Fragment) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            held.fragment.direction == fragment.direction
+                && held.fragment.end == fragment.at
+                && http2::opens(&held.bytes) == Parse::NeedMore
+        })
     }
 
     pub(super) fn hole<S: Sink>(
@@ -169,6 +183,11 @@ impl Undecided {
             return decision;
         }
         if let Some(held) = &self.held
+            && http2::opens(&held.bytes) == Parse::NeedMore
+            && rejected.len() <= piece.len()
+        {
+            cx.keep(|kept| kept.literal(fragment.place, rejected));
+        } else if let Some(held) = &self.held
             && held.bytes == rejected
             && rejected.len() <= piece.len()
             // What looks like the argument of a command may be a secret of another protocol.
@@ -177,6 +196,9 @@ impl Undecided {
             // Read by itself, so that a recording keeps of it what it would if it were certain.
             let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
             redis::Commands::default().next(rejected, &mut 0, &mut keep);
+        }
+        if self.is_idle_http2(rejected, fragment, cx) {
+            return Decision::Open;
         }
         let at = index(fragment.direction);
         if !self.rejected[at] || fragment.other_pos > cx.wire.flow(fragment.direction).other_pos {
@@ -188,6 +210,26 @@ impl Undecided {
             return Decision::Opaque(policy::COUNT);
         }
         Decision::Open
+    }
+
+    /// Frames of HTTP/2 that do not tell whose they are: the first ones of a server, which may speak before its client has,
+    /// or those of a connection that was joined while it was idle. They speak for no other protocol.
+    fn is_idle_http2<S: Sink>(
+        &mut self,
+        rejected: &[u8],
+        fragment: &Fragment,
+        cx: &mut Cx<'_, S>,
+    ) -> bool {
+        if fragment.pos == 0 && http2::looks_like_settings(rejected) {
+            keep_frames(rejected, fragment, cx);
+            self.held = Some(Unread { fragment: *fragment, bytes: rejected.to_vec() });
+            return true;
+        }
+        if cx.wire.info.joined && http2::frames(rejected).is_some() {
+            keep_frames(rejected, fragment, cx);
+            return true;
+        }
+        false
     }
 
     /// What the other protocols make of it.
@@ -205,12 +247,46 @@ impl Undecided {
             Role::Server => direction == Direction::Rx,
             Role::Unknown => true,
         };
+        if wire.info.joined
+            && let Some(frames) = http2::frames(rejected)
+            && let Some(of_client) = frames.of_client.or(match wire.role {
+                Role::Unknown => None,
+                _ if !frames.has_stream => None,
+                _ => Some(may_request),
+            })
+        {
+            let requests = if of_client { direction } else { direction.flip() };
+            let spoken = Spoken::Http2(Beginning::Frames);
+            return Some(Decision::Speaks { spoken, requests, held: None, piece });
+        }
         match self.held.take() {
+            Some(held)
+                if held.fragment.direction == direction.flip()
+                    && may_request
+                    && matches!(http2::opens(rejected), Parse::Parsed { .. }) =>
+            {
+                let spoken = Spoken::Http2(Beginning::Preface);
+                return Some(Decision::Speaks {
+                    spoken,
+                    requests: direction,
+                    held: Some(held),
+                    piece,
+                });
+            }
             Some(held) if held.fragment.direction == direction.flip() => {
                 if matches!(redis::looks_like_replies(rejected), Parse::Parsed { .. }) {
                     let (requests, spoken) = (direction.flip(), Spoken::Redis);
                     return Some(Decision::Speaks { spoken, requests, held: Some(held), piece });
                 }
+            }
+            Some(held) if is_rest_of_preface(&held, rejected, fragment) => {
+                let spoken = Spoken::Http2(Beginning::Preface);
+                return Some(Decision::Speaks {
+                    spoken,
+                    requests: direction,
+                    held: Some(held),
+                    piece,
+                });
             }
             Some(mut held)
                 if held.fragment.end == fragment.pos
@@ -260,6 +336,21 @@ impl Undecided {
     }
 }
 
+/// Whether `rest` completes the client's first bytes of HTTP/2.
+fn is_rest_of_preface(held: &Unread, rest: &[u8], fragment: &Fragment) -> bool {
+    held.fragment.end == fragment.pos
+        && http2::opens(&held.bytes) == Parse::NeedMore
+        && matches!(http2::opens(&[&held.bytes, rest].concat()), Parse::Parsed { .. })
+}
+
+/// Has a recording keep of frames what it would if they were read.
+fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) {
+    let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, frames);
+    let mut reader = http2::Reader::new(false, false, frames.len());
+    let mut used = 0;
+    while matches!(reader.next(frames, &mut used, &mut keep), Next::Message(_)) {}
+}
+
 /// What the first bytes of a client's tell.
 enum Recognised {
     Is(Spoken),
@@ -271,6 +362,11 @@ enum Recognised {
 /// What a client that sends `bytes` first, or first since the connection was `joined`, speaks.
 fn recognise(bytes: &[u8], joined: bool) -> Recognised {
     let mut may_be = false;
+    match http2::opens(bytes) {
+        Parse::Parsed { .. } => return Recognised::Is(Spoken::Http2(Beginning::Preface)),
+        Parse::NeedMore => may_be = true,
+        Parse::NotThis(()) => {}
+    }
     match redis::looks_like_commands(bytes) {
         Parse::Parsed { value: Sure::Yes, .. } => return Recognised::Is(Spoken::Redis),
         Parse::Parsed { value: Sure::IfAnswered, .. } | Parse::NeedMore => may_be = true,

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use remora_common::record::{Direction, Role, data_flag};
+use remora_common::{
+    policy,
+    record::{Direction, Role, data_flag},
+};
 
 use super::{Place, Shared, index, pending::Begin};
 use crate::{
@@ -59,6 +62,10 @@ pub(super) struct Fragment {
     pub(super) is_first: bool,
     /// It goes on with the call that the record before it told of.
     pub(super) continues: bool,
+    /// The kernel side knows the frames of the protocol: what it has not copied means nothing ([`policy::FRAMES`]).
+    pub(super) walked: bool,
+    /// And the first byte is a frame's first.
+    pub(super) begins_frame: bool,
     /// The conversation made something of the bytes.
     pub(super) used: bool,
 }
@@ -119,6 +126,7 @@ impl Fragment {
         let known_begin = data.direction == Direction::Tx && header.begin_ns != 0;
         let begin_ns =
             if known_begin { header.begin_ns.min(header.mono_ns) } else { header.mono_ns };
+        let walked = header.policy >= policy::FRAMES && header.flags & data_flag::FRAMES_LOST == 0;
         Self {
             direction: data.direction,
             pos: header.pos,
@@ -135,6 +143,8 @@ impl Fragment {
             place: Place::Head(0),
             is_first: true,
             continues: header.flags & data_flag::CONTINUED != 0,
+            walked,
+            begins_frame: walked && header.flags & data_flag::FRAME != 0,
             used: false,
         }
     }
@@ -152,6 +162,8 @@ impl Fragment {
             place: Place::Head(0),
             is_first: true,
             continues: false,
+            walked: false,
+            begins_frame: false,
             used: false,
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod chunked;
 pub mod http1;
+pub mod http2;
 pub mod postgres;
 pub mod redis;
 #[cfg(any(test, fuzzing))]

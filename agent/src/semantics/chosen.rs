@@ -3,7 +3,7 @@
 
 use opentelemetry_semantic_conventions::attribute as key;
 
-use super::metrics;
+use super::{metrics, rpc};
 use crate::{
     attribute::{AttributeSink, Value},
     discover::Pattern,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The attributes that conventions give to metrics, each with a bit of its own in [`LeftOut`].
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 21] = [
     key::HTTP_REQUEST_METHOD,
     key::URL_SCHEME,
     key::NETWORK_PROTOCOL_NAME,
@@ -30,6 +30,9 @@ const KEYS: [&str; 18] = [
     key::DB_QUERY_SUMMARY,
     key::DB_STORED_PROCEDURE_NAME,
     key::DB_RESPONSE_STATUS_CODE,
+    key::RPC_SYSTEM_NAME,
+    key::RPC_METHOD,
+    rpc::STATUS_CODE,
 ];
 
 /// Those of [`KEYS`] that a series does not have.

@@ -2,13 +2,14 @@
 
 use super::{db::System, postgres, redis};
 use crate::{
-    exchange::{DbExchange, Detail, HttpExchange},
+    exchange::{DbExchange, Detail, HttpExchange, RpcExchange},
     span::Span,
 };
 
 /// The conventions that describe an exchange: several protocols may share them.
 pub(super) enum Convention<'a> {
     Http(&'a HttpExchange),
+    Rpc(&'a RpcExchange),
     Db(&'static System, &'a DbExchange),
 }
 
@@ -16,6 +17,7 @@ impl<'a> From<&'a Detail> for Convention<'a> {
     fn from(detail: &'a Detail) -> Self {
         match detail {
             Detail::Http(http) => Self::Http(http),
+            Detail::Grpc(rpc) => Self::Rpc(rpc),
             Detail::Redis(db) => Self::Db(&redis::SYSTEM, db),
             Detail::Postgres(db) => Self::Db(&postgres::SYSTEM, db),
         }

@@ -98,6 +98,7 @@ impl Rule {
     fn matches(&self, span: &Span) -> bool {
         let http = match Convention::of(span) {
             Convention::Http(http) => Some(http),
+            Convention::Rpc(rpc) => Some(&rpc.http),
             Convention::Db(..) => None,
         };
         let path = || {

@@ -2,7 +2,7 @@
 //! attribute has and where it comes from. Values are borrowed where they can be; nothing is allocated
 //! unless something had to be redacted.
 
-mod addressed;
+pub(super) mod addressed;
 pub(super) mod metrics;
 
 use std::{borrow::Cow, sync::OnceLock};
@@ -156,13 +156,13 @@ pub(super) fn visit(span: &Span, http: &HttpExchange, sink: &mut impl AttributeS
 
     let method = known_method(&http.method);
     sink.str(key::HTTP_REQUEST_METHOD, method);
-    if method == OTHER {
+    if method == OTHER && !http.method.is_empty() {
         sink.str(key::HTTP_REQUEST_METHOD_ORIGINAL, &http.method);
     }
     sink.str(key::URL_SCHEME, addressed.scheme);
     match kind {
         SpanKind::Server => {
-            if addressed.target.form != Form::Authority {
+            if addressed.target.form != Form::Authority && !http.target.is_empty() {
                 sink.str(key::URL_PATH, &redact_path(addressed.target.path));
             }
             if let Some(query) = addressed.target.query.filter(|query| !query.is_empty()) {
@@ -172,6 +172,7 @@ pub(super) fn visit(span: &Span, http: &HttpExchange, sink: &mut impl AttributeS
                 sink.str(key::HTTP_ROUTE, route);
             }
         }
+        SpanKind::Client if http.target.is_empty() => {} // where to is not known
         SpanKind::Client => network::compose(sink, key::URL_FULL, |out| addressed.write_url(out)),
     }
 

@@ -14,6 +14,7 @@ use super::{
     convention::Convention,
     db::metrics as db,
     http::metrics as http,
+    rpc::metrics as rpc,
 };
 pub use super::{
     instrument::{Instrument, Measure},
@@ -30,11 +31,12 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     Http,
+    Rpc,
     Db,
 }
 
 impl Family {
-    const ALL: [Self; 2] = [Self::Http, Self::Db];
+    const ALL: [Self; 3] = [Self::Http, Self::Rpc, Self::Db];
 
     /// The first one is the duration.
     #[must_use]
@@ -42,6 +44,8 @@ impl Family {
         match (self, role) {
             (Self::Http, Role::Server) => http::SERVER,
             (Self::Http, Role::Client) => http::CLIENT,
+            (Self::Rpc, Role::Server) => rpc::SERVER,
+            (Self::Rpc, Role::Client) => rpc::CLIENT,
             (Self::Db, Role::Server) => db::SERVER,
             (Self::Db, Role::Client) => db::CLIENT,
         }
@@ -62,6 +66,7 @@ impl Family {
     pub fn row(self, kind: SpanKind, find: &dyn Fn(&str) -> Option<String>) -> Row {
         let mut request = match self {
             Self::Http => http::row(find),
+            Self::Rpc => rpc::row(find),
             Self::Db => db::row(find),
         };
         if kind == SpanKind::Client
@@ -114,6 +119,7 @@ pub type Added = (Box<str>, Value);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conventional<'a> {
     Http(http::Key<'a>),
+    Rpc(rpc::Key<'a>),
     Db(db::Key<'a>),
 }
 
@@ -122,6 +128,7 @@ impl Hash for Key<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.conventional {
             Conventional::Http(key) => key.hash(state),
+            Conventional::Rpc(key) => key.hash(state),
             Conventional::Db(key) => key.hash(state),
         }
         if self.is_conventional() {
@@ -148,6 +155,7 @@ impl<'a> Key<'a> {
     pub fn of(span: &'a Span) -> Self {
         let conventional = match Convention::of(span) {
             Convention::Http(http) => Conventional::Http(http::Key::of(span, http)),
+            Convention::Rpc(rpc) => Conventional::Rpc(rpc::Key::of(span, rpc)),
             Convention::Db(system, db) => Conventional::Db(db::Key::of(system, span, db)),
         };
         Self { conventional, left_out: LeftOut::default(), added: &[] }
@@ -159,6 +167,7 @@ impl<'a> Key<'a> {
         let mut key = Self { left_out: chosen.left_out(), added, ..Self::of(span) };
         match &mut key.conventional {
             Conventional::Http(http) => http.leave_out(key.left_out),
+            Conventional::Rpc(rpc) => rpc.leave_out(key.left_out),
             Conventional::Db(db) => db.leave_out(key.left_out),
         }
         key
@@ -174,6 +183,7 @@ impl<'a> Key<'a> {
     pub const fn family(&self) -> Family {
         match self.conventional {
             Conventional::Http(_) => Family::Http,
+            Conventional::Rpc(_) => Family::Rpc,
             Conventional::Db(_) => Family::Db,
         }
     }
@@ -183,6 +193,7 @@ impl<'a> Key<'a> {
     pub fn attributes(&self) -> Vec<(Cow<'static, str>, Value)> {
         let conventional = match &self.conventional {
             Conventional::Http(key) => key.attributes(),
+            Conventional::Rpc(key) => key.attributes(),
             Conventional::Db(key) => key.attributes(),
         };
         let mut list: Vec<(Cow<'static, str>, Value)> = conventional
@@ -210,6 +221,7 @@ pub struct OwnedKey {
 #[derive(Debug)]
 enum OwnedConventional {
     Http(http::OwnedKey),
+    Rpc(rpc::OwnedKey),
     Db(db::OwnedKey),
 }
 
@@ -218,6 +230,7 @@ impl OwnedKey {
     pub fn of(key: &Key<'_>) -> Self {
         let conventional = match &key.conventional {
             Conventional::Http(key) => OwnedConventional::Http(http::OwnedKey::of(key)),
+            Conventional::Rpc(key) => OwnedConventional::Rpc(rpc::OwnedKey::of(key)),
             Conventional::Db(key) => OwnedConventional::Db(db::OwnedKey::of(key)),
         };
         Self { conventional, left_out: key.left_out, added: key.added.into() }
@@ -229,9 +242,12 @@ impl OwnedKey {
     pub fn is(&self, key: &Key<'_>) -> bool {
         let conventional = match (&self.conventional, &key.conventional) {
             (OwnedConventional::Http(own), Conventional::Http(key)) => own.is(key),
+            (OwnedConventional::Rpc(own), Conventional::Rpc(key)) => own.is(key),
             (OwnedConventional::Db(own), Conventional::Db(key)) => own.is(key),
-            (OwnedConventional::Http(_), Conventional::Db(_))
-            | (OwnedConventional::Db(_), Conventional::Http(_)) => false,
+            (
+                OwnedConventional::Http(_) | OwnedConventional::Rpc(_) | OwnedConventional::Db(_),
+                _,
+            ) => false,
         };
         conventional && self.left_out == key.left_out && *self.added == *key.added
     }
@@ -240,6 +256,7 @@ impl OwnedKey {
     pub fn borrow(&self) -> Key<'_> {
         let conventional = match &self.conventional {
             OwnedConventional::Http(key) => Conventional::Http(key.borrow()),
+            OwnedConventional::Rpc(key) => Conventional::Rpc(key.borrow()),
             OwnedConventional::Db(key) => Conventional::Db(key.borrow()),
         };
         Key { conventional, left_out: self.left_out, added: &self.added }

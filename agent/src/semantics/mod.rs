@@ -16,6 +16,7 @@ mod postgres;
 pub mod redact;
 mod redis;
 pub mod route;
+mod rpc;
 mod series;
 pub mod sql;
 mod target;
@@ -54,20 +55,21 @@ pub(crate) fn fuzz_addresses(text: &str) {
 #[must_use]
 pub fn path_to_route(exchange: &Exchange) -> Option<(&str, u16)> {
     match (exchange.role, Convention::from(&exchange.detail)) {
-        (Role::Server, Convention::Http(http)) => {
+        (Role::Server, Convention::Http(http)) if !http.target.is_empty() => {
             Some((Target::parse(&http.method, &http.target).path, http.status))
         }
-        (Role::Client, Convention::Http(_)) | (_, Convention::Db(..)) => None,
+        (_, Convention::Http(_) | Convention::Rpc(_) | Convention::Db(..)) => None,
     }
 }
 
 impl Span {
-    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP, the summary of a query or
+    /// Low-cardinality name: `{method} {route}` or `{method}` for HTTP, `{package}.{service}/{method}` for gRPC, the summary of a query or
     /// `{operation} {target}` for databases.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match Convention::of(self) {
             Convention::Http(http) => http::span_name(http, self.route.as_deref()),
+            Convention::Rpc(rpc) => Cow::Borrowed(rpc::span_name(self.exchange.role, rpc)),
             Convention::Db(system, db) => db::span_name(system, &self.exchange, db),
         }
     }
@@ -85,6 +87,7 @@ impl Span {
     pub fn status(&self) -> Status {
         let error = match Convention::of(self) {
             Convention::Http(http) => self.http_error(http).is_some(),
+            Convention::Rpc(rpc) => rpc::error_type(&self.exchange, rpc).is_some(),
             Convention::Db(_, db) => db.error_type(self.exchange.failure).is_some(),
         };
         if error { Status::Error } else { Status::Unset }
@@ -95,6 +98,7 @@ impl Span {
     pub fn error_type(&self) -> Option<Cow<'_, str>> {
         match Convention::of(self) {
             Convention::Http(http) => self.http_error(http).map(http::ErrorType::as_str),
+            Convention::Rpc(rpc) => rpc::error_type(&self.exchange, rpc).map(Cow::Borrowed),
             Convention::Db(_, db) => db.error_type(self.exchange.failure).map(Cow::Borrowed),
         }
     }
@@ -105,6 +109,7 @@ impl Span {
     pub fn summary(&self) -> String {
         match Convention::of(self) {
             Convention::Http(http) => http::summary(self, http),
+            Convention::Rpc(rpc) => rpc::summary(rpc),
             Convention::Db(system, db) => db::summary(system, db),
         }
     }
@@ -114,6 +119,7 @@ impl Span {
     pub fn outcome(&self) -> Outcome {
         match Convention::of(self) {
             Convention::Http(http) => http::outcome(http),
+            Convention::Rpc(rpc) => rpc::outcome(&self.exchange, rpc),
             Convention::Db(_, db) => db::outcome(db, self.exchange.failure),
         }
     }
@@ -141,6 +147,7 @@ impl Span {
     pub fn visit_attributes(&self, sink: &mut impl AttributeSink) {
         match Convention::of(self) {
             Convention::Http(http) => http::visit(self, http, sink),
+            Convention::Rpc(rpc) => rpc::visit(self, rpc, sink),
             Convention::Db(system, db) => db::visit(system, self, db, sink),
         }
         if let Some(peer) = &self.peer {
@@ -158,6 +165,8 @@ impl Span {
             ("remora.joined", marks.joined || self.exchange.connection.joined),
             ("remora.request.head.cut", marks.request_head_cut),
             ("remora.response.head.cut", marks.response_head_cut),
+            ("remora.request.fields.unknown", marks.request_fields_unknown),
+            ("remora.response.fields.unknown", marks.response_fields_unknown),
             ("remora.end.inferred", marks.end_inferred),
             ("remora.request.body.size.estimated", marks.request_size_estimated),
             ("remora.response.body.size.estimated", marks.response_size_estimated),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::exchange::Failure;
+use crate::{exchange::Failure, protocol::http2::code_name};
 
 /// How a request ended, in a word: `200`, `ok`, `err`, `-` without a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub const fn failure_name(failure: Failure) -> &'static str {
         Failure::Closed => "connection_closed",
         Failure::Reset => "connection_reset",
         Failure::TimedOut => "timeout",
+        Failure::StreamReset(code) => match code_name(code) {
+            Some(name) => name,
+            None => "_OTHER",
+        },
         Failure::Errno(errno) => match errno {
             libc::EHOSTUNREACH => "host_unreachable",
             libc::ENETUNREACH => "network_unreachable",

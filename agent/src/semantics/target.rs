@@ -35,7 +35,8 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn parse(method: &str, text: &'a str) -> Self {
         let text = text.split_once('#').map_or(text, |(before, _)| before);
-        if method == "CONNECT" {
+        // With `:protocol` (RFC 8441) it has a path, as other methods have.
+        if method == "CONNECT" && !text.starts_with('/') {
             let form = Form::Authority;
             return Self { form, scheme: None, authority: Some(text), path: "", query: None };
         }

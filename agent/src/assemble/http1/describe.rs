@@ -1,109 +1,44 @@
-//! From a parsed head to what an exchange keeps of it. Values that no span carries are not copied;
-//! credentials are among them.
+//! What a parsed head of this version says of an exchange.
 
-use super::{
-    headers::{self, KeptHeader},
-    text::{MAX_TARGET_LEN, MAX_VALUE_LEN, text, value},
-};
 use crate::{
-    exchange::HttpExchange,
+    assemble::http::{RequestHead, trace_context as context},
     protocol::http1::{Fields, Request},
-    trace_context::{TraceContext, TraceParent, TraceState},
+    trace_context::TraceContext,
 };
 
-/// The request's part of an exchange.
-pub(super) fn describe(
-    request: &Request<'_>,
-    head_len: usize,
-    headers: &[KeptHeader],
-) -> Box<HttpExchange> {
+/// The head of a request, which has `len` bytes.
+pub(super) fn head<'a>(request: &Request<'a>, len: usize) -> RequestHead<'a> {
     let fields = &request.fields;
-    let forwarded = fields.forwarded.map(Forwarded::parse).unwrap_or_default();
-    Box::new(HttpExchange {
-        method: text(request.method, MAX_VALUE_LEN),
-        target: text(request.target, MAX_TARGET_LEN),
+    RequestHead {
+        method: request.method,
+        target: request.target,
         version: (1, request.minor),
-        host: fields.host.map(value),
-        user_agent: fields.user_agent.map(value),
-        forwarded_for: forwarded.r#for.or(fields.x_forwarded_for.and_then(first)).map(value),
-        forwarded_proto: forwarded.proto.or(fields.x_forwarded_proto.and_then(first)).map(value),
-        request_head_len: u32::try_from(head_len).unwrap_or(u32::MAX),
-        request_headers: headers::kept(headers, fields),
-        ..HttpExchange::default()
-    })
+        host: fields.host,
+        user_agent: fields.user_agent,
+        forwarded: fields.forwarded,
+        x_forwarded_for: fields.x_forwarded_for,
+        x_forwarded_proto: fields.x_forwarded_proto,
+        len: len as u64,
+    }
 }
 
-/// How many of the values that [`describe`] keeps are longer than what is kept of them.
-pub(super) fn cut(request: &Request<'_>) -> u64 {
-    let Fields { host, user_agent, forwarded, x_forwarded_for, .. } = &request.fields;
-    let values = [host, user_agent, forwarded, x_forwarded_for].into_iter().flatten();
-    let long = values.filter(|value| value.len() > MAX_VALUE_LEN).count();
-    long as u64 + u64::from(request.target.len() > MAX_TARGET_LEN)
-}
-
-/// What the fields `traceparent` and `tracestate` say (W3C Trace Context, section 3).
+/// What the request carries.
 pub(super) fn trace_context(fields: &Fields<'_>) -> TraceContext {
-    let parent = match (fields.traceparent, fields.traceparent_count) {
-        (Some(value), 1) => TraceParent::parse(value),
-        _ => None,
-    };
-    if parent.is_none() || fields.tracestate_count == 0 {
-        return TraceContext { parent, state: TraceState::default() };
-    }
-    let values = fields
-        .lines()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"tracestate"))
-        .map(|(_, value)| value);
-    TraceContext { parent, state: TraceState::parse(values).unwrap_or_default() }
-}
-
-/// `for` and `proto` of the first element of a `Forwarded` field (RFC 7239 section 4).
-#[derive(Default)]
-struct Forwarded<'a> {
-    r#for: Option<&'a [u8]>,
-    proto: Option<&'a [u8]>,
-}
-
-impl<'a> Forwarded<'a> {
-    fn parse(value: &'a [u8]) -> Self {
-        let mut forwarded = Self::default();
-        let element = first(value).unwrap_or_default();
-        for pair in element.split(|&byte| byte == b';') {
-            let Some(equals) = memchr::memchr(b'=', pair) else { continue };
-            let name = pair[..equals].trim_ascii();
-            let value = unquoted(pair[equals + 1..].trim_ascii());
-            if name.eq_ignore_ascii_case(b"for") {
-                forwarded.r#for = Some(value);
-            } else if name.eq_ignore_ascii_case(b"proto") {
-                forwarded.proto = Some(value);
-            }
-        }
-        forwarded
-    }
-}
-
-fn unquoted(value: &[u8]) -> &[u8] {
-    match value {
-        [b'"', inner @ .., b'"'] => inner,
-        _ => value,
-    }
-}
-
-/// The first member of a comma-separated list.
-fn first(list: &[u8]) -> Option<&[u8]> {
-    let member = list.split(|&byte| byte == b',').next()?.trim_ascii();
-    (!member.is_empty()).then_some(member)
+    let lines = (fields.tracestate_count > 0).then(|| fields.lines()).into_iter().flatten();
+    let states = lines.filter(|(name, _)| name.eq_ignore_ascii_case(b"tracestate"));
+    context(fields.traceparent, fields.traceparent_count, states.map(|(_, value)| value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::HttpExchange;
     use crate::protocol::{Parse, http1};
 
     fn described(fields: &str) -> Box<HttpExchange> {
-        let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
-        let Parse::Parsed { value, used } = http1::request(head.as_bytes()) else { panic!() };
-        describe(&value, used, &[])
+        let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+        let Parse::Parsed { value, used } = http1::request(text.as_bytes()) else { panic!() };
+        head(&value, used).describe()
     }
 
     #[test]
@@ -134,9 +69,9 @@ mod tests {
             [(9, 9, 0), (9, 1025, 1), (16_385, 9, 1), (20_000, 2000, 2)]
         {
             let (target, agent) = ("t".repeat(target), "a".repeat(agent));
-            let head = format!("GET /{target} HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n");
-            let Parse::Parsed { value, .. } = http1::request(head.as_bytes()) else { panic!() };
-            assert_eq!(cut(&value), expected);
+            let text = format!("GET /{target} HTTP/1.1\r\nUser-Agent: {agent}\r\n\r\n");
+            let Parse::Parsed { value, .. } = http1::request(text.as_bytes()) else { panic!() };
+            assert_eq!(head(&value, 0).values_cut(), expected);
         }
     }
 
@@ -157,6 +92,9 @@ mod tests {
 
     #[test]
     fn values_that_are_not_utf_8_are_told_lossily() {
-        assert_eq!(&*text(b"/\xff", 9), "/\u{fffd}");
+        let Parse::Parsed { value, used } = http1::request(b"GET /\xff HTTP/1.1\r\n\r\n") else {
+            panic!()
+        };
+        assert_eq!(&*head(&value, used).describe().target, "/\u{fffd}");
     }
 }

@@ -38,7 +38,7 @@ const REQUEST_FIELDS: &[&[u8]] = &[
     b"x-forwarded-for",
     b"x-forwarded-proto",
 ];
-const RESPONSE_FIELDS: &[&[u8]] = &[b"content-length", b"transfer-encoding"];
+const RESPONSE_FIELDS: &[&[u8]] = &[b"content-length", b"transfer-encoding", b"upgrade"];
 
 const LONGEST_FIELD: usize = 17;
 /// A parameter with a longer name is taken for a secret.

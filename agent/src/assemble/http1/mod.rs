@@ -14,7 +14,7 @@ use remora_common::{policy, record::Direction};
 
 use super::{
     Cx, Place, index,
-    pending::{InProgress, Queue},
+    pending::{InProgress, Pending, Queue},
     wire::{Fragment, Noticed},
 };
 use crate::{
@@ -26,15 +26,12 @@ mod describe;
 mod ending;
 mod half;
 mod head;
-mod headers;
 mod keeping;
 mod mask;
 mod pairing;
 mod resync;
-mod text;
 
 use half::{Half, State};
-pub use headers::{KeptHeader, KeptHeaders};
 #[cfg(any(test, fuzzing))]
 pub(crate) use mask::HeadMask;
 
@@ -54,12 +51,22 @@ pub(super) struct Http1 {
     asked_for_all: bool,
     /// What follows is another protocol.
     is_over: bool,
+    /// It is HTTP/2.
+    upgraded: Option<Upgraded>,
     /// Bytes that had to begin a head before any was seen, and do not.
     rejected: Option<Vec<u8>>,
     /// What the fragment that begins now was taken for because it looks like a head.
     guessed: bool,
     /// A message ended in the fragment.
     ended_message: bool,
+}
+
+/// A request that asked for HTTP/2 (`Upgrade: h2c`, RFC 7540 section 3.2) and is answered in it.
+#[derive(Debug)]
+pub(super) struct Upgraded {
+    pub(super) request: Pending<Box<HttpExchange>>,
+    /// Bytes at the end of the piece that come behind the head that agreed.
+    pub(super) rest: usize,
 }
 
 /// What is kept of an exchange in progress.
@@ -117,6 +124,7 @@ impl Http1 {
             settled_pos: 0,
             asked_for_all: false,
             is_over: false,
+            upgraded: None,
             rejected: None,
             guessed: false,
             ended_message: false,
@@ -131,6 +139,11 @@ impl Http1 {
     /// What follows is another protocol; captured by this policy.
     pub(super) fn leaves(&self) -> Option<u8> {
         self.is_over.then_some(policy::COUNT)
+    }
+
+    /// What follows is HTTP/2.
+    pub(super) fn take_upgraded(&mut self) -> Option<Upgraded> {
+        self.upgraded.take()
     }
 
     /// Bytes that had to begin a head before any was seen, and do not.
@@ -261,6 +274,9 @@ impl Http1 {
                 }
                 State::Skip { .. } | State::Ended => return,
             }
+        }
+        if let Some(upgraded) = &mut self.upgraded {
+            upgraded.rest = rest.len();
         }
     }
 

@@ -2,11 +2,12 @@
 //! in order (RFC 9112 section 9.3.2); a request whose record comes after its response's is found by
 //! time.
 
-use super::{Fragment, Http1, InHttp, describe, half::State, half_mut, half_of, headers};
+use super::{Fragment, Http1, InHttp, Upgraded, describe, half::State, half_mut, half_of};
 use crate::{
     accounting::Lost,
     assemble::{
         Cx,
+        http::headers,
         pending::{Begin, Pending, Stage},
     },
     exchange::{Failure, Sink},
@@ -57,8 +58,10 @@ impl Http1 {
         if !self.open.admits(begin, fragment.direction, cx) {
             return 0;
         }
-        cx.shared.stats.values_cut += describe::cut(request);
-        let http = describe::describe(request, len, &cx.shared.headers.request);
+        let head = describe::head(request, len);
+        cx.shared.stats.values_cut += head.values_cut();
+        let mut http = head.describe();
+        http.request_headers = headers::kept(&cx.shared.headers.request, request.fields.lines());
         let mut pending = Pending::request(0, begin, InHttp::new(http));
         pending.trace = describe::trace_context(&request.fields);
         pending.marks.request_head_cut = cut;
@@ -143,7 +146,7 @@ impl Http1 {
             front.detail.http.status = response.status;
             front.detail.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
             front.detail.http.response_headers =
-                headers::kept(&cx.shared.headers.response, &response.fields);
+                headers::kept(&cx.shared.headers.response, response.fields.lines());
         }
         let half = half_mut(&mut self.halves, responses);
         half.owner = owner;
@@ -154,6 +157,13 @@ impl Http1 {
             Framing::Chunked => half.enter(State::Chunked(Chunked::default())),
             Framing::UntilClose => half.enter(State::UntilClose),
             Framing::Unknown => half.enter(State::Blind),
+            Framing::Tunnel if becomes_http2(response) && self.open.len() == 1 && owner != 0 => {
+                if let Some(front) = self.open.take_front() {
+                    let request = front.map(|in_http| in_http.http);
+                    self.upgraded = Some(Upgraded { request, rest: 0 });
+                }
+                self.is_over = true;
+            }
             Framing::Tunnel => {
                 if let Some(front) = self.open.front_mut() {
                     front.detail.http.upgraded = true;
@@ -278,6 +288,14 @@ impl Http1 {
         }
         self.finish_front(None, cx);
     }
+}
+
+/// Whether the server agrees to go on in HTTP/2 without TLS (RFC 7540, section 3.2).
+fn becomes_http2(response: &Response<'_>) -> bool {
+    let agrees = |(name, value): (&[u8], &[u8])| {
+        name.eq_ignore_ascii_case(b"upgrade") && value.eq_ignore_ascii_case(b"h2c")
+    };
+    response.status == 101 && response.fields.lines().any(agrees)
 }
 
 /// A response to this request has no content, whatever it was taken for when it came first.

@@ -131,7 +131,7 @@ fn a_connection_that_was_never_announced_is_told() {
 fn other_protocols_are_counted_only() {
     for (first, second, mode) in [
         (&b"get a\r\n"[..], &b"END\r\n"[..], policy::COUNT),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0", policy::COUNT),
+        (b"PRI * HTTP/3.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x44\0\0\0\0\0", policy::COUNT),
         (b"\x16\x03\x01\x02\0", b"\x16\x03\x03\0", policy::CIPHERTEXT),
         (b"helo", b"220 mail\r\n", policy::COUNT),
     ] {

@@ -192,6 +192,25 @@ impl Kernel {
         }
     }
 
+    /// A record of `bytes`, of which the first are copied.
+    pub(super) fn record(
+        &mut self,
+        direction: Direction,
+        bytes: &[u8],
+        copied: usize,
+        flags: u32,
+    ) -> &mut Self {
+        if flags & data_flag::CONTINUED == 0 {
+            self.now_ns += 1000;
+        }
+        self.turn = Some(direction);
+        self.data(direction, bytes, copied, bytes.len() - copied, flags | data_flag::IN_KERNEL);
+        if let Some(Owned::Data(header, _)) = self.records.last_mut() {
+            header.flags &= !data_flag::IN_KERNEL;
+        }
+        self
+    }
+
     /// `len` bytes moved inside the kernel.
     pub(super) fn in_kernel(&mut self, direction: Direction, len: usize) -> &mut Self {
         self.now_ns += 1000;

@@ -10,6 +10,8 @@ mod content;
 mod conversations;
 mod disturbed;
 mod ends;
+mod http2;
+mod http2_disturbed;
 mod kept;
 mod kernel;
 mod postgres;

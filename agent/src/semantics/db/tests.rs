@@ -41,7 +41,7 @@ fn of(protocol: Protocol, role: Role, db: DbExchange) -> Span {
     exchange.detail = match protocol {
         Protocol::Redis => Detail::Redis(Box::new(db)),
         Protocol::Postgres => Detail::Postgres(Box::new(db)),
-        Protocol::Http => panic!("HTTP is no database"),
+        Protocol::Http | Protocol::Grpc => panic!("that is no database"),
     };
     assert_eq!(exchange.detail.protocol(), protocol);
     span(exchange)

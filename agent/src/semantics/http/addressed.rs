@@ -12,7 +12,7 @@ use crate::exchange::{Connection, Endpoint, Exchange, HttpExchange, Role};
 
 /// Scheme, server and their sources: what both spans and metrics say about whom a request was for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Addressed<'a> {
+pub(in crate::semantics) struct Addressed<'a> {
     pub(super) target: Target<'a>,
     /// SERVER: of the original request, as proxies tell; CLIENT: of this one.
     pub(super) scheme: &'static str,
@@ -39,7 +39,7 @@ fn scheme(connection: &Connection, said: Option<&str>) -> &'static str {
 
 impl<'a> Addressed<'a> {
     /// Looks at the target, `Host`, the forwarding fields and the connection of an exchange.
-    pub(super) fn of(exchange: &'a Exchange, http: &'a HttpExchange) -> Self {
+    pub(in crate::semantics) fn of(exchange: &'a Exchange, http: &'a HttpExchange) -> Self {
         let target = Target::parse(&http.method, &http.target);
         let connection = &*exchange.connection;
         let (scheme, connection_end) = match exchange.role {
@@ -52,7 +52,7 @@ impl<'a> Addressed<'a> {
 
     /// `server.address` and `server.port`. A name without a port means the default port of the scheme,
     /// except on a Unix socket, where there is none.
-    pub(super) fn server(&self) -> (Option<Address<'a>>, Option<u16>) {
+    pub(in crate::semantics) fn server(&self) -> (Option<Address<'a>>, Option<u16>) {
         if let Some(authority) = self.authority {
             let port = match self.connection_end {
                 Endpoint::Unix { .. } => authority.port,

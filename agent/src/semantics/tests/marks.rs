@@ -17,6 +17,8 @@ fn marks_are_shown_only_when_set() {
         "remora.response.body.size.estimated",
         "remora.request.body.size.incomplete",
         "remora.gap",
+        "remora.request.fields.unknown",
+        "remora.response.fields.unknown",
     ];
     let found = made(Role::Server, |_| {});
     assert!(keys.iter().all(|key| found.text(key) == "-"));
@@ -30,6 +32,8 @@ fn marks_are_shown_only_when_set() {
             response_size_estimated: true,
             request_content_incomplete: true,
             gap: true,
+            request_fields_unknown: true,
+            response_fields_unknown: true,
         };
     });
     assert!(keys.iter().all(|key| found.text(key) == "true"));

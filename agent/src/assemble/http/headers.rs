@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::text::value;
-use crate::{exchange::HeaderValues, protocol::http1::Fields, semantics::redact::redact_header};
+use super::describe::value;
+use crate::{exchange::HeaderValues, semantics::redact::redact_header};
 
 /// Values of one field that are kept; there is no bound to how often a client repeats it.
 const MAX_VALUES: usize = 16;
@@ -32,14 +32,17 @@ pub struct KeptHeaders {
     pub response: Vec<KeptHeader>,
 }
 
-/// The values of those fields that are in the list, in the order of their first lines. Credentials are
+/// The values of those of the field `lines` that are in the list, in the order of their first lines. Credentials are
 /// hidden here, whatever was asked for.
-pub(super) fn kept(list: &[KeptHeader], fields: &Fields<'_>) -> Vec<HeaderValues> {
+pub(in crate::assemble) fn kept<'a>(
+    list: &[KeptHeader],
+    lines: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Vec<HeaderValues> {
     let mut kept: Vec<HeaderValues> = Vec::new();
     if list.is_empty() {
         return kept;
     }
-    for (name, bytes) in fields.lines() {
+    for (name, bytes) in lines {
         let known = list.iter().find(|header| name.eq_ignore_ascii_case(header.name.as_bytes()));
         let Some(KeptHeader { name, key }) = known else { continue };
         // What is cut first may have lost the mark of a credential, such as the `@` behind userinfo.
@@ -66,7 +69,7 @@ mod tests {
                      Authorization: Bearer s3cret\r\nCookie: id=s3cret\r\n\
                      Referer: https://me:s3cret@h/p?a=1&token=s3cret\r\n\r\n";
         let Parse::Parsed { value, .. } = http1::request(head) else { panic!("no head") };
-        let found: Vec<String> = kept(&list, &value.fields)
+        let found: Vec<String> = kept(&list, value.fields.lines())
             .iter()
             .map(|header| format!("{}={}", header.key, header.values.join("|")))
             .collect();
@@ -88,7 +91,7 @@ mod tests {
             let Parse::Parsed { value, .. } = http1::request(head.as_bytes()) else {
                 panic!("no head")
             };
-            let kept = kept(&list, &value.fields);
+            let kept = kept(&list, value.fields.lines());
             assert!(!kept[0].values[0].contains("s3cret"), "{kept:?}");
         }
     }

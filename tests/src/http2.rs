@@ -1,0 +1,157 @@
+//! Servers and clients of HTTP/2 and gRPC (`targets/http2/README.md`). `cargo xtask setup --tests` brings what they need.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    database_clients::waiting,
+    process::Running,
+    programs::{built, target},
+    skip,
+};
+
+/// What all of them send that no span may have.
+pub const SECRET: &str = "QZQZQZQZ";
+
+/// What is spoken over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http,
+    Grpc,
+}
+
+/// Whose libraries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// `net/http`, grpc-go.
+    Go,
+    /// `node:http2`.
+    Node,
+    /// grpcio.
+    Python,
+    /// tonic.
+    Rust,
+}
+
+impl Peer {
+    /// The folder with what was made of it, below the one that `cargo xtask test` names, else the user's cache.
+    fn folder(self) -> Option<PathBuf> {
+        let name = match self {
+            Self::Go => "http2-go",
+            Self::Python => "http2-python",
+            Self::Node => return Some(target("http2/node")),
+            Self::Rust => return Some(built()),
+        };
+        let set = |variable| std::env::var_os(variable).map(PathBuf::from);
+        let folder = set("REMORA_DATABASES").or_else(|| {
+            let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+            Some(cache?.join("remora/databases"))
+        })?;
+        Some(folder.join(name)).filter(|folder| folder.is_dir())
+    }
+
+    /// Whether it cannot be run here; prints the reason to skip if so.
+    #[must_use]
+    pub fn missing(self) -> bool {
+        let needs: &[&str] = match self {
+            Self::Python => &["python3"],
+            Self::Node => &["node"],
+            Self::Go | Self::Rust => &[],
+        };
+        if skip::without(needs) {
+            return true;
+        }
+        let missing = self.folder().is_none();
+        if missing {
+            println!("skipped: no peers of HTTP/2 for {self:?}: cargo xtask setup --tests");
+        }
+        missing
+    }
+
+    fn program(self, kind: Kind, role: &str) -> Command {
+        let folder = self.folder().expect("looked for before");
+        let mut command = match self {
+            Self::Go => Command::new(folder.join("peer")),
+            Self::Rust => Command::new(folder.join("tonic_peer")),
+            Self::Node => {
+                let mut node = Command::new("node");
+                node.arg(folder.join("peer.js"));
+                node
+            }
+            Self::Python => {
+                let mut python = Command::new("python3");
+                python.env("PYTHONPATH", &folder).env("PYTHONDONTWRITEBYTECODE", "1");
+                python.arg(target("http2/python/peer.py"));
+                python
+            }
+        };
+        if self == Self::Go {
+            command.arg(match kind {
+                Kind::Http => "http",
+                Kind::Grpc => "grpc",
+            });
+        }
+        command.arg(role);
+        command
+    }
+
+    /// A client that waits to be let go ([`crate::database_clients::go`]).
+    #[must_use]
+    pub fn client(self, kind: Kind, port: u16, workers: &str, rounds: u64) -> Running {
+        let mut command = self.program(kind, "client");
+        waiting(command.args([&port.to_string(), workers, &rounds.to_string()]))
+    }
+}
+
+/// A server that listens.
+pub struct Server {
+    process: Running,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Server {
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start(peer: Peer, kind: Kind) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        fs::write(folder.path().join("log"), "").expect("a file");
+        let mut command = peer.program(kind, "server");
+        let mut process =
+            Running::start(command.arg(folder.path().join("log")).stdin(Stdio::null()));
+        let port = process.line().trim().parse().expect("a port");
+        Self { process, port, folder }
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it logged so far, sorted.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        lines(&self.folder.path().join("log"))
+    }
+}
+
+fn lines(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).expect("a log");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
