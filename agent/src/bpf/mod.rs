@@ -5,6 +5,7 @@ mod btf;
 mod doors;
 mod load;
 mod orphans;
+mod probe;
 mod process;
 mod ring;
 mod shared;
@@ -20,9 +21,10 @@ pub use load::{
     Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes,
 };
 pub use orphans::Orphans;
+pub use probe::Probe;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Verdicts};
 pub use targets::{SelectError, Targets};
-pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
+pub use uprobe::{LinkKind, Links, UprobeError, Uprobes};
 pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};

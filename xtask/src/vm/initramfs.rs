@@ -35,6 +35,11 @@ pub(crate) fn build(kernel: &Kernel, job: &str) -> Result<Vec<u8>> {
         archive.folder(folder);
     }
     let busybox = fs::read(BUSYBOX).with_context(|| format!("cannot read {BUSYBOX}"))?;
+    // The name of the dynamic linker stands near the beginning.
+    let start = &busybox[..busybox.len().min(4096)];
+    if start.windows(9).any(|bytes| bytes == b"/ld-linux") {
+        bail!("{BUSYBOX} is dynamically linked, expected that of the package busybox-static");
+    }
     archive.file("bin/busybox", 0o755, &busybox);
     archive.file("init", 0o755, INIT.as_bytes());
     archive.file("job/supervise.sh", 0o755, SUPERVISE.as_bytes());

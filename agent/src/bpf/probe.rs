@@ -1,0 +1,69 @@
+//! The programs for functions of user space: what each is for.
+
+/// A program for a function's entry, or for the return of any of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// `(ssl, buf, num)`, the result counts bytes.
+    SslRead,
+    /// `(ssl, buf, num, *done)`.
+    SslReadEx,
+    SslWrite,
+    SslWriteEx,
+    /// `(ssl, buf, num, flags, *done)`.
+    SslWriteEx2,
+    SslDoHandshake,
+    /// The return of all of the above.
+    SslReturn,
+    /// `crypto/tls.(*Conn).Read` and `Write` of Go, behind the check of the stack.
+    GoTlsRead,
+    GoTlsWrite,
+    /// Each return of the former.
+    GoTlsReadReturn,
+    /// Never attached: programs that move plaintext jump there for more of a call.
+    TlsMore,
+}
+
+impl Probe {
+    /// All of them; returns first, so that no entry is remembered whose return is missed.
+    pub(super) const ALL: [Self; 11] = [
+        Self::TlsMore,
+        Self::SslReturn,
+        Self::SslRead,
+        Self::SslReadEx,
+        Self::SslWrite,
+        Self::SslWriteEx,
+        Self::SslWriteEx2,
+        Self::SslDoHandshake,
+        Self::GoTlsReadReturn,
+        Self::GoTlsRead,
+        Self::GoTlsWrite,
+    ];
+
+    /// Whether it is loaded in any case: most machines have what OpenSSL is used by, and many a program that
+    /// uses it lives shortly.
+    pub(super) const fn is_loaded_at_start(self) -> bool {
+        !matches!(self, Self::GoTlsReadReturn | Self::GoTlsRead | Self::GoTlsWrite)
+    }
+
+    /// The program's name in the object.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SslRead => "ssl_read",
+            Self::SslReadEx => "ssl_read_ex",
+            Self::SslWrite => "ssl_write",
+            Self::SslWriteEx => "ssl_write_ex",
+            Self::SslWriteEx2 => "ssl_write_ex2",
+            Self::SslDoHandshake => "ssl_do_handshake",
+            Self::SslReturn => "ssl_return",
+            Self::GoTlsRead => "go_tls_read",
+            Self::GoTlsWrite => "go_tls_write",
+            Self::GoTlsReadReturn => "go_tls_read_return",
+            Self::TlsMore => "tls_more",
+        }
+    }
+
+    pub(super) const fn at_return(self) -> bool {
+        matches!(self, Self::SslReturn)
+    }
+}
