@@ -30,6 +30,8 @@ pub enum Kind {
 pub enum Peer {
     /// `net/http`, grpc-go.
     Go,
+    /// The same over TLS.
+    GoTls,
     /// `node:http2`.
     Node,
     /// grpcio.
@@ -42,7 +44,7 @@ impl Peer {
     /// The folder with what was made of it, below the one that `cargo xtask test` names, else the user's cache.
     fn folder(self) -> Option<PathBuf> {
         let name = match self {
-            Self::Go => "http2-go",
+            Self::Go | Self::GoTls => "http2-go",
             Self::Python => "http2-python",
             Self::Node => return Some(target("http2/node")),
             Self::Rust => return Some(built()),
@@ -61,7 +63,7 @@ impl Peer {
         let needs: &[&str] = match self {
             Self::Python => &["python3"],
             Self::Node => &["node"],
-            Self::Go | Self::Rust => &[],
+            Self::Go | Self::GoTls | Self::Rust => &[],
         };
         if skip::without(needs) {
             return true;
@@ -76,7 +78,7 @@ impl Peer {
     fn program(self, kind: Kind, role: &str) -> Command {
         let folder = self.folder().expect("looked for before");
         let mut command = match self {
-            Self::Go => Command::new(folder.join("peer")),
+            Self::Go | Self::GoTls => Command::new(folder.join("peer")),
             Self::Rust => Command::new(folder.join("tonic_peer")),
             Self::Node => {
                 let mut node = Command::new("node");
@@ -90,7 +92,10 @@ impl Peer {
                 python
             }
         };
-        if self == Self::Go {
+        if self == Self::GoTls {
+            command.env("PEER_TLS", "1");
+        }
+        if matches!(self, Self::Go | Self::GoTls) {
             command.arg(match kind {
                 Kind::Http => "http",
                 Kind::Grpc => "grpc",

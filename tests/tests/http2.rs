@@ -1,4 +1,4 @@
-//! HTTP/2 and gRPC without TLS, between the programs of many ecosystems, against what the servers log and what load
+//! HTTP/2 and gRPC, over Go's TLS and without, between the programs of many ecosystems, against what the servers log and what load
 //! generators count.
 
 use std::{
@@ -83,6 +83,11 @@ fn http_agrees(peer: Peer, (workers, all): Workers) {
 #[test]
 fn go_net_http_agrees_with_its_log() {
     http_agrees(Peer::Go, MANY);
+}
+
+#[test]
+fn go_net_http_over_tls_agrees_with_its_log() {
+    http_agrees(Peer::GoTls, MANY);
 }
 
 #[test]
@@ -178,6 +183,11 @@ fn grpc_agrees(server: Peer, client: Peer, (workers, all): Workers, rounds: u64)
 #[test]
 fn grpc_go_agrees_with_its_log() {
     grpc_agrees(Peer::Go, Peer::Go, MANY, ROUNDS);
+}
+
+#[test]
+fn grpc_go_over_tls_agrees_with_its_log() {
+    grpc_agrees(Peer::GoTls, Peer::GoTls, MANY, ROUNDS);
 }
 
 /// For a recording.

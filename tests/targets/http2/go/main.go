@@ -4,17 +4,25 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
@@ -47,10 +55,29 @@ func listen(log string) (net.Listener, *journal) {
 	return listener, &journal{file: file}
 }
 
-func unencrypted() *http.Protocols {
+// Whether all of it is encrypted.
+var encrypted = os.Getenv("PEER_TLS") != ""
+
+func protocols() *http.Protocols {
 	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(encrypted)
+	protocols.SetUnencryptedHTTP2(!encrypted)
 	return protocols
+}
+
+// own is a configuration with a new certificate that nobody has signed but itself.
+func own() *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	check(err)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+}
+
+// anybody is a configuration that trusts any server.
+func anybody() *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true}
 }
 
 func serveHTTP(log string) {
@@ -69,7 +96,11 @@ func serveHTTP(log string) {
 		fmt.Fprint(w, "twelve bytes")
 		journal.line(r.Method, r.URL.Path, code)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(handler), Protocols: unencrypted()}
+	server := &http.Server{Handler: http.HandlerFunc(handler), Protocols: protocols()}
+	if encrypted {
+		server.TLSConfig = own()
+		check(server.ServeTLS(listener, "", ""))
+	}
 	check(server.Serve(listener))
 }
 
@@ -95,9 +126,13 @@ func rounds(workers, times string, round func(worker, round int)) {
 }
 
 func askHTTP(port, workers, times string) {
-	client := &http.Client{Transport: &http.Transport{Protocols: unencrypted()}}
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols(), TLSClientConfig: anybody()}}
+	scheme := "http"
+	if encrypted {
+		scheme = "https"
+	}
 	do := func(method, path string, body []byte, code int) {
-		request, err := http.NewRequest(method, "http://127.0.0.1:"+port+path, bytes.NewReader(body))
+		request, err := http.NewRequest(method, scheme+"://127.0.0.1:"+port+path, bytes.NewReader(body))
 		check(err)
 		response, err := client.Do(request)
 		check(err)
@@ -156,13 +191,21 @@ func serveGRPC(log string) {
 		journal.line(info.FullMethod, int(status.Code(err)))
 		return err
 	}
-	server := grpc.NewServer(grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream))
+	options := []grpc.ServerOption{grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream)}
+	if encrypted {
+		options = append(options, grpc.Creds(credentials.NewTLS(own())))
+	}
+	server := grpc.NewServer(options...)
 	pb.RegisterTestServiceServer(server, service{})
 	check(server.Serve(listener))
 }
 
 func askGRPC(port, workers, times string) {
-	connection, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	transport := insecure.NewCredentials()
+	if encrypted {
+		transport = credentials.NewTLS(anybody())
+	}
+	connection, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(transport))
 	check(err)
 	client := pb.NewTestServiceClient(connection)
 	expect := func(err error, code codes.Code) {
