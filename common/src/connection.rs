@@ -34,7 +34,8 @@ pub struct Connection {
     pub opened: u8,
     /// Plaintext may have moved before its `object` was seen.
     pub missed: u8,
-    /// What was spent of [`crate::policy::UNDECIDED_LIMIT`].
+    /// What was spent of [`crate::policy::UNDECIDED_LIMIT`]; all ones where the policy is [`crate::policy::CIPHERTEXT`] and the
+    /// agent was told that the process speaks TLS.
     pub undecided: u32,
     /// The object of a TLS library that encrypts it, 0 if none is known. Then what is said of bytes is about the
     /// plaintext, and the socket's own are neither counted nor copied.
