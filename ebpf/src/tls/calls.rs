@@ -18,7 +18,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, closing},
+    connection::{Connection, NOT_COUNTED, closing, tls},
     counter::Counter,
     record::Direction,
 };
@@ -285,11 +285,12 @@ pub fn carried(moved: &Moved, connection: &mut Connection, sk: u64) {
             }
             return;
         }
-        if connection.object != 0 {
-            thread.evidence.of_other();
-        }
     }
-    if connection.object == 0 {
+    if connection.object != 0 {
+        if moved.direction == Direction::Rx as u32 {
+            connection.tls |= tls::READ;
+        }
+    } else {
         evidence::tell_of_tls(connection, moved.tgid);
         outside(moved, connection, sk, first);
     }

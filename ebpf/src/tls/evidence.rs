@@ -5,12 +5,16 @@
 //!   moved no plaintext, and else one that is longer than what the call gave out.
 //! - Written behind a call of an object that is not known, and of no other such object: it is the object's, if the
 //!   connection's first bytes in this direction are a record of a handshake.
-//! - Read before a call of an object that is known to be another connection's, in a record that has exactly the length of what
-//!   the call gave out, while nobody is known to encrypt the connection: what was known was wrong.
+//! - Read before a call of an object that is known to be another connection's, on which nothing was read since the object asked for
+//!   more, in a record that has exactly the length of what the call gave out: what was known was wrong.
 //!
 //! What is ambiguous tells nothing. Then the next exchange does, or the bytes are counted as not tied to a connection.
 
-use remora_common::{connection::Connection, policy::CIPHERTEXT, record::Direction};
+use remora_common::{
+    connection::{Connection, tls},
+    policy::CIPHERTEXT,
+    record::Direction,
+};
 
 use super::link::{self, Link, Object};
 use crate::{
@@ -47,9 +51,6 @@ pub struct Evidence {
     objects: u32,
     /// The latest one, 0: none.
     object: u64,
-    /// A connection whose object is known was read since `received` was.
-    stale: u32,
-    unused: u32,
 }
 
 impl Evidence {
@@ -62,8 +63,6 @@ impl Evidence {
         over: 0,
         objects: 0,
         object: 0,
-        stale: 0,
-        unused: 0,
     };
 
     /// The bytes of `moved` moved on `connection`, whose object is not known.
@@ -91,13 +90,6 @@ impl Evidence {
         self.record_len = (begins >> 24 & 0xff) as u32 * 256 + (begins >> 32 & 0xff) as u32;
         self.first = u32::from(first);
         self.over = 0;
-        self.stale = 0;
-    }
-
-    /// Bytes were read on a connection whose object is known.
-    #[inline(always)]
-    pub fn of_other(&mut self) {
-        self.stale = 1;
     }
 
     /// A call of `object`, which is not known, moved nothing on any socket.
@@ -146,8 +138,12 @@ pub fn connection_of(
     complete: bool,
 ) -> Option<(u64, &'static mut Connection)> {
     let known = link::known(object);
-    let agrees = if known != 0 {
-        receives && evidence.stale == 0 && evidence.received.sk != known && evidence.proves(len)
+    let agrees = if let Some((_, connection)) = link::carrying(known) {
+        let read = connection.tls & tls::READ;
+        if receives && len == 0 {
+            connection.tls &= !tls::READ;
+        }
+        receives && read == 0 && evidence.received.sk != known && evidence.proves(len)
     } else {
         evidence.called(object);
         !receives || evidence.agrees(len)
