@@ -58,6 +58,30 @@ fn lines(done: &Done) -> BTreeSet<String> {
     done.spans.iter().map(Span::line).collect()
 }
 
+/// Forty fetches at once in node; `begin` is what they wait for.
+fn fetches(server: &Server, begin: &str) -> Vec<String> {
+    let script = format!(
+        "process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
+         const fetches = async () => {{
+             await Promise.all(Array.from({{length: 40}}, (_, n) =>
+                 fetch('https://127.0.0.1:{}/fetch/' + n).then(answer => answer.text())));
+             console.log('done');
+             process.exit();
+         }};
+         {begin}",
+        server.port
+    );
+    ["node", "--no-warnings", "-e", &script].map(str::to_owned).into()
+}
+
+fn assert_all_fetched(done: &Done) {
+    assert_eq!(done.requests(), [40, 40, 0, 0], "{}", done.log);
+    let expected = (0..40).map(|number| format!("GET /fetch/{number} 200")).collect();
+    assert_eq!(lines(done), expected, "{}", done.log);
+    assert!(done.spans.iter().all(|span| span.kind == CLIENT), "{}", done.log);
+    assert_eq!(done.books().dropped_in_kernel("tls_unlinked"), 0, "{}", done.log);
+}
+
 /// Its first request is written by a callback, within the call that ends the handshake.
 #[test]
 fn node_has_a_span_for_each_of_forty_fetches_at_once() {
@@ -66,24 +90,21 @@ fn node_has_a_span_for_each_of_forty_fetches_at_once() {
     }
     let certificate = certificate();
     let server = server(&certificate);
-    let script = format!(
-        "process.stdin.once('data', async () => {{
-             process.stdin.destroy();
-             await Promise.all(Array.from({{length: 40}}, (_, n) =>
-                 fetch('https://127.0.0.1:{}/fetch/' + n).then(answer => answer.text())));
-             console.log('done');
-             process.exit();
-         }});",
-        server.port
-    );
-    let mut node = Command::new("node");
-    node.args(["-e", &script]).env("NODE_TLS_REJECT_UNAUTHORIZED", "0").stderr(Stdio::null());
-    let done = seen_of(&mut node);
-    assert_eq!(done.requests(), [40, 40, 0, 0], "{}", done.log);
-    let expected = (0..40).map(|number| format!("GET /fetch/{number} 200")).collect();
-    assert_eq!(lines(&done), expected, "{}", done.log);
-    assert!(done.spans.iter().all(|span| span.kind == CLIENT), "{}", done.log);
-    assert_eq!(done.books().drops.get("tls_unlinked").copied().unwrap_or(0), 0, "{}", done.log);
+    let begin = "process.stdin.once('data', () => { process.stdin.destroy(); fetches(); });";
+    let line = fetches(&server, begin);
+    assert_all_fetched(&seen_of(Command::new(&line[0]).args(&line[1..])));
+}
+
+/// Its executable, which OpenSSL is linked into, takes longer to be read than it takes to send its requests.
+#[test]
+fn node_that_is_started_under_the_agent_has_a_span_for_its_first_fetches() {
+    if skip::without_root() || skip::without(&["python3", "node", "openssl"]) {
+        return;
+    }
+    let certificate = certificate();
+    let server = server(&certificate);
+    let arguments = [vec!["--".to_owned()], fetches(&server, "fetches();")].concat();
+    assert_all_fetched(&Agent::start("exec", &arguments).ended());
 }
 
 /// Spans of two connections on one thread that are read before either goes on, and calls that could not be tied to one. A wrong
@@ -101,7 +122,7 @@ fn seen_of_two(written: &str) -> Option<(usize, u64)> {
         let line = span.line();
         assert_eq!(line.split('/').nth(2), Some(&*span.text_or_int("network.peer.port")), "{line}");
     }
-    Some((done.spans.len(), done.books().drops.get("tls_unlinked").copied().unwrap_or(0)))
+    Some((done.spans.len(), done.books().dropped_in_kernel("tls_unlinked")))
 }
 
 #[test]
