@@ -96,7 +96,10 @@ fn painted(text: &str, state: State, width: usize, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attach::stacks::{TlsKind, TlsStack};
+    use crate::{
+        attach::stacks::{TlsKind, TlsStack},
+        doctor::Unseen,
+    };
 
     fn report() -> Report {
         let stack = |kind, path: &str, supported, reason| TlsStack {
