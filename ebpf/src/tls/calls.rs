@@ -120,7 +120,7 @@ pub fn begins(call: &Call, tid: u32, sp: u64) {
             return;
         }
         // The application's, from a callback, or a tunnel in a tunnel.
-        if thread.within == 0 && TLS_OUTER.insert(tid, &*thread, 0).is_ok() {
+        if thread.within == 0 && set_aside(tid, thread) {
             thread.within = 1;
         } else {
             maps::count(Counter::TlsUnlinked);
@@ -138,6 +138,12 @@ pub fn begins(call: &Call, tid: u32, sp: u64) {
     thread.carrier = Link::NONE;
     thread.complete = u32::from(call.handshake);
     thread.touched = 0;
+}
+
+/// Keeps the call in progress until the one within it returns.
+#[inline(always)]
+fn set_aside(tid: u32, thread: &Thread) -> bool {
+    TLS_OUTER.insert(tid, thread, 0).is_ok()
 }
 
 /// The state of a thread, made now if it has none.
