@@ -32,9 +32,10 @@ pub struct Connection {
     pub role: u8,
     /// The `Open` record was sent.
     pub opened: u8,
-    /// Plaintext may have moved before its `object` was seen.
-    pub missed: u8,
-    /// What was spent of [`crate::policy::UNDECIDED_LIMIT`].
+    /// [`tls`].
+    pub tls: u8,
+    /// What was spent of [`crate::policy::UNDECIDED_LIMIT`]; all ones where the policy is [`crate::policy::CIPHERTEXT`] and the
+    /// agent was told that the process speaks TLS.
     pub undecided: u32,
     /// The object of a TLS library that encrypts it, 0 if none is known. Then what is said of bytes is about the
     /// plaintext, and the socket's own are neither counted nor copied.
@@ -68,6 +69,14 @@ pub mod closing {
     /// TCP has closed it while a process had the socket: a reset may come within a call, and behind a response that nobody
     /// has read. What such a call has moved, and what is read still, is told of before the end is.
     pub const IN_CALL: u8 = 1 << 1;
+}
+
+/// Bits of [`Connection::tls`].
+pub mod tls {
+    /// Plaintext may have moved before its `object` was seen.
+    pub const MISSED: u8 = 1 << 0;
+    /// Ciphertext was read outside of calls of its `object`, which has not asked for more since.
+    pub const READ: u8 = 1 << 1;
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

@@ -26,14 +26,16 @@ pub enum Counter {
     /// Connections that were forgotten before they ended, for the place of one whose end nothing tells of (Unix sockets at the
     /// socket door) was needed.
     ConnectionsEvicted = 8,
+    /// Objects of a TLS library that turned out to encrypt another connection than was taken for theirs.
+    TlsMismatched = 9,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
 
     /// Those that count what was given up, in index order.
-    pub const DROPS: [Self; 7] = [
+    pub const DROPS: [Self; 8] = [
         Self::RingFull,
         Self::ConnectionsFull,
         Self::Unreadable,
@@ -41,6 +43,7 @@ impl Counter {
         Self::TlsUnlinked,
         Self::PiecesCut,
         Self::ConnectionsEvicted,
+        Self::TlsMismatched,
     ];
 
     /// The value of the `reason` attribute.
@@ -56,6 +59,7 @@ impl Counter {
             Self::ConnectionsAdded => "connections_added",
             Self::ConnectionsRemoved => "connections_removed",
             Self::ConnectionsEvicted => "connections_evicted",
+            Self::TlsMismatched => "tls_mismatched",
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
 
 /// The bytes of `moved` were accounted for.
 #[inline(always)]
-fn told(moved: &Moved, connection: &Connection, sk: u64, next: Next) {
+fn told(moved: &Moved, connection: &mut Connection, sk: u64, next: Next) {
     let encrypted = next == Next::Encrypted;
     if encrypted {
         calls::carried(moved, connection, sk);

@@ -1,12 +1,16 @@
 //! What this host lacks is said by name, with reason and remedy: by `remora doctor`, and by an agent that
 //! starts, in one line. The rest works.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Stdio},
+};
 
 use remora_tests::{
     agent::{self, Agent, Done},
     client::Connection,
     nginx::Nginx,
+    process::Running,
     skip,
     spans::Span,
 };
@@ -166,4 +170,30 @@ fn without_privileges_doctor_names_those_that_are_missing_and_run_refuses() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(missing), "{said}");
+}
+
+/// What of a process is not seen is named, where it can be told.
+#[test]
+fn a_process_with_an_io_uring_is_named() {
+    if skip::without_root() || skip::without(&["python3"]) {
+        return;
+    }
+    // `io_uring_setup(4, &params)`: 425 on every machine.
+    let script = "import ctypes\nring = ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120))\n\
+                  print('none' if ring < 0 else 'ring', flush=True)\ninput()";
+    let mut python =
+        Running::start(Command::new("python3").args(["-c", script]).stdin(Stdio::piped()));
+    if python.line() == "none" {
+        println!("skipped: this kernel has no io_uring, or forbids it");
+        return;
+    }
+    let unseen = |pid: u32| {
+        let line = ["doctor", "--json", "--pid", &pid.to_string()].map(str::to_owned);
+        let output = Command::new(agent::binary()).args(line).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let list = report["process"]["unseen"].as_array().unwrap().clone();
+        list.iter().map(|one| one["what"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(unseen(python.pid()), ["io_uring"]);
+    assert_eq!(unseen(std::process::id()), Vec::<String>::new());
 }

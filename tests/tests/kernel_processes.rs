@@ -9,6 +9,7 @@ use std::{
 };
 
 use remora_common::{
+    policy,
     record::{Direction, ProcessChange},
     target::{INHERIT, SELECTED},
 };
@@ -204,5 +205,34 @@ fn a_process_that_speaks_tls_is_told_of_once_and_stays_deselected() {
         lab.targets.deselect(own);
         speak_tls();
         assert_eq!((told(&mut lab), lab.targets.get(own)), (0, 0), "{door:?}");
+    }
+}
+
+/// The thread has read something else that is not captured before: its state is there.
+#[test]
+fn a_process_that_speaks_tls_is_told_of_by_a_thread_that_has_read_something_else() {
+    if skip::without_root() {
+        return;
+    }
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut other) = pair();
+        client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
+        exactly(&mut other, 14);
+        let opened: Vec<u64> = lab.seen().opened.iter().map(|(conn_id, ..)| *conn_id).collect();
+        for conn_id in opened {
+            lab.verdicts.advise(conn_id, policy::COUNT);
+        }
+        for _ in 0..5 {
+            client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
+            exactly(&mut other, 14);
+        }
+        assert!(lab.seen().data.is_empty(), "{door:?}");
+        let (mut client, mut server) = pair();
+        client.write_all(b"\x16\x03\x01\x00\x20secret hello").unwrap();
+        exactly(&mut server, 17);
+        let told = lab.seen().processes;
+        let told = told.iter().filter(|(_, change)| *change == ProcessChange::SpeaksTls).count();
+        assert_eq!(told, 1, "{door:?}");
     }
 }

@@ -26,6 +26,7 @@ fn nothing_is_left_of_threads_that_are_killed_at_once() {
     until("the last of them to be killed", || agent.stdout().contains("done"));
     let held = KernelObjects::of(agent.pid()).unwrap();
     until("entries of threads to go", || held.entries("TLS_THREADS") == Some(0));
+    assert_eq!(held.entries("TLS_OUTER"), Some(0));
     assert_eq!(held.entries("SET_ASIDE"), Some(0));
     assert_eq!(held.entries("NO_SUCH_MAP"), None);
 }

@@ -123,16 +123,22 @@ pub fn installed(tgid: u32) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for folder in FOLDERS {
         for name in ["libssl.so.3", "libssl.so.1.1"] {
-            let path = Path::new(folder).join(name);
-            let here = in_root(tgid, &path);
-            let Ok(metadata) = fs::metadata(&here) else { continue };
-            let key = FileKey::of(&here, &metadata);
-            if !found.iter().any(|known| known.key == key) {
-                found.push(Candidate { key, path, range: (0, 0) });
+            if let Some(candidate) = at(tgid, &Path::new(folder).join(name))
+                && !found.iter().any(|known| known.key == candidate.key)
+            {
+                found.push(candidate);
             }
         }
     }
     found
+}
+
+/// The file at `path` in the root of `tgid`, which may come to map it.
+#[must_use]
+pub fn at(tgid: u32, path: &Path) -> Option<Candidate> {
+    let here = in_root(tgid, path);
+    let metadata = fs::metadata(&here).ok()?;
+    Some(Candidate { key: FileKey::of(&here, &metadata), path: path.to_owned(), range: (0, 0) })
 }
 
 /// `libssl.so.3`, `libssl.so.1.1`, and those that bundles rename (`libssl-0123abcd.so.3`).

@@ -120,7 +120,18 @@ impl TlsSources {
     /// the libraries that it would find are attached beforehand, or a short-lived client's only
     /// request would be missed; they are detached again if they are not mapped.
     pub fn process_started(&mut self, tgid: u32) {
-        for candidate in libraries::installed(tgid) {
+        self.prepare(tgid, libraries::installed(tgid));
+        self.process_selected(tgid);
+    }
+
+    /// `tgid` will become the executable at `path`, which may have OpenSSL in it: large ones take a while to be read, longer
+    /// than their programs take to send a first request.
+    pub fn executable_awaited(&mut self, tgid: u32, path: &Path) {
+        self.prepare(tgid, libraries::at(tgid, path));
+    }
+
+    fn prepare(&mut self, tgid: u32, candidates: impl IntoIterator<Item = Candidate>) {
+        for candidate in candidates {
             if !self.files.contains_key(&candidate.key) && !self.refused.contains(&candidate.key) {
                 self.attach(tgid, &candidate);
             }
@@ -128,7 +139,6 @@ impl TlsSources {
                 file.idle_since = file.idle_since.map(|_| Instant::now());
             }
         }
-        self.process_selected(tgid);
     }
 
     /// `tgid` is selected from now on. Looks at it at once; what it maps later is found by

@@ -7,6 +7,7 @@
 
 mod cgroup;
 pub mod cloud;
+mod elf_class;
 mod host;
 mod listening;
 mod pattern;
@@ -21,6 +22,7 @@ mod sha1;
 mod sockets;
 mod started_as;
 
+pub use elf_class::is_32_bit;
 pub use host::Host;
 pub use pattern::{Pattern, PatternError};
 pub use pod_criteria::{OwnerPattern, PodCriteria, PodFacts};

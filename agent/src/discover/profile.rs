@@ -42,7 +42,7 @@ pub(super) struct Profile {
     pub(super) container: Container,
     /// Its program is that of its parent, although it was started anew.
     pub(super) is_worker: bool,
-    /// A title may come to stand in place of its command line.
+    /// A title may come to stand in place of its command line, and name it: nothing else does.
     pub(super) may_have_title: bool,
     /// Why none of its `OTEL_RESOURCE_ATTRIBUTES` count.
     pub(super) malformed: Option<&'static str>,
@@ -139,12 +139,13 @@ impl Profile {
             add(key::K8S_CONTAINER_NAME, pod.container_name.as_deref().unwrap_or_default());
         }
         then.extend(host.attributes.iter().cloned());
+        let is_named = first.iter().any(|(key, _)| **key == *key::SERVICE_NAME);
         Self {
             first,
             then,
             container: raw.container,
             is_worker: is_spawned_worker(&line),
-            may_have_title: is_interpreter(raw.exe),
+            may_have_title: is_interpreter(raw.exe) && !is_named,
             malformed,
         }
     }

@@ -56,6 +56,8 @@ pub struct Target {
     pub selector: usize,
     profile: Arc<Profile>,
     parent: Option<u32>,
+    /// Where its stack begins (proc(5)): elsewhere after each exec, nowhere once it has ended.
+    stack: u64,
     /// Until when more may become known of its pod; 0 once nothing more is expected.
     settled_mono_ns: u64,
 }
@@ -245,6 +247,7 @@ impl Scanner {
             selector: parent.selector,
             profile,
             parent: Some(parent.tgid),
+            stack: parent.stack,
             settled_mono_ns: parent.settled_mono_ns,
         })
     }
@@ -393,6 +396,7 @@ impl Scanner {
             exe: seen.exe.as_path().into(),
             resource: Arc::new(resource),
             selector,
+            stack: stat.startstack,
             settled_mono_ns: self.settled_mono_ns(&profile.container),
             profile: Arc::new(profile),
             parent,

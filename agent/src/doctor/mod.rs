@@ -5,6 +5,7 @@
 mod doors;
 mod host;
 mod render;
+mod unseen;
 
 use std::{fmt, path::PathBuf};
 
@@ -14,6 +15,7 @@ use crate::attach::stacks::{TlsScanner, TlsStack};
 
 pub use doors::{door_checks, probe_check, shortfalls};
 pub use host::{CgroupVersion, HostFacts, Lockdown, checks as host_checks, load_programs};
+pub use unseen::Unseen;
 
 /// How a feature stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -79,12 +81,13 @@ impl fmt::Display for Check {
     }
 }
 
-/// One process's TLS libraries.
+/// One process's TLS libraries, and what else of it is not seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessReport {
     pub pid: u32,
     pub exe: PathBuf,
     pub tls: Vec<TlsStack>,
+    pub unseen: Vec<Unseen>,
 }
 
 /// Why there is no [`ProcessReport`].
@@ -113,7 +116,7 @@ impl ProcessReport {
         let process = procfs::process::Process::new(number).map_err(error)?;
         let exe = process.exe().map_err(error)?;
         let tls = TlsScanner::default().stacks(pid).map_err(error)?;
-        Ok(Self { pid, exe, tls })
+        Ok(Self { pid, exe, tls, unseen: unseen::of(&process) })
     }
 }
 

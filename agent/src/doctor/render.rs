@@ -47,6 +47,7 @@ impl Report {
                 "pid": process.pid,
                 "exe": process.exe.to_string_lossy(),
                 "tls": stacks.collect::<Vec<_>>(),
+                "unseen": process.unseen,
             });
         }
         report
@@ -74,6 +75,10 @@ fn process_table(out: &mut String, process: &ProcessReport, colour: bool) {
         let kind = stack.kind.as_str();
         let _ = writeln!(out, "{word}  {kind:13}  {} ({})", stack.path.display(), stack.reason);
     }
+    for unseen in &process.unseen {
+        let word = painted("unseen", State::Degraded, 6, colour);
+        let _ = writeln!(out, "{word}  {:13}  {}", unseen.what, unseen.reason);
+    }
 }
 
 /// `text` padded to `width`, in the colour of `state`.
@@ -91,7 +96,10 @@ fn painted(text: &str, state: State, width: usize, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attach::stacks::{TlsKind, TlsStack};
+    use crate::{
+        attach::stacks::{TlsKind, TlsStack},
+        doctor::Unseen,
+    };
 
     fn report() -> Report {
         let stack = |kind, path: &str, supported, reason| TlsStack {
@@ -113,6 +121,7 @@ mod tests {
                     stack(TlsKind::OpenSsl, "/lib/libssl.so.3", true, "read"),
                     stack(TlsKind::Rustls, "/srv/shop", false, "not read"),
                 ],
+                unseen: vec![Unseen { what: "io_uring", reason: "not seen" }],
             }),
         }
     }
@@ -131,6 +140,7 @@ failed  load programs  CAP_BPF is missing
 process 7 (/srv/shop)
 seen    openssl        /lib/libssl.so.3 (read)
 opaque  rustls         /srv/shop (not read)
+unseen  io_uring       not seen
 "
         );
         assert_eq!(report().to_table(false), expected);
@@ -145,6 +155,7 @@ opaque  rustls         /srv/shop (not read)
         assert_eq!(json["checks"][0].get("remedy"), None);
         assert_eq!(json["checks"][1]["remedy"], "use sudo");
         assert_eq!(json["process"]["tls"][1]["supported"], false);
+        assert_eq!(json["process"]["unseen"][0]["what"], "io_uring");
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //! no signals: the wait is a read from a socket that closes if the agent dies.
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
+    fs::File,
     io::{self, Read},
     os::{
         linux::net::SocketAddrExt,
         unix::{
+            ffi::OsStrExt,
             net::{SocketAddr, UnixListener, UnixStream},
             process::CommandExt,
         },
     },
+    path::{Path, PathBuf},
     process::{Child, Command, ExitCode},
 };
 
@@ -68,11 +72,69 @@ pub fn pass(name: &str, command: &[OsString]) -> ExitCode {
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
 }
 
+/// The executable that `command` will run, that of a script being its interpreter (execve(2)); `None` if there is none, which
+/// running it will tell.
+pub(super) fn executable(command: &OsStr) -> Option<PathBuf> {
+    let program = find(command)?;
+    let mut head = Vec::new();
+    File::open(&program).ok()?.take(256).read_to_end(&mut head).ok()?;
+    let Some(line) = head.strip_prefix(b"#!") else { return Some(program) };
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let interpreter = Path::new(OsStr::from_bytes(words.next()?));
+    if interpreter.file_name() != Some(OsStr::new("env")) {
+        return find(interpreter.as_os_str());
+    }
+    // It has options of its own (`-S`), and sets variables.
+    let mut words = words.filter(|word| !word.starts_with(b"-") && !word.contains(&b'='));
+    find(OsStr::from_bytes(words.next()?))
+}
+
+/// As execvp(3) does.
+fn find(program: &OsStr) -> Option<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return Path::new(program).canonicalize().ok();
+    }
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders)
+        .map(|folder| folder.join(program))
+        .find(|path| {
+            rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file()
+        })
+        .and_then(|path| path.canonicalize().ok())
+}
+
 /// Asks the command to end.
 pub(super) fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
         && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::TERM)
     {
         tracing::debug!(%error, "cannot pass SIGTERM on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_of_a_script_is_its_interpreter() {
+        let folder = tempfile::tempdir().unwrap();
+        let sh = Path::new("/bin/sh").canonicalize().unwrap();
+        let rows = [
+            ("#!/bin/sh\nexit\n", Some(sh.clone())),
+            ("#! /bin/sh -e\nexit\n", Some(sh.clone())),
+            ("#!/usr/bin/env sh\n", Some(sh.clone())),
+            ("#!/usr/bin/env -S A=1 sh -e\n", Some(sh.clone())),
+            ("#!\n", None),
+            ("#!/no/such/interpreter\n", None),
+        ];
+        for (text, expected) in rows {
+            let script = folder.path().join("script");
+            std::fs::write(&script, text).unwrap();
+            assert_eq!(executable(script.as_os_str()), expected, "{text}");
+        }
+        assert_eq!(executable(OsStr::new("sh")), Some(sh));
+        assert_eq!(executable(OsStr::new("no such command")), None);
     }
 }

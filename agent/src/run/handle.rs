@@ -1,6 +1,6 @@
 //! The worker as the rest of the agent sees it: what it may be asked for, and how.
 
-use std::{future::Future, sync::mpsc, thread::JoinHandle};
+use std::{future::Future, path::PathBuf, sync::mpsc, thread::JoinHandle};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,8 @@ use crate::{bpf::Waker, export::prometheus, kubernetes::ClusterUpdate, metrics_d
 pub(super) enum Order {
     /// Look at every process.
     Scan,
-    /// Select this process: the child of `exec`.
-    Adopt(u32),
+    /// Select this process, the child of `exec`, which will become this executable.
+    Adopt(u32, Option<PathBuf>),
     /// Take what may be taken anew from the configuration.
     Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.

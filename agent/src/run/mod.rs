@@ -185,7 +185,7 @@ pub fn exec(mut loaded: Loaded, flags: Flags, command: &[OsString]) -> Result<Ex
     let start =
         |source| RunError::Start { what: command[0].to_string_lossy().into_owned(), source };
     let mut gated = Gated::spawn(command).map_err(start)?;
-    agent.handle.order(Order::Adopt(gated.child.id()));
+    agent.handle.order(Order::Adopt(gated.child.id(), gate::executable(&command[0])));
     agent.ready();
     gated.open().map_err(start)?;
     let status = runtime.block_on(async {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
@@ -20,6 +21,8 @@ pub(super) enum ProcessUpdate {
     Selected(u32),
     /// Selected with a new program image.
     Started(u32),
+    /// Will become this executable.
+    Awaited(u32, PathBuf),
     /// Moves ciphertext outside of probed calls.
     SpeaksTls(u32),
     Gone(u32),
@@ -98,6 +101,9 @@ impl Attacher {
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(ProcessUpdate::Selected(tgid)) => self.sources.process_selected(tgid),
                 Ok(ProcessUpdate::Started(tgid)) => self.sources.process_started(tgid),
+                Ok(ProcessUpdate::Awaited(tgid, path)) => {
+                    self.sources.executable_awaited(tgid, &path)
+                }
                 Ok(ProcessUpdate::SpeaksTls(tgid)) => self.speaks_tls(tgid),
                 Ok(ProcessUpdate::Gone(tgid)) => {
                     self.blind.edit(|blind| blind.remove(&tgid));

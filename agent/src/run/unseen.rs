@@ -1,11 +1,9 @@
 //! Selected processes that are not seen, whatever they do: 32-bit programs make their calls by other numbers, with
 //! arguments of other layouts.
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::{self, Read},
-};
+use std::{collections::HashSet, fs::File};
+
+use crate::discover::is_32_bit;
 
 /// Those that run.
 #[derive(Debug, Default)]
@@ -33,28 +31,9 @@ impl Unseen {
     }
 }
 
-/// Whether this is an ELF file of class 1 (`ELFCLASS32`, elf(5)).
-fn is_32_bit(mut file: impl Read) -> io::Result<bool> {
-    let mut ident = [0; 5];
-    file.read_exact(&mut ident)?;
-    Ok(ident == *b"\x7fELF\x01")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn programs_are_told_by_their_class() {
-        for (bytes, expected) in [
-            (&b"\x7fELF\x01\x01\x01"[..], Some(true)),
-            (b"\x7fELF\x02\x01\x01", Some(false)),
-            (b"#!/bin/sh", Some(false)),
-            (b"\x7fELF", None),
-        ] {
-            assert_eq!(is_32_bit(bytes).ok(), expected, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn this_program_is_seen() {

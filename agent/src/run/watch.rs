@@ -130,7 +130,7 @@ impl Watch {
         }
     }
 
-    fn tell(&self, update: ProcessUpdate) {
+    pub(super) fn tell(&self, update: ProcessUpdate) {
         if let Some(tls) = &self.tls {
             tls.tell(update);
         }

@@ -237,7 +237,10 @@ impl Worker {
             while let Ok(order) = self.inbox.try_recv() {
                 match order {
                     Order::Scan => self.scan(),
-                    Order::Adopt(tgid) => {
+                    Order::Adopt(tgid, executable) => {
+                        if let Some(executable) = executable {
+                            self.watch.tell(ProcessUpdate::Awaited(tgid, executable));
+                        }
                         let scanner = &mut self.stages.pipeline.resources.scanner;
                         if let Some(change) = scanner.adopt(tgid) {
                             // Not the command yet, but what will become it once this is settled.

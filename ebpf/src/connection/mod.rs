@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::PerCpuArray,
 };
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, closing, joined, unix_key},
+    connection::{Connection, NOT_COUNTED, closing, joined, tls, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
     frames::Walk,
@@ -372,5 +372,5 @@ pub fn becomes_plaintext(connection: &mut Connection, object: u64, complete: boo
     connection.last = 2;
     connection.head_done = [1; 2];
     connection.object = object;
-    connection.missed = u8::from(!complete);
+    connection.tls = if complete { 0 } else { tls::MISSED };
 }

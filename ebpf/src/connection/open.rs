@@ -1,7 +1,7 @@
 //! The first record of a connection: its addresses, and who opened it.
 
 use remora_common::{
-    connection::{Connection, joined},
+    connection::{Connection, joined, tls},
     record::{Kind, Open, UNIX_PATH_LEN, family, open_flag},
 };
 
@@ -14,7 +14,7 @@ pub fn open(connection: &mut Connection, sk: u64) {
     let (tgid, tid) = emit::current();
     let role = connection.role;
     let family = kernel::read::<u16>(sk, offset!(sock_family)).unwrap_or(0);
-    let joined = connection.joined != joined::NO || connection.missed != 0;
+    let joined = connection.joined != joined::NO || connection.tls & tls::MISSED != 0;
     let open = entry.as_mut_ptr();
     // SAFETY: `open` points to reserved ring memory of the record's size; all of it is written.
     unsafe {

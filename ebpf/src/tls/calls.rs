@@ -6,21 +6,23 @@
 //! 1. The socket that the same thread reads inside of a call that reads or shakes hands, or writes inside of one that
 //!    writes: the object works on the descriptor (curl, nginx, Ruby, Python's sockets).
 //! 2. What was found for this object before: the call was served from a buffer.
-//! 3. The socket that the thread read last, outside of any call, before a call that moved nothing on
-//!    any socket: the object works on memory that an event loop fills (node, asyncio). One read tells
-//!    of one object, and no connection of two.
+//! 3. What the thread read and wrote outside of any call, if its bytes agree ([`evidence`]), before or behind a call that moved
+//!    nothing on any socket: the object works on memory that an event loop fills (node, asyncio).
 //!
 //! Bytes of an object for which none of it holds are counted and not sent: a wrong connection is worse.
+//!
+//! An application may make calls from a callback that runs within a call: node writes its first request within the `SSL_read`
+//! that ends the handshake. The call that is in progress is set aside meanwhile, one level deep.
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, closing},
+    connection::{Connection, NOT_COUNTED, closing, tls},
     counter::Counter,
-    policy::CIPHERTEXT,
     record::{Direction, Source},
 };
 
 use super::{
+    evidence::{self, Evidence},
     link::{self, Link, Object},
     plaintext,
 };
@@ -52,13 +54,13 @@ struct Thread {
     carrier: Link,
     /// The call in progress moved the first bytes of `carrier`, or began its TLS: nothing was missed.
     complete: u32,
-    /// `received` was at its first bytes.
-    received_first: u32,
     /// The call in progress moved bytes on a socket, whichever.
     touched: u32,
+    /// The call in progress was made within another one, which is in [`TLS_OUTER`].
+    within: u32,
     unused: u32,
-    /// The socket that was read last outside of a call.
-    received: Link,
+    /// What was moved outside of calls.
+    evidence: Evidence,
 }
 
 /// What a thread begins with. A static, for the stack is small.
@@ -72,15 +74,19 @@ static IDLE: Thread = Thread {
     handshake: 0,
     carrier: Link::NONE,
     complete: 0,
-    received_first: 0,
     touched: 0,
+    within: 0,
     unused: 0,
-    received: Link::NONE,
+    evidence: Evidence::NONE,
 };
 
 /// Threads by tid.
 #[map]
 static TLS_THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(4096, 0);
+
+/// Calls that are in progress, and within which the application has made another one, by tid.
+#[map]
+static TLS_OUTER: HashMap<u32, Thread> = HashMap::with_max_entries(4096, 0);
 
 /// Nested calls of one object lie within this many bytes of stack.
 const NESTED: u64 = 64 << 10;
@@ -104,15 +110,21 @@ pub fn begins(call: &Call, tid: u32, sp: u64) {
         maps::count(Counter::EntriesFull);
         return;
     };
-    // The outermost call of an object counts: it is the application's. One that lies not below the
-    // call in progress shows that the return of that one was not seen.
+    // A call that lies not below the one in progress shows that the return of that one was not seen.
     if thread.object != 0 && sp < thread.sp && thread.sp - sp < NESTED {
-        if thread.object == call.object {
+        // The library's own: its functions call each other to move the same bytes, and to shake hands.
+        let same = thread.direction == call.direction as u32 && thread.handshake == 0;
+        if thread.object == call.object && (same || call.handshake) {
             return;
         }
-        // Another object's call inside of one, from a callback or a tunnel in a tunnel: what the outer
-        // one moves is not seen.
-        maps::count(Counter::TlsUnlinked);
+        // The application's, from a callback, or a tunnel in a tunnel.
+        if thread.within == 0 && set_aside(tid, thread) {
+            thread.within = 1;
+        } else {
+            maps::count(Counter::TlsUnlinked);
+        }
+    } else {
+        thread.within = 0;
     }
     thread.object = call.object;
     thread.buffer = call.buffer;
@@ -124,6 +136,12 @@ pub fn begins(call: &Call, tid: u32, sp: u64) {
     thread.carrier = Link::NONE;
     thread.complete = u32::from(call.handshake);
     thread.touched = 0;
+}
+
+/// Keeps the call in progress until the one within it returns.
+#[inline(always)]
+fn set_aside(tid: u32, thread: &Thread) -> bool {
+    TLS_OUTER.insert(tid, thread, 0).is_ok()
 }
 
 /// The state of a thread, made now if it has none.
@@ -151,14 +169,30 @@ pub fn ends(result: i32, tgid: u32, tid: u32, sp: u64) -> bool {
     }
     let more = moved(thread, result, tgid, tid);
     thread.object = 0;
+    let carrier = thread.carrier;
+    if thread.within != 0 {
+        resume(thread, tid);
+    }
     // Behind what is left of the call.
     if !more
-        && let Some(connection) = thread.carrier.connection()
+        && let Some(connection) = carrier.connection()
         && connection.closing & closing::IN_CALL != 0
     {
-        connection::settle(thread.carrier.sk);
+        connection::settle(carrier.sk);
     }
     more
+}
+
+/// The call within which another one has returned goes on.
+#[inline(always)]
+fn resume(thread: &mut Thread, tid: u32) {
+    // SAFETY: the value is copied at once; only this thread touches its own.
+    if let Some(outer) = unsafe { TLS_OUTER.get(tid) } {
+        let evidence = thread.evidence;
+        *thread = *outer;
+        thread.evidence = evidence;
+    }
+    let _ = TLS_OUTER.remove(tid);
 }
 
 /// Whether thread `tid` is in a call of a TLS library.
@@ -180,10 +214,7 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
     } else {
         read_user::<u64>(thread.done).unwrap_or(0)
     };
-    if len == 0 && thread.carrier.sk == 0 && thread.received.sk == 0 {
-        return false;
-    }
-    let Some((sk, connection)) = connection_of(thread, tgid) else {
+    let Some((sk, connection)) = connection_of(thread, len, tgid) else {
         if len > 0 {
             maps::count(Counter::TlsUnlinked);
         }
@@ -211,7 +242,11 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
 
 /// The connection of the call that `thread` returns from; see the module's beginning.
 #[inline(always)]
-fn connection_of(thread: &mut Thread, tgid: u32) -> Option<(u64, &'static mut Connection)> {
+fn connection_of(
+    thread: &mut Thread,
+    len: u64,
+    tgid: u32,
+) -> Option<(u64, &'static mut Connection)> {
     let object = Object { address: thread.object, tgid: tgid.into() };
     let receives = thread.direction == Direction::Rx as u32;
     if let Some(connection) = thread.carrier.connection() {
@@ -224,69 +259,54 @@ fn connection_of(thread: &mut Thread, tgid: u32) -> Option<(u64, &'static mut Co
             return Some((thread.carrier.sk, connection));
         }
     }
-    if let Some(known) = link::known(&object) {
-        return Some(known);
-    }
     if thread.touched == 0 {
-        let received = thread.received;
-        thread.received = Link::NONE;
-        if let Some(connection) = received.connection()
-            && connection.object == 0
-        {
-            link::bind(
-                &object,
-                received.sk,
-                connection,
-                thread.complete | thread.received_first != 0,
-            );
-            return Some((received.sk, connection));
-        }
+        let complete = thread.complete != 0;
+        evidence::connection_of(&mut thread.evidence, &object, len, receives, complete)
+    } else {
+        link::carrying(link::known(&object))
     }
-    None
 }
 
 /// Bytes that are not plaintext moved on `connection`: says so to the call that the thread is in.
 #[inline(always)]
-pub fn carried(moved: &Moved, connection: &Connection, sk: u64) {
-    let receives = moved.direction == Direction::Rx as u32;
+pub fn carried(moved: &Moved, connection: &mut Connection, sk: u64) {
     let first = connection.pos[moved.side()] == moved.len + moved.rest;
-    let Some(thread) = TLS_THREADS.get_ptr_mut(moved.tid) else {
-        first_received(moved, connection, Link::to(sk, connection), first);
-        return;
-    };
-    // SAFETY: a map value, preallocated; only this thread touches its own.
-    let thread = unsafe { &mut *thread };
-    if thread.object != 0 {
-        thread.touched = 1;
-        if thread.direction == moved.direction {
-            if thread.carrier.sk == 0 {
-                thread.complete |= u32::from(first);
+    if let Some(thread) = TLS_THREADS.get_ptr_mut(moved.tid) {
+        // SAFETY: a map value, preallocated; only this thread touches its own.
+        let thread = unsafe { &mut *thread };
+        if thread.object != 0 {
+            thread.touched = 1;
+            if thread.direction == moved.direction {
+                if thread.carrier.sk == 0 {
+                    thread.complete |= u32::from(first);
+                }
+                thread.carrier = Link::to(sk, connection);
             }
-            thread.carrier = Link::to(sk, connection);
+            return;
         }
-    } else if receives {
-        thread.received = Link::to(sk, connection);
-        thread.received_first = u32::from(first);
+    }
+    if connection.object != 0 {
+        if moved.direction == Direction::Rx as u32 {
+            connection.tls |= tls::READ;
+        }
+    } else {
+        evidence::tell_of_tls(connection, moved.tgid);
+        outside(moved, connection, sk, first);
     }
 }
 
-/// A thread that made no call of a TLS library yet, as far as was seen, moves bytes that are not plaintext.
+/// Bytes that are not plaintext moved outside of calls, on a connection that no object is known to encrypt.
 ///
 /// VERIFIER: a function of its own, for its stack.
 #[inline(never)]
-fn first_received(moved: &Moved, connection: &Connection, link: Link, first: bool) {
-    if connection.policy == CIPHERTEXT && connection.object == 0 {
-        process::speaks_tls(moved.tgid);
-    }
-    if moved.direction == Direction::Rx as u32
-        && let Some(thread) = thread(moved.tid)
-    {
-        thread.received = link;
-        thread.received_first = u32::from(first);
+fn outside(moved: &Moved, connection: &Connection, sk: u64, first: bool) {
+    if let Some(thread) = thread(moved.tid) {
+        thread.evidence.moved(moved, connection, sk, first);
     }
 }
 
 /// A thread that ends gives its entry back.
 pub fn forget(tid: u32) {
     let _ = TLS_THREADS.remove(tid);
+    let _ = TLS_OUTER.remove(tid);
 }

@@ -1,5 +1,5 @@
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     process::{Child, Command, Stdio},
 };
@@ -130,6 +130,32 @@ fn a_child_whose_exec_nobody_told_of_is_looked_at_when_it_makes_a_connection() {
     assert_eq!(selected(&scanner.on_connection(child.pid())), Some(child.pid()));
     assert_ne!(exe(&scanner, child.pid()), exe(&scanner, parent));
     assert!(matches!(scanner.on_connection(child.pid()), Change::Keep), "once is enough");
+}
+
+/// Its number, start and executable stay the same.
+#[test]
+fn a_program_is_not_called_what_the_next_one_in_its_process_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("first.sh"), "read go; exec sh second.sh\n").unwrap();
+    std::fs::write(folder.path().join("second.sh"), "echo ready; read go\n").unwrap();
+    let mut command = Command::new("sh");
+    command.arg("first.sh").current_dir(folder.path());
+    let mut shell = Waiting(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    shell.until_exec();
+    let selector = Selector { criteria: by_pid(shell.pid()), ..Selector::default() };
+    let selectors = Selectors::new(vec![selector], vec![], u32::MAX).unwrap();
+    let mut scanner = Scanner::new(selectors, Arc::new(Host::default()));
+    scanner.scan(|_| false);
+    let pid = shell.pid();
+    let name = |scanner: &Scanner| scanner.find(pid).unwrap().resource.service_name().to_owned();
+    assert_eq!(name(&scanner), "first");
+    writeln!(shell.0.stdin.as_mut().unwrap()).unwrap();
+    BufReader::new(shell.0.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    // Of a connection of the first one, told of before its exec.
+    assert!(matches!(scanner.on_connection(shell.pid()), Change::Keep));
+    assert_eq!(name(&scanner), "first");
+    scanner.on_exec(shell.pid());
+    assert_eq!(name(&scanner), "second");
 }
 
 #[test]

@@ -14,7 +14,13 @@ impl Scanner {
         }
         let Some(known) = self.targets.get(&tgid).cloned() else { return Change::Keep };
         let seen = self.look_at(tgid).filter(|seen| seen.start_time() == Some(known.start_time));
-        let new = seen.and_then(|mut seen| self.target_from(&mut seen, known.selector));
+        let new = seen.and_then(|mut seen| {
+            let new = self.target_from(&mut seen, known.selector)?;
+            // It may have ended meanwhile, or become another program, of which its exec will tell: the exchanges until then
+            // are the earlier one's.
+            let stack = seen.process.stat().ok()?.startstack;
+            (new.stack == known.stack && stack == known.stack).then_some(new)
+        });
         let Some(new) = new.filter(|new| {
             new.exe == known.exe && new.resource.service_name() != known.resource.service_name()
         }) else {
