@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeSet, fs, io};
 
-use aya::{
-    maps::loaded_maps,
-    programs::{loaded_links, loaded_programs},
-};
+use aya::{maps::loaded_maps, programs::loaded_programs};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelObjects {
@@ -46,13 +43,16 @@ impl KernelObjects {
         Ok(held)
     }
 
-    /// Those of them that the kernel has now.
+    /// Those of them that the kernel has now. Told by their numbers alone: to open a map of programs that goes away makes the
+    /// kernel keep it for ever (`prog_array_map_clear` takes a reference for work that is pending already).
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
     #[must_use]
     pub fn left(&self) -> Self {
-        // One that goes away between being listed and being looked at is gone.
-        let programs = loaded_programs().flatten().map(|program| program.id()).collect();
-        let maps = loaded_maps().flatten().map(|map| map.id()).collect();
-        let links = loaded_links().flatten().map(|link| link.id()).collect();
+        /// `BPF_PROG_GET_NEXT_ID`, `BPF_MAP_GET_NEXT_ID`, `BPF_LINK_GET_NEXT_ID` (include/uapi/linux/bpf.h).
+        const NEXT: [libc::c_long; 3] = [11, 12, 31];
+        let [programs, maps, links] = NEXT.map(ids);
         Self {
             programs: &self.programs & &programs,
             maps: &self.maps & &maps,
@@ -106,5 +106,26 @@ impl KernelObjects {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty() && self.maps.is_empty() && self.links.is_empty()
+    }
+}
+
+/// Numbers of all objects that `command` tells the next one of.
+fn ids(command: libc::c_long) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    // `start_id`, `next_id`, `open_flags`.
+    let mut arguments = [0u32; 3];
+    loop {
+        // SAFETY: the arguments of these commands.
+        let result = unsafe {
+            let size = size_of_val(&arguments);
+            libc::syscall(libc::SYS_bpf, command, &raw mut arguments, size)
+        };
+        if result != 0 {
+            let error = io::Error::last_os_error();
+            assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
+            return found;
+        }
+        found.insert(arguments[1]);
+        arguments[0] = arguments[1];
     }
 }
