@@ -188,7 +188,18 @@ const MAX_NAME_LEN: usize = 32;
 /// `..[name]` as in nested forms.
 #[must_use]
 pub fn redact_query(query: &str) -> Cow<'_, str> {
-    query_at(query, DEPTH)
+    /// So often at most is looked at what was changed, before nothing is shown.
+    const PASSES: usize = 8;
+    let Cow::Owned(mut shown) = query_at(query, DEPTH) else { return Cow::Borrowed(query) };
+    // What is shown instead of something deep is looked into again: who reads it next sees nothing else to hide.
+    for _ in 0..PASSES {
+        let again = query_at(&shown, DEPTH);
+        if again == shown.as_str() {
+            return Cow::Owned(shown);
+        }
+        shown = again.into_owned();
+    }
+    Cow::Borrowed(REDACTED)
 }
 
 /// Looks into URLs that are values of parameters, so deep.

@@ -23,7 +23,7 @@ use crate::{
     exchange::{HttpExchange, Sink},
     protocol::{
         Next, Unframed,
-        http2::{Message, Reader, frames},
+        http2::{Message, Reader, frames, keep_heads},
     },
 };
 
@@ -138,6 +138,9 @@ impl Http2 {
             }
             half.lost = false;
             half.reader.restart(false);
+            if !begins_frame {
+                keep_heads(bytes, &mut Keeping::of(&mut cx.shared.kept, fragment.place, bytes));
+            }
         }
         fragment.used = true;
         half.reader.next_piece();

@@ -124,10 +124,12 @@ impl Decoder {
         keep: &mut impl Keep,
         fields: &mut Fields,
     ) -> Result<Option<usize>, Malformed> {
-        let Ok(layout) = layout(bytes) else {
-            // Of a number nothing is secret, and it has to be as wrong again.
-            mask::tell_rest(bytes, told, keep);
-            return Err(Malformed);
+        let layout = match layout(bytes) {
+            Ok(layout) => layout,
+            Err(at) => {
+                mask::tell_rest(bytes, at, told, keep);
+                return Err(Malformed);
+            }
         };
         let name = self.read_name(bytes, &layout);
         let end = layout.end.filter(|&end| end <= bytes.len());
@@ -209,8 +211,8 @@ fn read(bytes: &[u8], text: Text, out: &mut Vec<u8>) -> Result<(), Malformed> {
 /// Strings and sizes beyond this are taken for a mistake.
 const MAX_NUMBER: u64 = 1 << 30;
 
-/// Section 6, as far as it can be told.
-fn layout(bytes: &[u8]) -> Result<Layout, Malformed> {
+/// Section 6, as far as it can be told. The error is where a number that is none begins.
+fn layout(bytes: &[u8]) -> Result<Layout, usize> {
     let mut layout = Layout { kind: Kind::Indexed, index: 0, name: None, value: None, end: None };
     let Some(&first) = bytes.first() else { return Ok(layout) };
     let prefix = match first {
@@ -228,18 +230,18 @@ fn layout(bytes: &[u8]) -> Result<Layout, Malformed> {
             4
         }
     };
-    let Some((index, mut at)) = number(bytes, 0, prefix)? else { return Ok(layout) };
+    let Some((index, mut at)) = number(bytes, 0, prefix).map_err(|_| 0_usize)? else { return Ok(layout) };
     layout.index = index;
     if !matches!(layout.kind, Kind::Literal { .. }) {
         layout.end = Some(at);
         return Ok(layout);
     }
     if index == 0 {
-        layout.name = text(bytes, at)?;
+        layout.name = text(bytes, at).map_err(|_| at)?;
         let Some(name) = layout.name else { return Ok(layout) };
         at = name.end;
     }
-    layout.value = text(bytes, at)?;
+    layout.value = text(bytes, at).map_err(|_| at)?;
     layout.end = layout.value.map(|value| value.end);
     Ok(layout)
 }

@@ -28,9 +28,17 @@ impl Told {
     }
 }
 
-/// What comes is no representation: it has to be none again.
-pub(super) fn tell_rest(bytes: &[u8], told: Told, keep: &mut impl Keep) {
-    keep_as_it_is(told, 0, bytes.len().min(told.from + 16), keep);
+/// What comes is no representation, for at `number` stands none: it has to be none again. Of a number nothing is secret.
+pub(super) fn tell_rest(bytes: &[u8], number: usize, told: Told, keep: &mut impl Keep) {
+    /// Longest number that is read to its end, and the byte that makes it one.
+    const NUMBER: usize = 7;
+    let first = number.min(NUMBER + 1);
+    keep_as_it_is(told, 0, first, keep);
+    let name = told.range(first, number);
+    if !name.is_empty() {
+        keep.mask(name, b'0');
+    }
+    keep_as_it_is(told, number, bytes.len().min(number + NUMBER), keep);
 }
 
 /// Tells of `bytes`, which are all that has come of a representation. `name` and `value` are what its strings say;

@@ -22,5 +22,5 @@ pub use self::{
     frame::code_name,
     message::{Head, Message},
     reader::Reader,
-    recognise::{Frames, PREFACE, frames, looks_like_settings, opens},
+    recognise::{Frames, PREFACE, frames, keep_heads, looks_like_settings, opens},
 };

@@ -1,7 +1,7 @@
 //! Is this HTTP/2?
 
 use super::frame::{self, FrameHead, HEAD_LEN};
-use crate::protocol::Parse;
+use crate::protocol::{Keep, Parse};
 
 /// As long as a frame may be where no longer one was allowed (`SETTINGS_MAX_FRAME_SIZE`): what begins with a longer one is
 /// not recognised by it.
@@ -57,6 +57,15 @@ pub fn frames(bytes: &[u8]) -> Option<Frames> {
         rest = behind.get(head.len as usize..).unwrap_or_default();
     }
     (bytes.len() >= HEAD_LEN).then_some(seen)
+}
+
+/// Keeps what [`frames`] has looked at, if it has found some: the heads of all of them.
+pub fn keep_heads(bytes: &[u8], keep: &mut impl Keep) {
+    let mut at = 0;
+    while let Some(&head) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        keep.keep(at..at + HEAD_LEN);
+        at += HEAD_LEN + FrameHead::read(head).len as usize;
+    }
 }
 
 /// Whether a block is a request's or a response's, if its first field is in the static table.
