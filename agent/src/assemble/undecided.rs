@@ -346,6 +346,7 @@ fn is_rest_of_preface(held: &Unread, rest: &[u8], fragment: &Fragment) -> bool {
 /// Has a recording keep of frames what it would if they were read.
 fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) {
     let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, frames);
+    http2::keep_heads(frames, &mut keep);
     let mut reader = http2::Reader::new(false, false, frames.len());
     let mut used = 0;
     while matches!(reader.next(frames, &mut used, &mut keep), Next::Message(_)) {}

@@ -142,6 +142,11 @@ fn a_program_is_not_called_what_the_next_one_in_its_process_is_called() {
     command.arg("first.sh").current_dir(folder.path());
     let mut shell = Waiting(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     shell.until_exec();
+    // An executable has its name shortly before it has its command line.
+    let line = format!("/proc/{}/cmdline", shell.pid());
+    while !std::fs::read_to_string(&line).unwrap().contains("first.sh") {
+        std::thread::yield_now();
+    }
     let selector = Selector { criteria: by_pid(shell.pid()), ..Selector::default() };
     let selectors = Selectors::new(vec![selector], vec![], u32::MAX).unwrap();
     let mut scanner = Scanner::new(selectors, Arc::new(Host::default()));

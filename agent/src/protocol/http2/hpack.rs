@@ -230,7 +230,9 @@ fn layout(bytes: &[u8]) -> Result<Layout, usize> {
             4
         }
     };
-    let Some((index, mut at)) = number(bytes, 0, prefix).map_err(|_| 0_usize)? else { return Ok(layout) };
+    let Some((index, mut at)) = number(bytes, 0, prefix).map_err(|_| 0_usize)? else {
+        return Ok(layout);
+    };
     layout.index = index;
     if !matches!(layout.kind, Kind::Literal { .. }) {
         layout.end = Some(at);
