@@ -59,12 +59,17 @@ pub fn frames(bytes: &[u8]) -> Option<Frames> {
     (bytes.len() >= HEAD_LEN).then_some(seen)
 }
 
-/// Keeps what [`frames`] has looked at, if it has found some: the heads of all of them.
+/// Keeps what [`frames`] has looked at, if it has found some: the heads of all of them, and how header blocks begin.
 pub fn keep_heads(bytes: &[u8], keep: &mut impl Keep) {
     let mut at = 0;
     while let Some(&head) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         keep.keep(at..at + HEAD_LEN);
-        at += HEAD_LEN + FrameHead::read(head).len as usize;
+        let head = FrameHead::read(head);
+        let block = at + HEAD_LEN + usize::from(head.prefix_len());
+        if head.kind == frame::HEADERS && block < bytes.len() {
+            keep.keep(block..block + 1);
+        }
+        at += HEAD_LEN + head.len as usize;
     }
 }
 
