@@ -345,6 +345,7 @@ fn is_rest_of_preface(held: &Unread, rest: &[u8], fragment: &Fragment) -> bool {
 
 /// Has a recording keep of frames what it would if they were read.
 fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) {
+    cx.shared.stats.judged_by_frames += 1;
     let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, frames);
     http2::keep_heads(frames, &mut keep);
     let mut reader = http2::Reader::new(false, false, frames.len());
