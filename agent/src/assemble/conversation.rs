@@ -183,7 +183,6 @@ impl Conversation {
             Decision::Speaks { spoken, requests, held, piece: len } => {
                 *self = match spoken {
                     Spoken::Http2(beginning) => {
-                        cx.shared.stats.judged_by_frames += 1;
                         if beginning == Beginning::Preface {
                             cx.wire.begins_here();
                         }

@@ -109,8 +109,6 @@ pub struct Stats {
     pub connections_evicted: u64,
     /// Those of them that were idle.
     pub connections_idle: u64,
-    /// Pieces and connections that were judged by frames of HTTP/2. Where these break the rules a recording may be judged otherwise.
-    pub judged_by_frames: u64,
     /// Connections found not to be HTTP/1.
     pub connections_other_protocol: u64,
     /// Application bytes of all data records, and those of them that were captured.

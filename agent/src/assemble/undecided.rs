@@ -180,6 +180,11 @@ impl Undecided {
             return Decision::Opaque(policy::CIPHERTEXT);
         }
         if let Some(decision) = self.others(piece, rejected, fragment, cx.wire) {
+            let spoken = Spoken::Http2(Beginning::Frames);
+            if matches!(&decision, Decision::Speaks { spoken: found, .. } if *found == spoken) {
+                let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
+                http2::keep_heads(rejected, &mut keep);
+            }
             return decision;
         }
         if let Some(held) = &self.held
@@ -197,7 +202,8 @@ impl Undecided {
             let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
             redis::Commands::default().next(rejected, &mut 0, &mut keep);
         }
-        if self.is_idle_http2(rejected, fragment, cx) {
+        // Of earlier pieces a recording has kept nothing.
+        if rejected.len() <= piece.len() && self.is_idle_http2(rejected, fragment, cx) {
             return Decision::Open;
         }
         let at = index(fragment.direction);
@@ -248,6 +254,7 @@ impl Undecided {
             Role::Unknown => true,
         };
         if wire.info.joined
+            && piece == rejected.len()
             && let Some(frames) = http2::frames(rejected)
             && let Some(of_client) = frames.of_client.or(match wire.role {
                 Role::Unknown => None,
@@ -345,7 +352,6 @@ fn is_rest_of_preface(held: &Unread, rest: &[u8], fragment: &Fragment) -> bool {
 
 /// Has a recording keep of frames what it would if they were read.
 fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) {
-    cx.shared.stats.judged_by_frames += 1;
     let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, frames);
     http2::keep_heads(frames, &mut keep);
     let mut reader = http2::Reader::new(false, false, frames.len());

@@ -136,7 +136,7 @@ fn long(window: u64, have: u32) -> Option<(u16, u32)> {
 }
 
 /// `text` in this code.
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 pub(super) fn encode(text: &[u8]) -> Vec<u8> {
     let (mut out, mut window, mut have) = (Vec::new(), 0_u64, 0);
     for &byte in text {

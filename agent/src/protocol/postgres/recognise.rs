@@ -10,11 +10,14 @@ pub struct NotPostgres;
 /// Whether `bytes` are what a client sends first: a startup of version 3, or a request for encryption or to cancel.
 #[must_use]
 pub fn opens(bytes: &[u8]) -> Parse<Sure, NotPostgres> {
+    // A length below 64 KiB, then version 3 or a code that begins with 1234.
+    let fits = bytes.iter().take(2).all(|byte| *byte == 0)
+        && bytes.get(4..6).is_none_or(|code| matches!(code, [0, 3] | [4, 210]));
+    if !fits {
+        return Parse::NotThis(NotPostgres);
+    }
     if bytes.len() < 8 {
-        // A length below 64 KiB, then version 3 or a code that begins with 1234.
-        let fits = bytes.iter().take(2).all(|byte| *byte == 0)
-            && bytes.get(4..6).is_none_or(|code| matches!(code, [0, 3] | [4, 210]));
-        return if fits { Parse::NeedMore } else { Parse::NotThis(NotPostgres) };
+        return Parse::NeedMore;
     }
     let mut used = 0;
     match Requests::new(true).next(bytes, &mut used, &mut ()) {
