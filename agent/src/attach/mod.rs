@@ -13,6 +13,7 @@ pub mod go;
 pub mod libraries;
 pub mod openssl;
 pub mod plan;
+mod segments;
 pub mod stacks;
 
 use std::{

@@ -7,14 +7,13 @@
 
 use object::{
     Architecture, Endianness, Object as _, ObjectSymbol as _,
-    elf::{FileHeader64, PF_X, PT_LOAD},
-    read::{
-        ReadRef,
-        elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
-    },
+    read::{ReadRef, elf::ElfFile64},
 };
 
-use super::plan::{Library, Plan, Via};
+use super::{
+    plan::{Library, Plan, Via},
+    segments::file_offset,
+};
 use crate::bpf::Probe;
 
 /// Why a file is not probed.
@@ -122,15 +121,7 @@ impl<'a, R: ReadRef<'a>> Image<'a, R> {
 
     /// File offset of an address in an executable segment.
     fn offset(&self, vaddr: u64) -> Option<u64> {
-        let header: &FileHeader64<Endianness> = self.file.elf_header();
-        let endian = header.endian().ok()?;
-        header.program_headers(endian, self.data).ok()?.iter().find_map(|segment| {
-            let start = segment.p_vaddr(endian);
-            let inside = vaddr.checked_sub(start).filter(|at| *at < segment.p_filesz(endian));
-            (segment.p_type(endian) == PT_LOAD && segment.p_flags(endian) & PF_X != 0)
-                .then_some(inside?)
-                .map(|at| at + segment.p_offset(endian))
-        })
+        file_offset(&self.file, self.data, vaddr)
     }
 
     /// `len` bytes of code from `vaddr` on.

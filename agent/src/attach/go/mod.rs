@@ -10,15 +10,14 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use object::{
     Architecture, Endianness, Object as _, ObjectSection as _,
-    elf::{FileHeader64, PF_X, PT_LOAD},
-    read::{
-        ReadCache,
-        elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
-    },
+    read::{ReadCache, elf::ElfFile64},
 };
 
 use self::functions::{Function, Functions};
-use super::plan::{Library, Plan, Via};
+use super::{
+    plan::{Library, Plan, Via},
+    segments::file_offset,
+};
 use crate::bpf::Probe;
 
 /// The functions that are probed.
@@ -147,17 +146,4 @@ fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)
-}
-
-/// File offset of an address in an executable segment.
-fn file_offset<'a>(elf: &Elf<'a>, data: &'a ReadCache<&'a File>, vaddr: u64) -> Option<u64> {
-    let header: &FileHeader64<Endianness> = elf.elf_header();
-    let endian = header.endian().ok()?;
-    header.program_headers(endian, data).ok()?.iter().find_map(|segment| {
-        let start = segment.p_vaddr(endian);
-        let inside = vaddr.checked_sub(start).filter(|at| *at < segment.p_filesz(endian));
-        (segment.p_type(endian) == PT_LOAD && segment.p_flags(endian) & PF_X != 0)
-            .then_some(inside?)
-            .map(|at| at + segment.p_offset(endian))
-    })
 }
