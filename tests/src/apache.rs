@@ -84,9 +84,7 @@ impl Apache {
     /// If it has ended.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = children(self.process.pid()).expect("it runs");
-        pids.push(self.process.pid());
-        pids
+        self.process.family()
     }
 
     /// The lines of its access log so far: `GET /small 200`.

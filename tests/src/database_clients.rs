@@ -16,6 +16,17 @@ use crate::{
 /// Every value, parameter, literal and password has it.
 pub const SECRET: &str = "QZQZQZQZ";
 
+/// What `cargo xtask setup --tests` has brought under this name: below the folder that `cargo xtask test` names, else the
+/// user's cache.
+pub(crate) fn brought(name: &str) -> Option<PathBuf> {
+    let set = |variable| std::env::var_os(variable).map(PathBuf::from);
+    let folder = set("REMORA_DATABASES").or_else(|| {
+        let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+        Some(cache?.join("remora/databases"))
+    })?;
+    Some(folder.join(name)).filter(|folder| folder.is_dir())
+}
+
 /// Whose libraries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
@@ -27,7 +38,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The folder with its libraries, below the one that `cargo xtask test` names, else the user's cache.
+    /// The folder with its libraries.
     fn folder(self) -> Option<PathBuf> {
         let name = match self {
             Self::Python => "python",
@@ -36,12 +47,7 @@ impl Language {
             Self::Java => "java",
             Self::Rust => return Some(built()),
         };
-        let set = |variable| std::env::var_os(variable).map(PathBuf::from);
-        let folder = set("REMORA_DATABASES").or_else(|| {
-            let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-            Some(cache?.join("remora/databases"))
-        })?;
-        Some(folder.join(name)).filter(|folder| folder.is_dir())
+        brought(name)
     }
 
     /// Its executable, as its spans call it.

@@ -9,14 +9,13 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    database_clients::waiting,
+    database_clients::{brought, waiting},
     process::Running,
     programs::{built, target},
     skip,
 };
 
-/// What all of them send that no span may have.
-pub const SECRET: &str = "QZQZQZQZ";
+pub use crate::database_clients::SECRET;
 
 /// What is spoken over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The folder with what was made of it, below the one that `cargo xtask test` names, else the user's cache.
+    /// The folder with what was made of it.
     fn folder(self) -> Option<PathBuf> {
         let name = match self {
             Self::Go | Self::GoTls => "http2-go",
@@ -49,12 +48,7 @@ impl Peer {
             Self::Node => return Some(target("http2/node")),
             Self::Rust => return Some(built()),
         };
-        let set = |variable| std::env::var_os(variable).map(PathBuf::from);
-        let folder = set("REMORA_DATABASES").or_else(|| {
-            let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-            Some(cache?.join("remora/databases"))
-        })?;
-        Some(folder.join(name)).filter(|folder| folder.is_dir())
+        brought(name)
     }
 
     /// Whether it cannot be run here; prints the reason to skip if so.

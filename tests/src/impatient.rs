@@ -200,11 +200,7 @@ impl Logging {
             Self::Nginx(nginx) => nginx.pids(),
             Self::Apache(apache) => apache.pids(),
             Self::Own(_, server) => vec![server.pid()],
-            Self::Gunicorn(Gunicorn { process, .. }) => {
-                let mut pids = children(process.pid()).expect("it runs");
-                pids.push(process.pid());
-                pids
-            }
+            Self::Gunicorn(Gunicorn { process, .. }) => process.family(),
         }
     }
 

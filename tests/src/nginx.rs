@@ -127,9 +127,7 @@ impl Nginx {
     /// If it has ended.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = children(self.process.pid()).expect("it runs");
-        pids.push(self.process.pid());
-        pids
+        self.process.family()
     }
 
     /// The lines of its access log so far. Those of `/load` are written some time later.

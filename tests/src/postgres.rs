@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     database_clients::SECRET,
-    process::{Running, children, free_port, output, until},
+    process::{Running, free_port, output, until},
     programs::certificate,
 };
 
@@ -172,9 +172,7 @@ impl Postgres {
     /// If it has ended.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        let mut pids = children(self.pid()).expect("it runs");
-        pids.push(self.pid());
-        pids
+        self.process.family()
     }
 
     #[must_use]

@@ -107,6 +107,17 @@ impl Running {
         }
     }
 
+    /// Its children, and itself.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn family(&self) -> Vec<u32> {
+        let mut pids = children(self.pid()).expect("it runs");
+        pids.push(self.pid());
+        pids
+    }
+
     /// Whether it has ended.
     ///
     /// # Panics

@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     process::{Command, Stdio},
 };
 
 use remora_tests::{
     agent::{Agent, Done},
     process::Running,
+    programs::{self, target},
     skip,
     spans::{CLIENT, Span},
 };
@@ -22,18 +22,8 @@ struct Server {
 
 fn certificate() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success());
+    programs::certificate(folder.path());
     folder
-}
-
-fn target(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("targets").join(name).display().to_string()
 }
 
 fn server(certificate: &TempDir) -> Server {

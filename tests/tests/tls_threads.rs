@@ -1,8 +1,12 @@
 //! What the kernel side remembers of threads that make calls of a TLS library goes with them, however they end.
 
-use std::{path::Path, process::Command};
-
-use remora_tests::{agent::Agent, kernel_objects::KernelObjects, process::until, skip};
+use remora_tests::{
+    agent::Agent,
+    kernel_objects::KernelObjects,
+    process::until,
+    programs::{certificate, target},
+    skip,
+};
 
 const KILLS: &str = "4";
 
@@ -12,14 +16,8 @@ fn nothing_is_left_of_threads_that_are_killed_at_once() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("targets/tls_threads.py");
+    certificate(folder.path());
+    let script = target("tls_threads.py");
     let line =
         format!("cd {} && exec python3 {} {KILLS}", folder.path().display(), script.display());
     let agent = Agent::bare(&["exec", "--otlp-file", "/dev/null", "--", "sh", "-c", &line]);
