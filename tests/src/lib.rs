@@ -45,4 +45,5 @@ pub mod services;
 pub mod skip;
 pub mod spans;
 pub mod storm;
+pub mod tls_lab;
 pub mod wrk;
