@@ -360,10 +360,6 @@ pub struct Listen {
 pub const CLASS_SMALL: usize = 256;
 pub const CLASS_MEDIUM: usize = 1024;
 pub const CLASS_LARGE: usize = 4096;
-pub const CLASS_HUGE: usize = 16384;
-
-/// Longest content one [`Data`] record can carry.
-pub const MAX_HEAD_LEN: usize = CLASS_HUGE;
 
 const _: () = {
     assert!(size_of::<Data>() == 80);

@@ -81,15 +81,24 @@ fn make(sk: u64, inode: u64, tgid: u32, finish: impl FnOnce(&mut Connection)) ->
 /// The beginning of every connection, all zeros but for these.
 #[inline(always)]
 fn clear(connection: &mut Connection) {
-    let words = core::ptr::from_mut(connection).cast::<u64>();
-    for word in 0..size_of::<Connection>() / 8 {
-        // SAFETY: within the connection, whose members are all integers. Volatile, or it became a call that fills byte by
-        // byte.
-        unsafe { words.add(word).write_volatile(0) };
-    }
+    // SAFETY: its members are all integers.
+    unsafe { zero(connection) };
     connection.seq = [NOT_COUNTED; 2];
     connection.last = 2;
     connection.head_done = [1; 2];
+}
+
+/// Fills `value`, whose size is in words, with zeros. Volatile, or it became a call that fills byte by byte.
+///
+/// # Safety
+/// Zeros are a `T`.
+#[inline(always)]
+unsafe fn zero<T>(value: &mut T) {
+    let words = core::ptr::from_mut(value).cast::<u64>();
+    for word in 0..size_of::<T>() / 8 {
+        // SAFETY: within the value; by this function's contract.
+        unsafe { words.add(word).write_volatile(0) };
+    }
 }
 
 fn new_id() -> u64 {
@@ -326,12 +335,8 @@ pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
 /// Where its frames begin is not known any more.
 #[inline(always)]
 pub fn forget_frames(connection: &mut Connection) {
-    let words = (&raw mut connection.walk).cast::<u64>();
-    for word in 0..size_of::<[Walk; 2]>() / 8 {
-        // SAFETY: within the array, whose members are all integers; zeros are `Walk::NOWHERE`. Volatile, or it became a
-        // call that fills byte by byte.
-        unsafe { words.add(word).write_volatile(0) };
-    }
+    // SAFETY: zeros are `Walk::NOWHERE`.
+    unsafe { zero(&mut connection.walk) };
 }
 
 /// Sends a `Close` record, if the connection's `Open` was sent.

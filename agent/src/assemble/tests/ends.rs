@@ -118,3 +118,12 @@ fn a_response_is_its_requests_however_late_it_comes() {
     assert!(out.finished[0].end_mono_ns - out.finished[0].start_mono_ns > 72_000_000_000_000);
     out.assert_settled(assembler.stats());
 }
+
+#[test]
+fn a_connection_that_gave_its_place_is_lost_and_no_error() {
+    let mut kernel = server();
+    kernel.rx(GET).close(CloseCause::Evicted, 0);
+    let (out, _) = run(Limits::default(), &kernel.records);
+    assert!(out.finished.is_empty());
+    assert_eq!(out.lost, [(out.started[0].serial, Lost::ConnectionsFull)]);
+}
