@@ -3,7 +3,7 @@
 //! side reads that advice on every fragment. Bytes that are not copied are counted, so that positions stay exact.
 
 /// Nobody has recognised the connection yet. A turn that begins as an HTTP/1 message does makes it [`HEADS`] at once,
-/// one that begins as a TLS record does [`CIPHERTEXT`], and one that begins with the preface of HTTP/2 [`FRAMES`]. Everything
+/// one that begins as a TLS record does [`CIPHERTEXT`], and one that begins as HTTP/2 does [`FRAMES`]. Everything
 /// else is copied as by [`ALL`] up to [`UNDECIDED_LIMIT`], and by short edges from then on: the agent may be slow, and says
 /// what it makes of the connection.
 pub const UNDECIDED: u8 = 0;

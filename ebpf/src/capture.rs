@@ -202,7 +202,11 @@ fn other_than_head<const SOURCE: u8>(
                 connection.policy = policy::HEADS;
                 return Action::CopyHead;
             }
-            walk::begin_http2(connection, moved.side());
+            walk::begin_http2(connection, moved.side(), walk::PREFACE);
+            policy = connection.policy;
+        }
+        if policy == policy::UNDECIDED && scan::greets_in_http2(first) {
+            walk::begin_http2(connection, moved.side(), 0);
             policy = connection.policy;
         }
         if SOURCE == SOCKET && scan::begins_tls(first) {

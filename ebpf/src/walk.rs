@@ -2,7 +2,7 @@
 //! which of its bytes are wanted.
 
 use remora_common::{
-    connection::Connection,
+    connection::{Connection, joined},
     frames::{self, HTTP2_ROW, Head, Passed, ROWS, Row, Walk, frame, may_begin},
     policy::{FRAMES, TURN_LIMIT},
 };
@@ -13,6 +13,8 @@ use crate::{
     user::{peek, read_user},
 };
 
+/// Bytes that a client of HTTP/2 sends before its frames.
+pub const PREFACE: u16 = 24;
 /// Frames, and buffers of a scatter-gather list, that one run of a program looks at.
 const STEPS: u32 = 4;
 
@@ -68,15 +70,20 @@ pub fn can_go<const SOURCE: u8>(moved: &Moved, connection: &mut Connection) -> b
     true
 }
 
-/// Direction `side` goes on with the preface of HTTP/2, behind which frames begin; in the other one they begin with its first
-/// byte.
+/// A connection speaks HTTP/2. Frames begin behind so many bytes of direction `side`: 24 for the client's preface, or none
+/// for a server. In the other one they begin with its first byte, or behind the preface.
 #[inline(always)]
-pub fn begin_http2(connection: &mut Connection, side: usize) {
+pub fn begin_http2(connection: &mut Connection, side: usize, behind: u16) {
     connection.policy = FRAMES + HTTP2_ROW;
-    let other = (side ^ 1) & 1;
-    let begins = connection.pos[other] == 0;
-    connection.walk[other] = if begins { Walk::START } else { Walk::NOWHERE };
-    connection.walk[side & 1] = Walk { left: 24, wanted: 24, ..Walk::START };
+    let (side, other) = (side & 1, (side ^ 1) & 1);
+    connection.walk[side] = Walk { left: behind.into(), wanted: behind, ..Walk::START };
+    let begins = connection.pos[other] == 0 && (behind > 0 || connection.joined == joined::NO);
+    let behind = PREFACE - behind;
+    connection.walk[other] = if begins {
+        Walk { left: behind.into(), wanted: behind, ..Walk::START }
+    } else {
+        Walk::NOWHERE
+    };
 }
 
 /// Makes ready to walk over `moved`.

@@ -177,7 +177,7 @@ fn tonic_agrees_with_its_log() {
 struct Nghttpd {
     process: Running,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Nghttpd {
@@ -193,7 +193,7 @@ impl Nghttpd {
         command.args(["--no-tls", "--address", "127.0.0.1", "--htdocs"]).arg(folder.path());
         let process = Running::start(command.arg(port.to_string()).stdin(Stdio::null()));
         listening(port);
-        Self { process, port, _folder: folder }
+        Self { process, port, folder }
     }
 
     fn url(&self, path: &str) -> String {
@@ -226,6 +226,34 @@ fn h2load_has_what_it_counts_with_one_stream_and_with_64() {
     for span in &done.spans {
         assert_eq!(span.line(), "GET /page 200", "{span:?}");
         assert_eq!(span.int("http.response.body.size"), Some(12), "{span:?}");
+    }
+}
+
+/// Content of a megabyte on some streams, and short content between it on others. How much of it is copied is told by
+/// the records.
+#[test]
+fn long_content_hides_nothing_and_is_not_copied() {
+    if Nghttpd::missing() {
+        return;
+    }
+    let server = Nghttpd::start();
+    fs::write(server.folder.path().join("long"), vec![b'l'; 1 << 20]).expect("a file");
+    let mut h2load = Command::new("h2load");
+    h2load.args(["-c", "2", "-m", "16", "-n", "400", "-w", "20", "-W", "22"]);
+    let client = waiting(h2load.arg(server.url("/page")).arg(server.url("/long")));
+    let agent = Agent::on(&[client.pid(), server.process.pid()], &RING);
+    let said = go(client, "");
+    assert!(said.contains("400 succeeded, 0 failed"), "{said}");
+    let done = agent.stop();
+    all_is_told(&done, 400, "http.END.request.duration");
+    for kind in [SERVER, CLIENT] {
+        for (path, len) in [("/page", 12), ("/long", 1 << 20)] {
+            let of = |span: &&&Span| span.line() == format!("GET {path} 200");
+            let spans = of_kind(&done, kind);
+            let lens: Vec<_> =
+                spans.iter().filter(of).map(|span| span.int("http.response.body.size")).collect();
+            assert_eq!(lens, [Some(len); 200], "of kind {kind}, {path}");
+        }
     }
 }
 

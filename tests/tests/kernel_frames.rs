@@ -279,6 +279,53 @@ fn a_turn_of_many_frames_hides_none_that_is_wanted() {
     }
 }
 
+/// Who speaks first does not matter, nor that nobody has said yet what the connection is.
+#[test]
+fn http2_is_walked_over_from_its_first_byte() {
+    if skip::without_root() {
+        return;
+    }
+    let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 4, 0, 1, 0, 0]].concat();
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat();
+    let long = [http2(1, b"head"), http2(0, &[b'd'; 9000]), http2(1, b"end")].concat();
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        for server_first in [false, true] {
+            let (mut client, mut server) = pair();
+            let greet = |client: &mut TcpStream, server: &mut TcpStream| {
+                server.write_all(&settings).unwrap();
+                exactly(client, settings.len());
+            };
+            if server_first {
+                greet(&mut client, &mut server);
+            }
+            client.write_all(&preface).unwrap();
+            exactly(&mut server, preface.len());
+            if !server_first {
+                greet(&mut client, &mut server);
+            }
+            client.write_all(&long).unwrap();
+            exactly(&mut server, long.len());
+            server.write_all(&long).unwrap();
+            exactly(&mut client, long.len());
+            let seen = lab.seen();
+            for (id, role, ..) in &seen.opened {
+                for direction in [Direction::Rx, Direction::Tx] {
+                    let of = seen.of(direction).filter(|f| f.conn_id == *id);
+                    let lens: Vec<_> = of.clone().map(|f| f.head.len()).collect();
+                    let first = match (role, direction) {
+                        (Role::Server, Direction::Tx) | (Role::Client, Direction::Rx) => 15,
+                        _ => 39,
+                    };
+                    assert_eq!(lens, [first, 13 + 14, 12], "{door:?}, {role:?} {direction:?}");
+                    assert!(of.clone().all(|f| f.policy == FRAMES + HTTP2_ROW), "{door:?}");
+                }
+            }
+            assert_eq!(seen.opened.len(), 2);
+        }
+    }
+}
+
 #[test]
 fn of_rows_that_are_not_there_edges_are_copied() {
     if skip::without_root() {

@@ -38,8 +38,9 @@ const FRAMES: u8 = policy::FRAMES + HTTP2_ROW;
 const WHOLE: u8 = policy::ALL;
 /// Content in one piece is long from so many bytes on.
 const LONG: u64 = 1024;
-/// Content is taken to be short behind so many heads that no long one followed.
-const SHORT_AFTER: u8 = 32;
+/// Content is taken to be short where none was long until so many heads have come. Where it was once, frames are walked over to
+/// the end: to find where they begin takes a quiet moment.
+const SHORT_AFTER: u8 = 200;
 /// Losses by malformed frames or blocks, without a good block between, after which a connection is another protocol's.
 const MAX_MALFORMED: u8 = 4;
 
@@ -61,8 +62,9 @@ pub(super) struct Http2 {
     halves: [Half; 2],
     streams: Streams,
     malformed: u8,
-    /// Heads since content was long, and how the connection is captured.
+    /// Heads so far, and how the connection is captured.
     heads: u8,
+    has_long: bool,
     policy: u8,
     leaves: Option<u8>,
 }
@@ -104,6 +106,7 @@ impl Http2 {
             streams: Streams::new(requests, begins),
             malformed: 0,
             heads: 0,
+            has_long: false,
             policy: FRAMES,
             leaves: None,
         }
@@ -272,14 +275,14 @@ impl Http2 {
     fn choose<S: Sink>(&mut self, content: Option<u64>, cx: &mut Cx<'_, S>) {
         let policy = match content {
             Some(len) if len > LONG => {
-                self.heads = 0;
+                self.has_long = true;
                 FRAMES
             }
-            Some(_) => return,
-            None => {
+            None if !self.has_long => {
                 self.heads = self.heads.saturating_add(1);
                 if self.heads < SHORT_AFTER { self.policy } else { WHOLE }
             }
+            _ => return,
         };
         if policy != self.policy {
             self.policy = policy;
