@@ -227,7 +227,7 @@ fn frames_beyond_the_bound_of_a_call_are_copied_whole() {
                 sent.iter().partition(|f| f.policy == FRAMES + POSTGRES_SERVER);
             assert!(walked.len() >= 5, "{door:?}: {} records", walked.len());
             if buffers == 1 {
-                assert!(walked.iter().all(|f| f.head == &pairs[..14]), "{door:?}");
+                assert!(walked.iter().all(|f| f.head == pairs[..14]), "{door:?}");
             }
             assert!(whole.iter().all(|f| f.policy == policy::ALL));
             assert_ne!(whole[0].flags & data_flag::FRAME, 0, "{door:?}: a frame is next");
@@ -311,14 +311,14 @@ fn http2_is_walked_over_from_its_first_byte() {
             let seen = lab.seen();
             for (id, role, ..) in &seen.opened {
                 for direction in [Direction::Rx, Direction::Tx] {
-                    let of = seen.of(direction).filter(|f| f.conn_id == *id);
-                    let lens: Vec<_> = of.clone().map(|f| f.head.len()).collect();
+                    let of: Vec<_> = seen.of(direction).filter(|f| f.conn_id == *id).collect();
+                    let lens: Vec<_> = of.iter().map(|f| f.head.len()).collect();
                     let first = match (role, direction) {
                         (Role::Server, Direction::Tx) | (Role::Client, Direction::Rx) => 15,
                         _ => 39,
                     };
                     assert_eq!(lens, [first, 13 + 14, 12], "{door:?}, {role:?} {direction:?}");
-                    assert!(of.clone().all(|f| f.policy == FRAMES + HTTP2_ROW), "{door:?}");
+                    assert!(of.iter().all(|f| f.policy == FRAMES + HTTP2_ROW), "{door:?}");
                 }
             }
             assert_eq!(seen.opened.len(), 2);
