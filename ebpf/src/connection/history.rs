@@ -10,8 +10,8 @@ use crate::{kernel, moved::Moved, offset};
 
 pub(super) const IPPROTO_TCP: u16 = 6;
 
-/// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: what says
-/// that bytes moved before is asked again.
+/// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: who opened the
+/// connection is asked again where that cannot be told, and so is whether bytes moved before where it seems so.
 #[inline(always)]
 pub fn of_tcp(sk: u64, moved: &Moved) -> (u8, u8) {
     let (mut role, mut known) = (Role::Unknown as u8, joined::YES);
@@ -19,8 +19,13 @@ pub fn of_tcp(sk: u64, moved: &Moved) -> (u8, u8) {
         // VERIFIER: one word that is always whole; a function that returns an `Option` of two bytes shifts
         // what it never set.
         let found = asked_once(sk, moved);
-        (role, known) = ((found >> 8) as u8, found as u8);
-        if known == joined::NO {
+        if (found >> 8) as u8 != Role::Unknown as u8 {
+            role = (found >> 8) as u8;
+        }
+        if found as u8 == joined::NO {
+            known = joined::NO;
+        }
+        if known == joined::NO && role != Role::Unknown as u8 {
             break;
         }
     }
