@@ -6,7 +6,7 @@ use remora_common::{
     record::{Direction, Role, family},
 };
 
-use crate::{kernel, moved::Moved, offset};
+use crate::{kernel, moved::Moved, offset, user::launder};
 
 pub(super) const IPPROTO_TCP: u16 = 6;
 
@@ -14,22 +14,22 @@ pub(super) const IPPROTO_TCP: u16 = 6;
 /// connection is asked again where that cannot be told, and so is whether bytes moved before where it seems so.
 #[inline(always)]
 pub fn of_tcp(sk: u64, moved: &Moved) -> (u8, u8) {
-    let (mut role, mut known) = (Role::Unknown as u8, joined::YES);
+    let mut known = u64::from(joined::YES);
+    let mut role = Role::Unknown as u64;
     for _ in 0..3 {
         // VERIFIER: one word that is always whole; a function that returns an `Option` of two bytes shifts
-        // what it never set.
-        let found = asked_once(sk, moved);
-        if (found >> 8) as u8 != Role::Unknown as u8 {
-            role = (found >> 8) as u8;
+        // what it never set. Laundered, or all that follows were verified for each role.
+        let mut found = asked_once(sk, moved);
+        launder(&mut found);
+        known &= found & 0xff;
+        if role == Role::Unknown as u64 {
+            role = found >> 8;
         }
-        if found as u8 == joined::NO {
-            known = joined::NO;
-        }
-        if known == joined::NO && role != Role::Unknown as u8 {
+        if known == joined::NO.into() && role != Role::Unknown as u64 {
             break;
         }
     }
-    (role, known)
+    (role as u8, known as u8)
 }
 
 /// Role and `joined` in one word.
