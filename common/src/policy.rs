@@ -21,9 +21,9 @@ pub const CIPHERTEXT: u8 = 5;
 /// for the rest of a call that has too many, it is as [`ALL`].
 pub const FRAMES: u8 = 16;
 
-/// Bytes that are copied of one turn, a run of bytes in one direction, whatever the policy and however many fragments it
-/// has; a head that is longer is given up. What comes in addition are the ends of fragments that [`EDGES`] asks for, and frames
-/// that are wanted whatever they cost ([`crate::frames::Wanted`]).
+/// Bytes that are copied of one turn, a run of bytes in one direction, however many fragments it has; a head that is longer
+/// is given up. What comes in addition are the ends of fragments that [`EDGES`] asks for, and frames that are wanted
+/// whatever they cost ([`crate::frames::Wanted`]).
 pub const TURN_LIMIT: u32 = 64 << 10;
 
 /// The same where every byte is wanted ([`ALL`], and what is as it). It is more, for what is hidden there may be messages

@@ -13,8 +13,9 @@
 //! - `ALL`: every byte.
 //! - `FRAMES`: those of the frames that are wanted ([`walk`]), and as `ALL` while it is not known where one begins.
 //!
-//! Of one turn at most [`TURN_LIMIT`] or [`TURN_LIMIT_OF_ALL`] bytes are copied, however many fragments it has. Behind that only short edges of each
-//! fragment are, [`EDGE_LAST`] bytes each, which cost no more than the records that say of them; of a head nothing.
+//! Of one turn at most [`TURN_LIMIT`] or [`TURN_LIMIT_OF_ALL`] bytes are copied, however many fragments it has. Behind that
+//! only short edges of each fragment are, [`EDGE_LAST`] bytes each, which cost no more than the records that say of them;
+//! of a head nothing.
 
 use core::mem::MaybeUninit;
 

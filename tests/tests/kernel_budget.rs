@@ -46,6 +46,17 @@ fn send(way: Send, client: &mut TcpStream, server: &TcpStream, messages: &[&[u8]
     reader.join().unwrap();
 }
 
+/// A client and its server, on a connection that is known and captured by `policy`. The client has the turn.
+fn under(lab: &mut Lab, policy: u8) -> (TcpStream, TcpStream) {
+    let (mut client, mut server) = pair();
+    server.write_all(b"+").unwrap();
+    exactly(&mut client, 1);
+    for (conn_id, ..) in lab.seen().opened {
+        lab.verdicts.advise(conn_id, policy);
+    }
+    (client, server)
+}
+
 /// What the client has sent in its latest calls, of `len` bytes together: the bytes that were copied of them.
 fn copied(seen: &Seen, conn_id: u64, from: u64, len: usize) -> Vec<u8> {
     let mut copied = Vec::new();
@@ -196,13 +207,7 @@ fn of_one_turn_no_more_than_its_limit_is_copied() {
                 _ => UNDECIDED_LIMIT,
             } as usize;
             for (len, count) in [(100, 4000), (1000, 400), (5000, 80), (400_000, 2)] {
-                let (mut client, mut server) = pair();
-                // Another turn, so that the connection is known.
-                server.write_all(b"+").unwrap();
-                exactly(&mut client, 1);
-                for (conn_id, ..) in lab.seen().opened {
-                    lab.verdicts.advise(conn_id, policy);
-                }
+                let (mut client, server) = under(&mut lab, policy);
                 let mut message = vec![b'm'; len];
                 if policy == policy::HEADS {
                     message[..5].copy_from_slice(b"GET /");
@@ -246,12 +251,7 @@ fn calls_from_many_buffers_are_copied_as_from_one() {
         let mut lab = Lab::new(door);
         for policy in [policy::HEADS, policy::ALL] {
             for (len, buffers) in [(900, 17), (3000, 40), (9000, 400), (40_000, 64)] {
-                let (mut client, mut server) = pair();
-                server.write_all(b"+").unwrap();
-                exactly(&mut client, 1);
-                for (conn_id, ..) in lab.seen().opened {
-                    lab.verdicts.advise(conn_id, policy);
-                }
+                let (mut client, mut server) = under(&mut lab, policy);
                 let message = [&head(len)[..], &[b'c'; 500]].concat();
                 let mut slices: Vec<IoSlice<'_>> =
                     message.chunks(message.len().div_ceil(buffers)).map(IoSlice::new).collect();
@@ -283,12 +283,7 @@ fn short_edges_of_fragments_are_copied_beyond_the_limit_of_a_turn() {
     for door in ways() {
         let mut lab = Lab::new(door);
         for policy in [policy::EDGES, policy::ALL] {
-            let (mut client, mut server) = pair();
-            server.write_all(b"+").unwrap();
-            exactly(&mut client, 1);
-            for (conn_id, ..) in lab.seen().opened {
-                lab.verdicts.advise(conn_id, policy);
-            }
+            let (mut client, server) = under(&mut lab, policy);
             let [write, _] = WAYS_TO_SEND;
             let rows = [b'r'; 8000];
             send(write.1, &mut client, &server, &[&rows[..]; 100]);

@@ -62,10 +62,9 @@ pub(super) struct Http2 {
     halves: [Half; 2],
     streams: Streams,
     malformed: u8,
-    /// Heads so far, and how the connection is captured.
+    /// Heads so far, and whether content was long.
     heads: u8,
     has_long: bool,
-    policy: u8,
     leaves: Option<u8>,
 }
 
@@ -107,7 +106,6 @@ impl Http2 {
             malformed: 0,
             heads: 0,
             has_long: false,
-            policy: FRAMES,
             leaves: None,
         }
     }
@@ -271,22 +269,25 @@ impl Http2 {
         }
     }
 
-    /// Says how the connection is captured from here on, where so much content has come, or a head.
+    /// Says how the connection is captured from here on, where so much content has come, or something else.
     fn choose<S: Sink>(&mut self, content: Option<u64>, cx: &mut Cx<'_, S>) {
-        let policy = match content {
+        if self.has_long {
+            return;
+        }
+        match content {
             Some(len) if len > LONG => {
                 self.has_long = true;
-                FRAMES
+                if self.heads >= SHORT_AFTER {
+                    cx.capture(FRAMES);
+                }
             }
-            None if !self.has_long => {
+            Some(_) => {}
+            None => {
                 self.heads = self.heads.saturating_add(1);
-                if self.heads < SHORT_AFTER { self.policy } else { WHOLE }
+                if self.heads == SHORT_AFTER {
+                    cx.capture(WHOLE);
+                }
             }
-            _ => return,
-        };
-        if policy != self.policy {
-            self.policy = policy;
-            cx.capture(policy);
         }
     }
 
