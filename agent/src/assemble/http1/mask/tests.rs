@@ -74,9 +74,17 @@ fn a_password_in_a_cut_authority_is_not_kept() {
     );
 }
 
+#[test]
+fn a_host_with_spaces_before_an_at_sign_is_as_it_was() {
+    let head = b"GET / HTTP/1.0\r\nHost:\t0a\t00 @\r\n\r\n";
+    for cut in 0..head.len() {
+        assert_eq!(facts(head), facts(&masked(head, &[cut])), "cut at {cut}");
+    }
+    assert_eq!(facts(head), facts(&masked(head, &[])));
+}
+
 /// An authority as far as it is kept wherever it is cut; the mask is tested elsewhere.
 fn without_userinfo(authority: &[u8]) -> Vec<u8> {
-    let authority = authority.split(|&byte| byte == b' ').next().unwrap_or_default();
     let host = memrchr(b'@', authority).map_or(authority, |at| &authority[at + 1..]);
     let mut out = vec![0; host.len()];
     Host::default().mask(host, &mut out);
@@ -111,7 +119,14 @@ fn facts(head: &[u8]) -> String {
                 let method = str::from_utf8(request.method).unwrap();
                 let target = String::from_utf8_lossy(request.target);
                 let target = Target::parse(method, &target);
-                let authority = target.authority.map(|a| without_userinfo(a.as_bytes()));
+                // Nothing is kept of a target behind a space in its authority.
+                let cut = target.authority.and_then(|authority| authority.split_once(' '));
+                let authority = cut.map(|(begin, _)| begin).or(target.authority);
+                let authority = authority.map(|authority| without_userinfo(authority.as_bytes()));
+                let (path, query) = match cut {
+                    Some(_) => ("", None),
+                    None => (target.path, target.query),
+                };
                 if !is_common_method(method) {
                     return format!("{} {used} {}", request.minor, of(&request.fields));
                 }
@@ -121,8 +136,8 @@ fn facts(head: &[u8]) -> String {
                     of(&request.fields),
                     target.form,
                     value(authority.as_deref()),
-                    redact::redact_path(target.path),
-                    target.query.map(redact::redact_query).unwrap_or_default(),
+                    redact::redact_path(path),
+                    query.map(redact::redact_query).unwrap_or_default(),
                 )
             }
             other => format!("{}", matches!(other, Parse::NeedMore)),
