@@ -231,7 +231,18 @@ impl Postgres {
     /// From here on statements are counted anew; returns where the log is then.
     pub fn forget(&self) -> usize {
         self.run("shop", "SELECT pg_stat_statements_reset()");
+        self.all_is_logged();
         self.log(0).len()
+    }
+
+    /// Waits until the log has all that happened before: its collector reads from a pipe, in order, and is late when
+    /// the machine is busy.
+    fn all_is_logged(&self) {
+        let mark = format!("SELECT {}", self.log(0).len());
+        self.run("postgres", &mark);
+        until("the log's collector", || {
+            self.log(0).iter().any(|line| line.executes(&normal(&mark)))
+        });
     }
 
     /// Statements of the database `shop` that succeeded since [`Self::forget`], which returned `log`, in the form
@@ -254,6 +265,7 @@ impl Postgres {
             count.calls += number("calls");
             count.rows += number("rows");
         }
+        self.all_is_logged();
         let log = self.log(log);
         for (text, count) in &mut statements {
             let ends = ["begin", "start transaction", "commit", "end", "rollback"];
@@ -288,6 +300,7 @@ impl Postgres {
     /// SQLSTATEs that its log has from line `from` on, and how often.
     #[must_use]
     pub fn errors(&self, from: usize) -> BTreeMap<String, u64> {
+        self.all_is_logged();
         let mut errors = BTreeMap::new();
         let failed = |line: &&Line| matches!(&*line.severity, "ERROR" | "FATAL");
         for line in self.log(from).iter().filter(failed) {
