@@ -38,6 +38,12 @@ fn hyper_and_reqwest_on_rustls_0_23_agree_with_their_logs() {
 }
 
 #[test]
+fn hyper_and_reqwest_on_rustls_0_23_of_one_piece_agree_with_their_logs() {
+    let build = Build::FatLto;
+    both_ends_agree("v0_23", build, Client::Rustls("v0_23", build));
+}
+
+#[test]
 fn hyper_on_rustls_0_23_and_curl_agree_with_their_logs() {
     both_ends_agree("v0_23", Build::Release, Client::Curl);
 }
