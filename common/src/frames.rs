@@ -44,7 +44,7 @@ pub struct Wanted {
     pub known: Types,
     /// Of these the whole frame.
     pub whole: Types,
-    /// Of these the first [`Row::first`] bytes.
+    /// Of these the first [`Row::first`] bytes, and short ones whole ([`Row::short`]).
     pub first: Types,
 }
 
@@ -66,6 +66,9 @@ pub struct Row {
     pub type_at: u8,
     /// See [`Wanted::first`].
     pub first: u16,
+    /// Frames of these types that are no longer than this are wanted whole while little was copied of a turn: to leave out a
+    /// few bytes costs a record, which is more.
+    pub short: u16,
     /// By [`crate::record::Direction`].
     pub wanted: [Wanted; 2],
 }
@@ -100,6 +103,7 @@ const fn postgres(wanted: [Wanted; 2]) -> Row {
         most: 1 << 30,
         type_at: 0,
         first: 0,
+        short: 0,
         wanted,
     }
 }
@@ -130,18 +134,15 @@ const HTTP2: Row = Row {
     type_at: 3,
     // The head, and what stands before each message of gRPC.
     first: 9 + 5,
+    short: 1024,
     wanted: [HTTP2_FRAMES; 2],
 };
 
-/// HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY and CONTINUATION whole, and how DATA begins; also known
-/// are PRIORITY, PING, WINDOW_UPDATE, ALTSVC, ORIGIN and PRIORITY_UPDATE.
+/// HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY and CONTINUATION whole. Of DATA and of what means nothing (PRIORITY,
+/// PING, WINDOW_UPDATE, ALTSVC, ORIGIN, PRIORITY_UPDATE) how it begins.
 const HTTP2_FRAMES: Wanted = {
-    let whole = &[1, 3, 4, 5, 7, 9];
-    Wanted {
-        known: Types::of(whole).and(&[0, 2, 6, 8, 10, 12, 16]),
-        whole: Types::of(whole),
-        first: Types::of(&[0]),
-    }
+    let (whole, first) = (&[1, 3, 4, 5, 7, 9], &[0, 2, 6, 8, 10, 12, 16]);
+    Wanted { known: Types::of(whole).and(first), whole: Types::of(whole), first: Types::of(first) }
 };
 
 /// A length of 24 bits that counts what is behind it and a sequence number (MySQL documentation, "MySQL Packets"). What
@@ -156,6 +157,7 @@ const MYSQL: Row = Row {
     most: 0xff_ffff,
     type_at: NO_TYPE,
     first: 64,
+    short: 64,
     wanted: [Wanted { known: Types::ALL, whole: Types::NONE, first: Types::ALL }; 2],
 };
 
@@ -223,10 +225,11 @@ pub struct Passed {
     pub begins: bool,
 }
 
-/// Length of the frame that begins with `head`, and how many of its bytes are wanted; `None`: it is no frame.
+/// Length of the frame that begins with `head`, and how many of its bytes are wanted; `None`: it is no frame. `spent`: as
+/// much was copied of the turn as may be, and only what has to be is wanted.
 #[inline(always)]
 #[must_use]
-pub fn frame(row: &Row, side: usize, head: u64) -> Option<(u32, u32)> {
+pub fn frame(row: &Row, side: usize, head: u64, spent: bool) -> Option<(u32, u32)> {
     let raw = (head >> ((row.length_at & 7) * 8)) as u32;
     let unused = 32 - (row.length_width.min(4) as u32) * 8;
     let value = if row.big_endian { raw.swap_bytes() >> unused } else { raw << unused >> unused };
@@ -236,20 +239,27 @@ pub fn frame(row: &Row, side: usize, head: u64) -> Option<(u32, u32)> {
         return None;
     }
     let len = value + u32::from(row.bias);
-    let first = u32::from(row.first);
     if wanted.whole.has(kind) {
         Some((len, len))
     } else if wanted.first.has(kind) {
-        Some((len, if first < len { first } else { len }))
+        let short = len <= row.short.into() && !spent;
+        Some((len, if short { len } else { least(row.first.into(), len) }))
     } else {
         Some((len, 0))
     }
 }
 
 /// Reads a frame's head where one is next. Of the `here > 0` bytes that are at hand `next` are the first 8, the first one
-/// lowest, and zeros where there are fewer.
+/// lowest, and zeros where there are fewer. `spent`: see [`frame`].
 #[inline(always)]
-pub fn read_head(row: &Row, side: usize, walk: &mut Walk, next: u64, here: u32) -> Head {
+pub fn read_head(
+    row: &Row,
+    side: usize,
+    walk: &mut Walk,
+    next: u64,
+    here: u32,
+    spent: bool,
+) -> Head {
     let have = u32::from(walk.have & 7);
     let missing = u32::from(row.head).wrapping_sub(have);
     // No shift by 64: `have` is less than 8.
@@ -262,7 +272,7 @@ pub fn read_head(row: &Row, side: usize, walk: &mut Walk, next: u64, here: u32) 
     }
     walk.head = 0;
     walk.have = 0;
-    let Some((len, wanted)) = frame(row, side, head) else {
+    let Some((len, wanted)) = frame(row, side, head, spent) else {
         walk.state = Walk::UNKNOWN;
         return Head::Lost;
     };
@@ -291,12 +301,14 @@ pub fn advance(walk: &mut Walk, here: u32) -> Passed {
 }
 
 /// Where another frame has to begin, for one to be taken to begin with a fragment of `len` bytes that `next` begins: at
-/// its end, or in it, where [`frame`] tells. `None`: it is no frame, or it cannot be told.
+/// its end, or in it, where [`frame`] tells. `None`: it is no frame, or it cannot be told. One without anything in it
+/// tells nothing: content that is zeros looks like many of them.
 #[inline(always)]
 #[must_use]
 pub fn may_begin(row: &Row, side: usize, next: u64, len: u32) -> Option<u32> {
-    let (first, _) = frame(row, side, next)?;
-    (len >= row.head.into() && first <= len).then_some(first)
+    let (first, _) = frame(row, side, next, false)?;
+    let says_something = first > row.bias.into();
+    (len >= row.head.into() && first <= len && says_something).then_some(first)
 }
 
 /// `len` bytes pass unseen.

@@ -3,8 +3,9 @@
 //! side reads that advice on every fragment. Bytes that are not copied are counted, so that positions stay exact.
 
 /// Nobody has recognised the connection yet. A turn that begins as an HTTP/1 message does makes it [`HEADS`] at once,
-/// one that begins as a TLS record does [`CIPHERTEXT`]. Everything else is copied as by [`ALL`] up to
-/// [`UNDECIDED_LIMIT`], and by short edges from then on: the agent may be slow, and says what it makes of the connection.
+/// one that begins as a TLS record does [`CIPHERTEXT`], and one that begins as HTTP/2 does [`FRAMES`]. Everything
+/// else is copied as by [`ALL`] up to [`UNDECIDED_LIMIT`], and by short edges from then on: the agent may be slow, and says
+/// what it makes of the connection.
 pub const UNDECIDED: u8 = 0;
 /// HTTP/1: heads are copied whole; of content only the last 8 bytes of each fragment.
 pub const HEADS: u8 = 1;
@@ -16,13 +17,18 @@ pub const ALL: u8 = 3;
 pub const COUNT: u8 = 4;
 /// The same, for bytes are ciphertext: a TLS source yields the plaintext.
 pub const CIPHERTEXT: u8 = 5;
-/// `FRAMES + row`: the frames of that row of [`crate::frames`] are walked. As long as it is not known where one begins it is
-/// as [`EDGES`].
+/// `FRAMES + row`: the frames of that row of [`crate::frames`] are walked. As long as it is not known where one begins, and
+/// for the rest of a call that has too many, it is as [`ALL`].
 pub const FRAMES: u8 = 16;
 
 /// Bytes that are copied of one turn, a run of bytes in one direction, whatever the policy and however many fragments it
-/// has; a head that is longer is given up. Only the ends of fragments that [`EDGES`] asks for come in addition.
+/// has; a head that is longer is given up. What comes in addition are the ends of fragments that [`EDGES`] asks for, and frames
+/// that are wanted whatever they cost ([`crate::frames::Wanted`]).
 pub const TURN_LIMIT: u32 = 64 << 10;
+
+/// The same where every byte is wanted ([`ALL`], and what is as it). It is more, for what is hidden there may be messages
+/// of others that speak on the same connection.
+pub const TURN_LIMIT_OF_ALL: u32 = 256 << 10;
 
 /// Bytes at the beginning of a fragment that [`EDGES`] copies.
 pub const EDGE_FIRST: u32 = 1024;

@@ -134,11 +134,8 @@ pub mod data_flag {
     /// The bytes that are missing in front of this record moved before the latest ones of the opposite
     /// direction: they are not of the turn that it belongs to.
     pub const MISSING_BEFORE_TURN: u32 = 1 << 4;
-    /// The record's first byte is the first of a frame, under [`crate::policy::FRAMES`].
+    /// The record's first byte is the first of a frame: those before it were walked over ([`crate::policy::FRAMES`]).
     pub const FRAME: u32 = 1 << 5;
-    /// Under [`crate::policy::FRAMES`]: these bytes were not looked at. What frames are in them is not known, nor
-    /// where the next one begins.
-    pub const FRAMES_LOST: u32 = 1 << 6;
 }
 
 /// Application bytes moved by one call on a connection (or one piece of it).
@@ -157,7 +154,8 @@ pub struct Data {
     pub direction: u8,
     /// [`Source`].
     pub source: u8,
-    /// By which [`crate::policy`] the connection is copied.
+    /// By which [`crate::policy`] these bytes were copied. Under [`crate::policy::FRAMES`] what is not copied has been
+    /// walked over.
     pub policy: u8,
     /// [`data_flag`].
     pub flags: u32,

@@ -98,7 +98,7 @@ fn of_postgres_rows_are_counted_and_passwords_never_copied() {
 }
 
 #[test]
-fn of_http2_data_is_counted_behind_its_first_bytes() {
+fn of_http2_all_short_frames_are_copied() {
     let frame = |kind: u8, payload: &[u8]| {
         let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&len[1..], &[kind, 4, 0, 0, 0, 1], payload].concat()
@@ -106,16 +106,25 @@ fn of_http2_data_is_counted_behind_its_first_bytes() {
     let frames = [
         all(frame(4, &[0; 6])),
         all(frame(1, b"headers")),
-        (frame(0, b"\0\0\0\0\x0amessage   "), 14),
-        (frame(0, b"\0\0"), 11),
-        (frame(0, b""), 9),
-        (frame(6, &[0; 8]), 0),
+        all(frame(0, b"\0\0\0\0\x0amessage   ")),
+        all(frame(0, b"\0\0")),
+        all(frame(0, b"")),
+        all(frame(6, &[0; 8])),
         all(frame(9, b"more")),
-        (frame(8, &[0; 4]), 0),
+        all(frame(8, &[0; 4])),
         all(frame(7, &[0; 8])),
     ];
     holds_for_every_cut(HTTP2_ROW, RX, &frames);
     holds_for_every_cut(HTTP2_ROW, TX, &frames);
+    // Content that is longer is counted behind its first bytes, and any if much was copied of the turn.
+    for (len, spent, copied) in
+        [(1015, false, 1024), (1016, false, 14), (1015, true, 14), (5, true, 14), (2, true, 11)]
+    {
+        let mut walker = Walker::new(HTTP2_ROW, RX);
+        walker.spent = spent;
+        assert!(walker.fragment(&[frame(0, &vec![b'a'; len]), frame(1, b"head")].concat()));
+        assert_eq!(walker.copied.len(), copied + 13, "{len}");
+    }
 }
 
 #[test]
@@ -176,12 +185,12 @@ fn a_frame_is_taken_to_begin_where_another_follows_it() {
     assert_eq!(begins(&query), Some(14));
     let both = [&query[..], &sync].concat();
     assert_eq!(begins(&both), Some(14));
-    assert_eq!(frame(row, TX, word(&both[14..])), Some((5, 5)));
+    assert_eq!(frame(row, TX, word(&both[14..]), false), Some((5, 5)));
     // Where its end is not seen it cannot be told.
     assert_eq!(begins(&query[..13]), None);
     assert_eq!(begins(&query[..4]), None);
     assert_eq!(begins(b"Q\0\0\0\x04elect"), Some(5));
-    assert_eq!(frame(row, TX, word(b"elect")), None);
+    assert_eq!(frame(row, TX, word(b"elect"), false), None);
 }
 
 #[test]

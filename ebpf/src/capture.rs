@@ -11,9 +11,9 @@
 //! - `EDGES`: the first and the last bytes of each fragment. The last are a record of their own; what lies between them is
 //!   counted in the first.
 //! - `ALL`: every byte.
-//! - `FRAMES`: those of the frames that are wanted ([`walk`]), and as `EDGES` while it is not known where one begins.
+//! - `FRAMES`: those of the frames that are wanted ([`walk`]), and as `ALL` while it is not known where one begins.
 //!
-//! Of one turn at most [`TURN_LIMIT`] bytes are copied, however many fragments it has. Behind that only short edges of each
+//! Of one turn at most [`TURN_LIMIT`] or [`TURN_LIMIT_OF_ALL`] bytes are copied, however many fragments it has. Behind that only short edges of each
 //! fragment are, [`EDGE_LAST`] bytes each, which cost no more than the records that say of them; of a head nothing.
 
 use core::mem::MaybeUninit;
@@ -21,8 +21,11 @@ use core::mem::MaybeUninit;
 use remora_common::{
     connection::{Connection, joined},
     control::{verdict_for, verdict_slot},
-    frames,
-    policy::{self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, UNDECIDED_LIMIT, UNDECIDED_RECORD},
+    frames::{self, Walk},
+    policy::{
+        self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, TURN_LIMIT_OF_ALL, UNDECIDED_LIMIT,
+        UNDECIDED_RECORD,
+    },
     record::data_flag,
 };
 
@@ -33,7 +36,7 @@ use crate::{
     maps::{self, VERDICTS},
     moved::{Action, Layout, Moved, Next, ON_STACK, Piece, SOCKET},
     scan,
-    user::{first_bytes, launder},
+    user::{PIECES, first_bytes, launder},
     walk,
 };
 
@@ -132,8 +135,8 @@ fn plan<'a, const SOURCE: u8>(
     let fragment = moved.len.min(i32::MAX as u64);
     let mut want = fragment.min(EDGE_FIRST.into());
     let mut total_len = fragment;
-    let left = u64::from(TURN_LIMIT).saturating_sub(connection.copied[side].into());
-    if action == Action::Count || action == Action::CopyFrames {
+    let left = u64::from(turn_limit(action)).saturating_sub(connection.copied[side].into());
+    if action == Action::Count || action == Action::CopyFrames || is_long_list::<SOURCE>(moved) {
         want = 0;
     } else if action == Action::CopyEdges {
         let enough = is_told_enough_of(connection, side);
@@ -148,6 +151,13 @@ fn plan<'a, const SOURCE: u8>(
             total_len = want;
         }
     }
+    let mut policy = connection.policy;
+    if policy >= policy::FRAMES
+        && action != Action::CopyFrames
+        && connection.walk[side].state == Walk::UNKNOWN
+    {
+        policy = policy::ALL;
+    }
     Some(piece.write(Piece {
         conn_id: connection.id,
         pos,
@@ -155,12 +165,14 @@ fn plan<'a, const SOURCE: u8>(
         now: emit::now(),
         flags,
         skip: 0,
+        passed: 0,
+        reserved: 0,
         fragment: fragment as u32,
         total_len: total_len as u32,
         want: want as u32,
         action,
         ended: 0,
-        policy: connection.policy.into(),
+        policy: policy.into(),
         newlines: connection.newlines[side].into(),
         // VERIFIER: counted together, so that it does not tell apart what `rest` is.
         behind: fragment - want + moved.rest,
@@ -174,7 +186,7 @@ fn other_than_head<const SOURCE: u8>(
     connection: &mut Connection,
     turn_begins: bool,
 ) -> Action {
-    let policy = connection.policy;
+    let mut policy = connection.policy;
     if policy == policy::COUNT || policy == policy::CIPHERTEXT {
         return Action::Nothing;
     }
@@ -182,13 +194,20 @@ fn other_than_head<const SOURCE: u8>(
     let young = connection.pos[moved.side()] < TLS_BEGINS_WITHIN;
     if turn_begins && (young || policy == policy::UNDECIDED) {
         let first = first_bytes::<SOURCE>(moved);
-        if policy == policy::UNDECIDED && scan::begins_message(first) && !scan::begins_http2(first)
-        {
-            connection.policy = policy::HEADS;
+        if policy == policy::UNDECIDED && scan::begins_message(first) {
             if connection.joined == joined::UNLESS_MESSAGE {
                 connection.joined = joined::NO;
             }
-            return Action::CopyHead;
+            if !scan::begins_http2(first) {
+                connection.policy = policy::HEADS;
+                return Action::CopyHead;
+            }
+            walk::begin_http2(connection, moved.side(), walk::PREFACE);
+            policy = connection.policy;
+        }
+        if policy == policy::UNDECIDED && scan::greets_in_http2(first) {
+            walk::begin_http2(connection, moved.side(), 0);
+            policy = connection.policy;
         }
         if SOURCE == SOCKET && scan::begins_tls(first) {
             connection.policy = policy::CIPHERTEXT;
@@ -199,17 +218,35 @@ fn other_than_head<const SOURCE: u8>(
         let enough = is_told_enough_of(connection, moved.side());
         return if enough { Action::CopyEdges } else { Action::CopyAll };
     }
-    if policy >= policy::FRAMES && walk::can_go::<SOURCE>(moved, connection) {
-        return Action::CopyFrames;
+    if policy >= policy::FRAMES {
+        if walk::can_go::<SOURCE>(moved, connection) {
+            return Action::CopyFrames;
+        }
+        if !is_told_enough_of(connection, moved.side()) {
+            return Action::CopyAll;
+        }
     }
     Action::CopyEdges
+}
+
+/// How much is copied of a turn.
+#[inline(always)]
+pub fn turn_limit(action: Action) -> u32 {
+    if action == Action::CopyAll { TURN_LIMIT_OF_ALL } else { TURN_LIMIT }
+}
+
+/// Whether a scatter-gather list is longer than one run of a program looks at: all of it is left to those that go on.
+#[inline(always)]
+fn is_long_list<const SOURCE: u8>(moved: &Moved) -> bool {
+    moved.layout::<SOURCE>() == Layout::Pieces && moved.count > PIECES && maps::may_jump()
 }
 
 /// Whether short edges will do: of a long turn, and where the agent is slow to say what it makes of a connection.
 #[inline(always)]
 fn is_told_enough_of(connection: &Connection, side: usize) -> bool {
     let undecided = connection.policy == policy::UNDECIDED;
-    connection.copied[side] >= TURN_LIMIT || undecided && connection.undecided >= UNDECIDED_LIMIT
+    connection.copied[side] >= TURN_LIMIT_OF_ALL
+        || undecided && connection.undecided >= UNDECIDED_LIMIT
 }
 
 /// The next bytes are taken for the beginning of a head.
@@ -274,7 +311,7 @@ pub fn copied(piece: &Piece, connection: &mut Connection, side: usize) {
 pub fn wants_more(piece: &Piece, connection: &Connection, side: usize) -> bool {
     let wanted =
         piece.action == Action::CopyAll || (piece.action == Action::CopyHead && piece.ended == 0);
-    piece.total_len > 0 && wanted && connection.copied[side] < TURN_LIMIT
+    piece.total_len > 0 && wanted && connection.copied[side] < turn_limit(piece.action)
 }
 
 /// Counts what is left of the call.

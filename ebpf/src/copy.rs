@@ -91,7 +91,7 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
         };
         flat(content, base.wrapping_add(u64::from(piece.skip)), want)
     } else {
-        gather::<SOURCE, MOST>(content, slack, moved, piece.skip, want)
+        gather::<SOURCE, MOST>(content, slack, moved, piece.skip - piece.passed, want)
     };
     // VERIFIER: written and read back at each place where ways join, or each would be followed apart
     // with what it implies for the value.

@@ -15,7 +15,7 @@ use remora_common::{
     connection::{Connection, NOT_COUNTED, closing},
     counter::Counter,
     frames::Walk,
-    policy::TURN_LIMIT,
+    policy::{self, TURN_LIMIT},
     record::{CLASS_LARGE, data_flag},
 };
 
@@ -24,6 +24,7 @@ use crate::{
     copy::{bare, copy_more},
     maps::{self, CONNECTIONS, WORK},
     moved::{Action, Cursor, Layout, Moved, Piece, Work},
+    user::{PIECES, read_user},
     walk,
 };
 
@@ -109,7 +110,7 @@ pub fn begin<const SOURCE: u8>(work: &mut Work) {
 #[inline(always)]
 pub fn jump(ctx: &impl EbpfContext) {
     // SAFETY: nothing here waits to be dropped. Returns only where it fails, and it does not: the slot is filled
-    // before anything is attached, and a turn's limit is less than 32 pieces.
+    // before anything is attached, and no call is gone on with more than [`RUNS`] times.
     unsafe { MORE.tail_call(ctx, 0) };
 }
 
@@ -179,7 +180,7 @@ fn piece<const SOURCE: u8>(work: &mut Work) -> bool {
     } else if piece.total_len > 0 {
         bare::<SOURCE>(moved, piece);
     }
-    if is_more(work, connection) {
+    if is_more::<SOURCE>(work, connection) {
         return true;
     }
     let Work { moved, piece, sk, .. } = work;
@@ -195,40 +196,39 @@ fn piece<const SOURCE: u8>(work: &mut Work) -> bool {
 #[inline(never)]
 fn choose<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> bool {
     let side = work.moved.side();
+    work.cursor.runs += 1;
     // SAFETY: as above.
     let frames = unsafe { work.piece.assume_init_ref() }.action == Action::CopyFrames;
-    if frames {
-        let cursor = &mut work.cursor;
-        cursor.runs += 1;
-        // Nothing is walked over before what the latest walk has found is sent.
-        let found = cursor.run > 0 && cursor.hole > 0;
-        if !found && !walk::go_on::<SOURCE>(work, connection) && work.cursor.runs < RUNS {
-            return false;
-        }
-        let cursor = &mut work.cursor;
-        if cursor.runs >= RUNS {
-            cursor.lost = 1;
-        }
-        if cursor.lost != 0 {
-            connection.walk[side] = Walk::NOWHERE;
-        }
+    if frames && !frame_is_found::<SOURCE>(work, connection) {
+        return false;
     }
-    let Work { piece, cursor, .. } = work;
+    let Work { moved, piece, cursor, .. } = work;
     // SAFETY: as above.
     let piece = unsafe { piece.assume_init_mut() };
-    let left = TURN_LIMIT.saturating_sub(connection.copied[side]);
-    let wanted = if frames { cursor.run } else { piece.total_len };
-    piece.want = wanted.min(CLASS_LARGE as u32).min(left);
+    let copied = connection.copied[side];
+    let left = capture::turn_limit(piece.action).saturating_sub(copied);
+    let wanted = if frames { cursor.run } else { piece.total_len.min(left) };
+    piece.want = wanted.min(CLASS_LARGE as u32);
+    if moved.layout::<SOURCE>() == Layout::Pieces && moved.count > PIECES {
+        pass_buffers(moved, piece, cursor);
+        if moved.count > PIECES {
+            want_what_is_in_reach(moved, piece, cursor);
+        }
+    }
     if !frames {
-        piece.total_len = piece.want;
+        if cursor.runs >= RUNS {
+            piece.want = 0;
+            piece.action = Action::Count;
+        } else {
+            piece.total_len = piece.want;
+        }
         return true;
     }
     if cursor.begins != 0 && piece.want > 0 {
         piece.flags |= data_flag::FRAME;
     }
     cursor.begins = 0;
-    // What is wanted and too much for this turn is counted with what is not wanted.
-    if piece.want == cursor.run || piece.want == left {
+    if piece.want == cursor.run {
         piece.total_len = cursor.run + cursor.hole;
         cursor.run = 0;
         cursor.hole = 0;
@@ -239,21 +239,111 @@ fn choose<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> boo
     true
 }
 
+/// Walks on, as long as the runs that are left are enough to copy what is left of the call whole; `false`: nothing that
+/// can be sent is found yet.
+#[inline(never)]
+fn frame_is_found<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> bool {
+    let side = work.moved.side();
+    // Nothing is walked over before what the latest walk has found is sent.
+    let found = work.cursor.run > 0 && work.cursor.hole > 0;
+    let found = found || work.cursor.lost != 0 || walk::go_on::<SOURCE>(work, connection);
+    let Work { moved, piece, cursor, .. } = work;
+    // SAFETY: as above.
+    let piece = unsafe { piece.assume_init_ref() };
+    let unsent = piece.fragment.saturating_sub(piece.skip).min(TURN_LIMIT);
+    let by_buffers =
+        if moved.layout::<SOURCE>() == Layout::Pieces { moved.count / PIECES } else { 0 };
+    let needed = by_buffers.max(unsent / CLASS_LARGE as u32) + 2;
+    let walk = &connection.walk[side];
+    // Behind bytes that are left out the agent has to know where a frame begins.
+    let at_frame = walk.state == Walk::AT_FRAME || walk.left == 0 && walk.have == 0;
+    let can_end = at_frame || cursor.hole == 0 || cursor.runs + 2 >= RUNS;
+    if cursor.lost == 0 && can_end && cursor.at < piece.fragment && cursor.runs + needed >= RUNS {
+        cursor.lost = if at_frame { Cursor::AT_FRAME } else { 1 };
+    }
+    if cursor.lost != 0 {
+        connection.walk[side] = Walk::NOWHERE;
+        return true;
+    }
+    found
+}
+
+/// Passes buffers of which the latest piece was.
+///
+/// VERIFIER: no way leaves the loop early, or each would be followed to the end of the program.
+#[inline(never)]
+fn pass_buffers(moved: &mut Moved, piece: &mut Piece, cursor: &mut Cursor) {
+    let mut looked = 0;
+    while looked < PIECES {
+        looked += 1;
+        let [_, len] = read_user::<[u64; 2]>(moved.base).unwrap_or([0, u64::MAX]);
+        let rest = u64::from(piece.skip).wrapping_sub(piece.passed.into());
+        if len <= rest && moved.count > 1 {
+            pass(moved, piece, cursor, 1, len as u32);
+        }
+    }
+}
+
+/// The same for all that were walked over and sent.
+#[inline(never)]
+fn pass_walked(moved: &mut Moved, piece: &mut Piece, cursor: &mut Cursor) {
+    let (count, until) = if cursor.here > 0 {
+        (cursor.index.saturating_sub(1), cursor.buffer_at)
+    } else {
+        (cursor.index, cursor.at)
+    };
+    let len = until.wrapping_sub(piece.passed);
+    pass(moved, piece, cursor, count, len);
+}
+
+/// Passes `count` buffers of together `len` bytes.
+#[inline(always)]
+fn pass(moved: &mut Moved, piece: &mut Piece, cursor: &mut Cursor, count: u32, len: u32) {
+    piece.passed += len;
+    moved.base += u64::from(count) * 16;
+    moved.len -= u64::from(len);
+    moved.count = moved.count.saturating_sub(count);
+    cursor.index = cursor.index.saturating_sub(count);
+}
+
+/// Wants no more than those buffers hold that are looked at.
+#[inline(never)]
+fn want_what_is_in_reach(moved: &Moved, piece: &mut Piece, cursor: &mut Cursor) {
+    cursor.reach = 0;
+    let mut at = 0;
+    while at < PIECES {
+        let Some([_, len]) = read_user::<[u64; 2]>(moved.base + u64::from(at) * 16) else { return };
+        cursor.reach += len;
+        at += 1;
+    }
+    let reach = cursor.reach.saturating_sub((piece.skip - piece.passed).into());
+    if reach > 0 && reach < piece.want.into() {
+        piece.want = reach as u32;
+    }
+}
+
 /// Takes note of a piece that was sent; whether there is another.
 #[inline(never)]
-fn is_more(work: &mut Work, connection: &mut Connection) -> bool {
+fn is_more<const SOURCE: u8>(work: &mut Work, connection: &mut Connection) -> bool {
     let side = work.moved.side();
-    let Work { piece, cursor, .. } = work;
+    let Work { moved, piece, cursor, .. } = work;
     // SAFETY: as above.
     let piece = unsafe { piece.assume_init_mut() };
     capture::copied(piece, connection, side);
     capture::go_on(piece);
-    if piece.action != Action::CopyFrames {
-        return capture::wants_more(piece, connection, side);
+    if piece.action == Action::CopyFrames {
+        if cursor.run == 0 && moved.layout::<SOURCE>() == Layout::Pieces {
+            pass_walked(moved, piece, cursor);
+        }
+        if cursor.lost == 0 || cursor.run > 0 {
+            return cursor.run > 0 || cursor.at < piece.fragment;
+        }
+        // What could not be walked over is copied whole, so that the agent can.
+        piece.action = Action::CopyAll;
+        piece.policy = policy::ALL.into();
+        if cursor.lost == Cursor::AT_FRAME {
+            piece.flags |= data_flag::FRAME;
+        }
     }
-    if cursor.runs >= RUNS || cursor.lost != 0 && cursor.run == 0 {
-        piece.flags |= data_flag::FRAMES_LOST;
-        return false;
-    }
-    cursor.run > 0 || cursor.at < piece.fragment
+    capture::wants_more(piece, connection, side)
 }

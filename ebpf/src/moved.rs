@@ -10,7 +10,7 @@ pub const SOCKET: u8 = Source::Socket as u8;
 /// A TLS library's; [`Moved::source`] says which.
 pub const LIBRARY: u8 = u8::MAX;
 /// Those of a TLS library that may have them in several buffers.
-pub const PIECES: u8 = u8::MAX - 1;
+pub const LIBRARY_PIECES: u8 = u8::MAX - 1;
 
 /// Where a [`Piece`] is.
 pub const ON_STACK: bool = false;
@@ -79,6 +79,9 @@ pub struct Piece {
     pub flags: u32,
     /// Bytes of the call before this piece.
     pub skip: u32,
+    /// Of these, how many lie in buffers that [`Moved`] does not list any more.
+    pub passed: u32,
+    pub reserved: u32,
     /// Bytes of the call, at most `i32::MAX`.
     pub fragment: u32,
     pub total_len: u32,
@@ -122,8 +125,9 @@ pub struct Cursor {
     pub here: u32,
     /// Bytes of the call that were passed.
     pub at: u32,
-    /// The next entry of a scatter-gather list.
+    /// The next entry of a scatter-gather list, and how many bytes of the call lie before the latest one.
     pub index: u32,
+    pub buffer_at: u32,
     /// Of the bytes that were passed and not sent: first so many that are wanted, then so many that are not.
     pub run: u32,
     pub hole: u32,
@@ -131,13 +135,28 @@ pub struct Cursor {
     pub begins: u32,
     /// Runs of programs so far.
     pub runs: u32,
-    /// Non-zero: where the next frame begins is not known any more.
+    /// Non-zero: frames are not walked over any more, for the next one is not known to begin anywhere; or, [`Self::AT_FRAME`],
+    /// for there are too many.
     pub lost: u32,
+    /// Bytes in the buffers that are looked at.
+    pub reach: u64,
 }
 
 impl Cursor {
-    pub const START: Self =
-        Self { base: 0, here: 0, at: 0, index: 0, run: 0, hole: 0, begins: 0, runs: 0, lost: 0 };
+    pub const AT_FRAME: u32 = 2;
+    pub const START: Self = Self {
+        base: 0,
+        here: 0,
+        at: 0,
+        index: 0,
+        buffer_at: 0,
+        run: 0,
+        hole: 0,
+        begins: 0,
+        runs: 0,
+        lost: 0,
+        reach: 0,
+    };
 }
 
 /// What programs work on, in a map instead of on their stack: the verifier knows nothing of what is read there, so

@@ -130,6 +130,13 @@ pub fn begins_http2(first: u64) -> bool {
     first == PREFACE
 }
 
+/// Whether a fragment begins with the first SETTINGS of HTTP/2, which a server may send before it has read anything: no flags, on
+/// stream 0, settings of six bytes (RFC 9113, section 6.5).
+#[inline(always)]
+pub fn greets_in_http2(first: u64) -> bool {
+    first & !0xff_0000 == 0x0400_0000 && (first as u32 >> 16 & 0xff).is_multiple_of(6)
+}
+
 /// Whether a fragment begins as a TLS record does: type 20 to 23, version 3.1 to 3.4 (RFC 8446 section
 /// 5.1). Not only a handshake's: the connection may have been open before it was watched.
 #[inline(always)]

@@ -11,8 +11,8 @@ use crate::{
     moved::{Layout, Moved},
 };
 
-/// Pieces of a scatter-gather list that are walked.
-const PIECES: usize = 16;
+/// Buffers of a scatter-gather list that are looked at in one run of a program.
+pub const PIECES: u32 = 16;
 
 /// Copies `want` bytes of user memory, all or nothing.
 #[inline(always)]
@@ -42,7 +42,7 @@ pub fn gather<const SOURCE: u8, const MOST: usize>(
     let mut skip = u64::from(skip);
     let mut done = 0u64;
     let mut at = 0;
-    while at < PIECES {
+    while at < PIECES as usize {
         // SAFETY: the caller's slack.
         (done, skip) = unsafe { (forget(slack, done), forget(slack, skip)) };
         if done >= u64::from(want) || at as u32 >= moved.count {
@@ -79,7 +79,7 @@ pub fn gather<const SOURCE: u8, const MOST: usize>(
     }
     // SAFETY: the caller's slack.
     let done = unsafe { forget(slack, done) } as u32;
-    if done < want && moved.count > PIECES as u32 {
+    if done < want && moved.count > PIECES {
         maps::count(Counter::PiecesCut);
     }
     // VERIFIER: the bound was forgotten too.
@@ -139,7 +139,7 @@ pub fn last_bytes<const SOURCE: u8>(moved: &Moved) -> Option<u64> {
         let mut left = moved.len;
         let mut found = (0, 0);
         let mut at = 0;
-        while at < PIECES && (at as u32) < moved.count {
+        while at < PIECES as usize && (at as u32) < moved.count {
             let [base, len] = read_user::<[u64; 2]>(moved.base + at as u64 * 16)?;
             if left <= len {
                 found = (base, left);

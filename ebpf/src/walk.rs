@@ -2,9 +2,9 @@
 //! which of its bytes are wanted.
 
 use remora_common::{
-    connection::Connection,
-    frames::{self, Head, Passed, ROWS, Row, Walk, frame, may_begin},
-    policy::FRAMES,
+    connection::{Connection, joined},
+    frames::{self, HTTP2_ROW, Head, Passed, ROWS, Row, Walk, frame, may_begin},
+    policy::{FRAMES, TURN_LIMIT},
 };
 
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
     user::{peek, read_user},
 };
 
+/// Bytes that a client of HTTP/2 sends before its frames.
+pub const PREFACE: u16 = 24;
 /// Frames, and buffers of a scatter-gather list, that one run of a program looks at.
 const STEPS: u32 = 4;
 
@@ -35,6 +37,11 @@ pub fn can_go<const SOURCE: u8>(moved: &Moved, connection: &mut Connection) -> b
     if !maps::may_jump() {
         return false;
     }
+    if moved.rest > 0 {
+        // What frames are in bytes that nobody can read is not known.
+        connection.walk[side] = Walk::NOWHERE;
+        return false;
+    }
     if connection.walk[side].state != Walk::UNKNOWN {
         return true;
     }
@@ -55,12 +62,28 @@ pub fn can_go<const SOURCE: u8>(moved: &Moved, connection: &mut Connection) -> b
             return false;
         }
         let Some(second) = peek(base.wrapping_add(at.into()), left.into()) else { return false };
-        if frame(row, side, second).is_none() {
+        if frame(row, side, second, false).is_none() {
             return false;
         }
     }
     connection.walk[side] = Walk::START;
     true
+}
+
+/// A connection speaks HTTP/2. Frames begin behind so many bytes of direction `side`: 24 for the client's preface, or none
+/// for a server. In the other one they begin with its first byte, or behind the preface.
+#[inline(always)]
+pub fn begin_http2(connection: &mut Connection, side: usize, behind: u16) {
+    connection.policy = FRAMES + HTTP2_ROW;
+    let (side, other) = (side & 1, (side ^ 1) & 1);
+    connection.walk[side] = Walk { left: behind.into(), wanted: behind, ..Walk::START };
+    let begins = connection.pos[other] == 0 && (behind > 0 || connection.joined == joined::NO);
+    let behind = PREFACE - behind;
+    connection.walk[other] = if begins {
+        Walk { left: behind.into(), wanted: behind, ..Walk::START }
+    } else {
+        Walk::NOWHERE
+    };
 }
 
 /// Makes ready to walk over `moved`.
@@ -72,6 +95,7 @@ pub fn begin<const SOURCE: u8>(work: &mut Work, len: u32) {
     cursor.here = if flat { len } else { 0 };
     cursor.at = 0;
     cursor.index = 0;
+    cursor.buffer_at = 0;
     cursor.run = 0;
     cursor.hole = 0;
     cursor.begins = 0;
@@ -140,7 +164,8 @@ fn read_head(cursor: &Cursor, connection: &mut Connection, side: usize) -> Head 
         return Head::Lost;
     };
     let side = side & 1;
-    frames::read_head(row, side, &mut connection.walk[side], next, cursor.here)
+    let spent = connection.copied[side] + cursor.run >= TURN_LIMIT;
+    frames::read_head(row, side, &mut connection.walk[side], next, cursor.here, spent)
 }
 
 #[inline(always)]
@@ -170,6 +195,7 @@ fn next_buffer<const SOURCE: u8>(work: &mut Work, fragment: u32) -> bool {
     };
     let most = fragment - cursor.at;
     cursor.index += 1;
+    cursor.buffer_at = cursor.at;
     cursor.base = base;
     cursor.here = if len < most.into() { len as u32 } else { most };
     true

@@ -20,6 +20,8 @@ pub struct Walker<'a> {
     pub copied: Vec<(usize, u8)>,
     pub begun: Vec<usize>,
     pub steps: usize,
+    /// As much is taken to have been copied of the turn as may be.
+    pub spent: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -33,6 +35,7 @@ impl<'a> Walker<'a> {
             copied: Vec::new(),
             begun: Vec::new(),
             steps: 0,
+            spent: false,
         }
     }
 
@@ -43,7 +46,7 @@ impl<'a> Walker<'a> {
             self.steps += 1;
             let mut passed = Passed { copy: here, skip: 0, begins: self.walk.have == 0 };
             let head = match self.walk.left {
-                0 => read_head(self.row, self.side, &mut self.walk, word(bytes), here),
+                0 => read_head(self.row, self.side, &mut self.walk, word(bytes), here, self.spent),
                 _ => Head::Whole,
             };
             match head {

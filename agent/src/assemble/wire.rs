@@ -64,7 +64,7 @@ pub(super) struct Fragment {
     pub(super) continues: bool,
     /// The kernel side knows the frames of the protocol: what it has not copied means nothing ([`policy::FRAMES`]).
     pub(super) walked: bool,
-    /// And the first byte is a frame's first.
+    /// The kernel side knows that the first byte is a frame's first.
     pub(super) begins_frame: bool,
     /// The conversation made something of the bytes.
     pub(super) used: bool,
@@ -126,7 +126,8 @@ impl Fragment {
         let known_begin = data.direction == Direction::Tx && header.begin_ns != 0;
         let begin_ns =
             if known_begin { header.begin_ns.min(header.mono_ns) } else { header.mono_ns };
-        let walked = header.policy >= policy::FRAMES && header.flags & data_flag::FRAMES_LOST == 0;
+        let whole = header.flags & data_flag::UNREADABLE == 0;
+        let walked = whole && header.policy >= policy::FRAMES;
         Self {
             direction: data.direction,
             pos: header.pos,
@@ -144,7 +145,7 @@ impl Fragment {
             is_first: true,
             continues: header.flags & data_flag::CONTINUED != 0,
             walked,
-            begins_frame: walked && header.flags & data_flag::FRAME != 0,
+            begins_frame: whole && header.flags & data_flag::FRAME != 0,
             used: false,
         }
     }

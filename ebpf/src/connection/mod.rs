@@ -12,7 +12,6 @@ use remora_common::{
     connection::{Connection, NOT_COUNTED, closing, joined, tls, unix_key},
     control::CONN_ID_CPU_BITS,
     counter::Counter,
-    frames::Walk,
     policy,
     record::{Close, CloseCause, Direction, Kind, Role, family},
 };
@@ -335,7 +334,7 @@ pub fn forget(sk: u64, cause: CloseCause, errno: u32) {
 /// Where its frames begin is not known any more.
 #[inline(always)]
 pub fn forget_frames(connection: &mut Connection) {
-    // SAFETY: zeros are `Walk::NOWHERE`.
+    // SAFETY: zeros are [`remora_common::frames::Walk::NOWHERE`].
     unsafe { zero(&mut connection.walk) };
 }
 

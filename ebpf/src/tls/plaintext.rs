@@ -12,7 +12,7 @@ use remora_common::{connection::Connection, layout::ABSENT};
 
 use crate::{
     capture, emit, more,
-    moved::{Moved, Next, ON_STACK, PIECES},
+    moved::{Moved, Next, ON_STACK, LIBRARY_PIECES},
     offset, user,
 };
 
@@ -49,7 +49,7 @@ pub fn account<const SOURCE: u8>(mut moved: Moved, connection: &mut Connection, 
 /// Never attached: see [`more`].
 #[uprobe]
 pub fn tls_more(ctx: ProbeContext) -> u32 {
-    if more::of_thread::<PIECES>(emit::current().1) {
+    if more::of_thread::<LIBRARY_PIECES>(emit::current().1) {
         more::jump_tls(&ctx);
     }
     0

@@ -8,7 +8,7 @@
 //!
 //! [`streams`] knows what is open, [`in_stream`] what is kept of an exchange.
 
-use remora_common::{policy, record::Direction};
+use remora_common::{frames::HTTP2_ROW, policy, record::Direction};
 
 use super::{
     Cx,
@@ -32,8 +32,15 @@ mod streams;
 
 use streams::Streams;
 
-/// How these connections are captured.
-const POLICY: u8 = policy::ALL;
+/// How connections are captured that may carry much content. The kernel side begins so at the preface.
+const FRAMES: u8 = policy::FRAMES + HTTP2_ROW;
+/// And those of which content is short: to copy it costs less than to walk over frames.
+const WHOLE: u8 = policy::ALL;
+/// Content in one piece is long from so many bytes on.
+const LONG: u64 = 1024;
+/// Content is taken to be short where none was long until so many heads have come. Where it was once, frames are walked over to
+/// the end: to find where they begin takes a quiet moment.
+const SHORT_AFTER: u8 = 200;
 /// Losses by malformed frames or blocks, without a good block between, after which a connection is another protocol's.
 const MAX_MALFORMED: u8 = 4;
 
@@ -55,6 +62,10 @@ pub(super) struct Http2 {
     halves: [Half; 2],
     streams: Streams,
     malformed: u8,
+    /// Heads so far, and how the connection is captured.
+    heads: u8,
+    has_long: bool,
+    policy: u8,
     leaves: Option<u8>,
 }
 
@@ -76,7 +87,7 @@ impl Http2 {
         beginning: Beginning,
         cx: &mut Cx<'_, S>,
     ) -> Self {
-        cx.capture(POLICY);
+        cx.capture(FRAMES);
         let begins = beginning != Beginning::Frames;
         let half = |direction: Direction| {
             let preface = begins && direction == requests;
@@ -94,6 +105,9 @@ impl Http2 {
             halves: [half(Direction::Rx), half(Direction::Tx)],
             streams: Streams::new(requests, begins),
             malformed: 0,
+            heads: 0,
+            has_long: false,
+            policy: FRAMES,
             leaves: None,
         }
     }
@@ -152,7 +166,9 @@ impl Http2 {
                 Next::Message(message) => {
                     let (streams, begun) = (&mut self.streams, half.begun);
                     let malformed = told(&message, streams, self.requests, begun, fragment, cx);
+                    let len = content(&message);
                     self.note(malformed, cx);
+                    self.choose(len, cx);
                 }
                 Next::More => break,
                 Next::Lost(why) => {
@@ -173,6 +189,8 @@ impl Http2 {
             half.reader.next_piece();
             if let Next::Message(message) = half.reader.step_over(len) {
                 told(&message, &mut self.streams, self.requests, half.begun, fragment, cx);
+                let len = content(&message);
+                self.choose(len, cx);
             }
             return;
         }
@@ -253,6 +271,25 @@ impl Http2 {
         }
     }
 
+    /// Says how the connection is captured from here on, where so much content has come, or a head.
+    fn choose<S: Sink>(&mut self, content: Option<u64>, cx: &mut Cx<'_, S>) {
+        let policy = match content {
+            Some(len) if len > LONG => {
+                self.has_long = true;
+                FRAMES
+            }
+            None if !self.has_long => {
+                self.heads = self.heads.saturating_add(1);
+                if self.heads < SHORT_AFTER { self.policy } else { WHOLE }
+            }
+            _ => return,
+        };
+        if policy != self.policy {
+            self.policy = policy;
+            cx.capture(policy);
+        }
+    }
+
     /// Whether something was malformed; `None`: that cannot be told.
     fn note<S: Sink>(&mut self, malformed: Option<bool>, cx: &mut Cx<'_, S>) {
         match malformed {
@@ -318,6 +355,14 @@ fn told<S: Sink>(
         Message::GoAway { .. } => {}
     }
     None
+}
+
+/// How much content it tells of.
+const fn content(message: &Message<'_>) -> Option<u64> {
+    match *message {
+        Message::Content { len, .. } => Some(len),
+        _ => None,
+    }
 }
 
 const fn lost(why: Unframed) -> Lost {

@@ -1,6 +1,7 @@
 //! HTTP/2 and gRPC, one test per shape on the wire.
 
 use remora_common::{
+    frames::HTTP2_ROW,
     policy,
     record::{CloseCause, Direction, Role, open_flag},
 };
@@ -316,7 +317,7 @@ fn a_connection_changes_from_http_1() {
         let http = clean(first);
         assert_eq!((http.version, http.upgraded, http.response_content_len), ((2, 0), false, 5));
         assert_eq!(stats.connections_other_protocol, 0);
-        assert_eq!(out.captures, [(7, policy::ALL)]);
+        assert_eq!(out.captures, [(7, policy::FRAMES + HTTP2_ROW)]);
     }
 }
 

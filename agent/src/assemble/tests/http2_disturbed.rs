@@ -1,10 +1,13 @@
 //! HTTP/2 with records lost, out of order, or with less in them than there was.
 
 use proptest::{collection::vec, prelude::*, sample::Index};
-use remora_common::record::data_flag::{FRAME, FRAMES_LOST};
 use remora_common::{
+    frames::HTTP2_ROW,
     policy,
-    record::{Direction, Role, data_flag},
+    record::{
+        Direction, Role,
+        data_flag::{self, FRAME},
+    },
 };
 
 use super::{
@@ -99,24 +102,24 @@ fn a_response_whose_request_comes_later_finds_it() {
     assert_eq!(lost(&kernel), [Lost::NoRequest]);
 }
 
-/// Of a turn no more than 64 KiB are copied, and content that is longer is followed by the lengths of frames.
+/// Of a turn no more than 256 KiB are copied, and content that is longer is followed by the lengths of frames.
 #[test]
 fn content_that_is_not_copied_is_followed_by_lengths() {
     let mut kernel = of_server();
     kernel.rx(&get(1, "/1")).tx(&ok(1, 0));
-    let long = data(1, 0, 200_000);
+    let long = data(1, 0, 400_000);
     kernel.tx(&long).tx(&data(1, END_STREAM, 100));
     kernel.rx(&get(3, "/3")).tx(&ok(3, END_STREAM));
     let exchanges = all(&kernel);
     assert_eq!(told(&exchanges), [("/1", 200), ("/3", 200)]);
-    assert_eq!(http(&exchanges[0]).response_content_len, 200_100);
+    assert_eq!(http(&exchanges[0]).response_content_len, 400_100);
 }
 
 #[test]
 fn frames_that_are_hidden_cost_what_was_open_and_no_more() {
     let mut kernel = of_server();
     kernel.rx(&get(1, "/1")).tx(&ok(1, 0));
-    let many: Vec<u8> = (0..20).flat_map(|_| data(1, 0, 10_000)).collect();
+    let many: Vec<u8> = (0..40).flat_map(|_| data(1, 0, 10_000)).collect();
     kernel.tx(&many).tx(&data(1, END_STREAM, 10));
     kernel.rx(&get(3, "/3")).tx(&ok(3, END_STREAM));
     let (out, _) = assemble(Limits::default(), &kernel.records);
@@ -129,7 +132,7 @@ fn frames_that_are_hidden_cost_what_was_open_and_no_more() {
 fn what_is_answered_before_frames_are_found_again_is_lost_too() {
     let mut kernel = of_server();
     kernel.rx(&get(1, "/1")).tx(&ok(1, 0));
-    let many: Vec<u8> = (0..20).flat_map(|_| data(1, 0, 10_000)).collect();
+    let many: Vec<u8> = (0..40).flat_map(|_| data(1, 0, 10_000)).collect();
     kernel.tx(&many).rx(&get(3, "/3"));
     kernel.tx(&[&[b'x'; 20][..], &ok(3, END_STREAM)].concat());
     kernel.rx(&get(5, "/5")).tx(&ok(5, END_STREAM)).gone();
@@ -157,8 +160,30 @@ fn what_breaks_the_rules_again_and_again_is_left() {
         kernel.tx(&framed(1, 4, 1, &[0x80]));
     }
     let (out, _) = assemble(Limits::default(), &kernel.records);
-    assert_eq!(out.captures, [(7, policy::ALL), (7, policy::COUNT)]);
+    assert_eq!(out.captures, [(7, policy::FRAMES + HTTP2_ROW), (7, policy::COUNT)]);
     assert_eq!(out.lost.len(), 1);
+}
+
+/// To copy short content costs less than to walk over frames, and much of it would hide others.
+#[test]
+fn frames_are_walked_over_where_content_is_long() {
+    let (walked, whole) = (policy::FRAMES + HTTP2_ROW, policy::ALL);
+    let mut kernel = of_server();
+    let mut next = 1;
+    let mut ask = |kernel: &mut Kernel, count: u32, len: usize| {
+        for _ in 0..count {
+            kernel.rx(&get(next, "/1")).tx(&[ok(next, 0), data(next, END_STREAM, len)].concat());
+            next += 2;
+        }
+    };
+    let captures = |kernel: &Kernel| assemble(Limits::default(), &kernel.records).0.captures;
+    ask(&mut kernel, 99, 100);
+    assert_eq!(captures(&kernel), [(7, walked)]);
+    ask(&mut kernel, 100, 1000);
+    assert_eq!(captures(&kernel), [(7, walked), (7, whole)]);
+    ask(&mut kernel, 1, 5000);
+    ask(&mut kernel, 300, 100);
+    assert_eq!(captures(&kernel), [(7, walked), (7, whole), (7, walked)]);
 }
 
 /// As [`policy::FRAMES`] has it: of DATA the first bytes, of what means nothing none, and a record for what follows.
@@ -176,6 +201,12 @@ fn walked(kernel: &mut Kernel, direction: Direction, frames: &[Vec<u8>]) {
         kernel.record(direction, frame, copied, begins | more);
         first = false;
     }
+}
+
+/// Received bytes of which the kernel side does not know the frames.
+fn unwalked(kernel: &mut Kernel, bytes: &[u8], copied: usize) {
+    kernel.capture = policy::ALL;
+    kernel.record(Direction::Rx, bytes, copied, 0);
 }
 
 /// What the kernel side leaves out because it knows the frames costs nothing.
@@ -202,17 +233,33 @@ fn behind_what_was_stepped_over_frames_are_found_without_the_kernel_side() {
     let mut kernel = of_server();
     walked(&mut kernel, Direction::Rx, &[get(1, "/1"), framed(8, 0, 0, &[0, 0, 1, 0])]);
     walked(&mut kernel, Direction::Tx, &[ok(1, END_STREAM)]);
-    kernel.record(Direction::Rx, &get(3, "/3"), get(3, "/3").len(), FRAMES_LOST);
+    unwalked(&mut kernel, &get(3, "/3"), get(3, "/3").len());
     walked(&mut kernel, Direction::Tx, &[ok(3, END_STREAM)]);
     assert_eq!(told(&all(&kernel)), [("/1", 200), ("/3", 200)]);
     walked(&mut kernel, Direction::Rx, &[get(5, "/5"), framed(8, 0, 0, &[0, 0, 1, 0])]);
     walked(&mut kernel, Direction::Tx, &[ok(5, END_STREAM)]);
-    kernel.record(Direction::Rx, b"in the middle of something", 26, FRAMES_LOST);
+    unwalked(&mut kernel, b"in the middle of something", 26);
     walked(&mut kernel, Direction::Rx, &[get(11, "/11")]);
     walked(&mut kernel, Direction::Tx, &[ok(11, END_STREAM)]);
     let (out, _) = assemble(Limits::default(), &kernel.records);
     assert_eq!(told(&out.finished), [("/1", 200), ("/3", 200), ("/5", 200), ("/11", 200)]);
     assert_eq!(out.lost, [(0, Lost::Gap), (0, Lost::Gap)]);
+}
+
+/// Where a call has too many frames its rest is copied whole, in pieces of which the first begins with one.
+#[test]
+fn behind_what_was_stepped_over_the_rest_of_a_call_may_be_copied_whole() {
+    let mut kernel = of_server();
+    walked(&mut kernel, Direction::Rx, &[get(1, "/1"), get(3, "/3")]);
+    walked(&mut kernel, Direction::Tx, &[ok(1, 0), data(1, 0, 5000)]);
+    kernel.capture = policy::ALL;
+    let rest = [data(1, END_STREAM, 3000), ok(3, 0), data(3, END_STREAM, 9)].concat();
+    let (first, second) = rest.split_at(2000);
+    kernel.record(Direction::Tx, first, first.len(), data_flag::CONTINUED | FRAME);
+    kernel.record(Direction::Tx, second, second.len(), data_flag::CONTINUED);
+    let exchanges = all(&kernel);
+    assert_eq!(told(&exchanges), [("/1", 200), ("/3", 200)]);
+    assert_eq!(clean(&exchanges[0]).response_content_len, 8000);
 }
 
 /// Where it has lost them itself, or records are missing, a record that begins with a frame goes on.
@@ -221,7 +268,7 @@ fn behind_a_loss_a_record_that_begins_a_frame_goes_on() {
     let mut kernel = of_server();
     walked(&mut kernel, Direction::Rx, &[get(1, "/1")]);
     walked(&mut kernel, Direction::Tx, &[ok(1, 0), data(1, END_STREAM, 5000)]);
-    kernel.record(Direction::Rx, &get(3, "/3"), 0, FRAMES_LOST);
+    unwalked(&mut kernel, &get(3, "/3"), 0);
     walked(&mut kernel, Direction::Rx, &[get(5, "/5")]);
     walked(&mut kernel, Direction::Tx, &[ok(5, END_STREAM)]);
     let (out, _) = assemble(Limits::default(), &kernel.records);

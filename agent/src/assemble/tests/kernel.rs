@@ -7,10 +7,10 @@
 //!   of up to 4 KiB until one has a blank line, which may have begun in what was copied before;
 //! - behind a head only the last 8 bytes of a fragment are kept; what is not copied is counted;
 //! - [`policy::ALL`] copies every byte, [`policy::EDGES`] the first and the last of a fragment, [`policy::COUNT`] yields nothing;
-//! - of a turn no more than [`TURN_LIMIT`] is copied, but for short edges of fragments.
+//! - of a turn no more than [`TURN_LIMIT`] or [`TURN_LIMIT_OF_ALL`] is copied, but for short edges of fragments.
 
 use remora_common::{
-    policy::{self, TURN_LIMIT},
+    policy::{self, TURN_LIMIT, TURN_LIMIT_OF_ALL},
     record::{
         self, CLASS_LARGE, Close, CloseCause, Direction, Kind, Open, Role, data_flag, family,
     },
@@ -129,7 +129,8 @@ impl Kernel {
             return self;
         }
         let all = self.capture == policy::ALL;
-        if self.capture == policy::EDGES || all && self.copied[side] >= TURN_LIMIT as usize {
+        let limit = if all { TURN_LIMIT_OF_ALL } else { TURN_LIMIT } as usize;
+        if self.capture == policy::EDGES || all && self.copied[side] >= limit {
             return self.edges(direction, bytes);
         }
         if self.head_done[side] && begins_message(bytes) {
@@ -137,7 +138,7 @@ impl Kernel {
         }
         let (mut sent, mut most, mut flags) = (0, WINDOW, 0);
         loop {
-            let left = TURN_LIMIT as usize - self.copied[side];
+            let left = limit - self.copied[side];
             if sent == bytes.len() || left == 0 || (self.head_done[side] && !all) {
                 break;
             }
@@ -147,7 +148,7 @@ impl Kernel {
             if !all {
                 let fresh = std::mem::take(&mut self.fresh[side]);
                 let content = fresh && piece.len() >= 8 && !begins_head(piece);
-                let given_up = self.copied[side] == TURN_LIMIT as usize;
+                let given_up = self.copied[side] == limit;
                 self.head_done[side] = content || given_up || ends_head(&self.last[side], piece);
                 self.last[side].extend_from_slice(piece);
                 let len = self.last[side].len();

@@ -105,6 +105,12 @@ impl Vocabulary for Frontend {
             // Behind the names come parameters.
             b'B' if from < names(2) => keep.keep(at..at + names(2) - from),
             b'B' => {}
+            // Before the name a byte says what it names. It may be any byte, also zero.
+            b'C' => {
+                let name = body.get(1..).unwrap_or_default();
+                let end = ends_of(name, 1).map_or(body.len(), |end| 1 + end);
+                keep.keep(at..at + end.max(from) - from);
+            }
             _ => keep.keep(at..at + names(1).max(from) - from),
         }
     }

@@ -7,10 +7,6 @@
 //!   socket had received when `self` was given them.
 //! - That it still is, the sequence number proves: it is one more than at the call before. A key update makes a new object, and the
 //!   place of one that was freed is used again; each begins with 0, and has its connection to be proved.
-//!
-//! What a client sends first is encrypted before anything proves its connection. It is taken from where the application has
-//! it when the socket sends the record: rustls's streams write to the socket before they give the buffer back, and a
-//! buffer that was changed meanwhile is only counted.
 
 use aya_ebpf::{
     macros::{map, uprobe, uretprobe},
@@ -20,21 +16,25 @@ use aya_ebpf::{
 use remora_common::{
     connection::{Connection, NOT_COUNTED, tls},
     counter::Counter,
-    policy::CIPHERTEXT,
     record::{Direction, Source},
 };
+
+mod proof;
+
+pub use proof::{carried, may_prove};
+use proof::{HEADER, NONCE};
 
 use super::{
     link::{Link, Object},
     plaintext::{self, own_stack},
 };
 use crate::{
-    connection, emit,
+    emit,
     maps::{self, selection},
     more,
-    moved::{LIBRARY, Layout, Moved, PIECES, SOCKET},
-    process, scan,
-    user::{first_piece, peek, read_user},
+    moved::{LIBRARY, LIBRARY_PIECES, Layout, Moved},
+    process,
+    user::read_user,
 };
 
 /// The object of one direction.
@@ -44,7 +44,7 @@ struct State {
     link: Link,
     /// Sequence number of the next record.
     next: u64,
-    /// Of a record that is to prove the connection once it is sent: the key in [`RUSTLS_UNSENT`]; 0: none.
+    /// Of a record that is to prove the connection once it is sent: the key in [`proof`]; 0: none.
     proof: u64,
     /// Every record was seen.
     whole: u64,
@@ -70,29 +70,6 @@ const OTHER: u64 = 0;
 const APPLICATION: u64 = 1;
 const DECRYPTS: u64 = 2;
 
-/// Bytes of ciphertext, by process: a client and its server may be on one host.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Cipher {
-    word: u64,
-    tgid: u64,
-}
-
-/// Plaintext of a record that was not sent yet, of an object whose connection is not known.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Unsent {
-    object: u64,
-    base: u64,
-    len: u64,
-    /// Bytes of application data behind those.
-    rest: u64,
-    /// What stands at the beginning, in the middle and at the end.
-    samples: [u64; 3],
-    begin_ns: u64,
-    whole: u64,
-}
-
 /// Nothing tells when an object is freed, nor when a call ends in a panic: the least recently used go.
 #[map]
 static RUSTLS_OBJECTS: LruHashMap<Object, State> = LruHashMap::with_max_entries(16384, 0);
@@ -100,17 +77,6 @@ static RUSTLS_OBJECTS: LruHashMap<Object, State> = LruHashMap::with_max_entries(
 /// By tid.
 #[map]
 static RUSTLS_CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(4096, 0);
-
-/// Connections by the ciphertext that was received on them.
-#[map]
-static RUSTLS_RECEIVED: LruHashMap<Cipher, Link> = LruHashMap::with_max_entries(8192, 0);
-
-#[map]
-static RUSTLS_UNSENT: LruHashMap<Cipher, Unsent> = LruHashMap::with_max_entries(4096, 0);
-
-/// Processes that have called one of the functions.
-#[map]
-static RUSTLS_PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1024, 0);
 
 /// `ContentType` of rustls, in the order of its declaration.
 const DATA: u8 = 3;
@@ -120,10 +86,6 @@ const LONGEST: u64 = 1 << 14;
 /// The variants of `Error` that the functions may give have lesser numbers, and that of `Ok` is greater: the agent looks
 /// into the code of each file.
 const LAST_ERROR: u8 = 0x11;
-/// Header of a record (RFC 8446, 5.1), and before the ciphertext that is looked at, the nonce that some records of TLS 1.2
-/// begin with (RFC 5288, 3), which is no secret and may be a plain number.
-const HEADER: u64 = 5;
-const NONCE: u64 = 8;
 
 /// `encrypt(result, self, message, sequence number)`.
 #[uprobe]
@@ -199,7 +161,7 @@ fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> 
             if single { (Layout::Flat, base) } else { pieces(base, count, skip, len) };
         let moved = of(base, len, Direction::Tx, layout, count as u32, tgid, tid);
         return process::may_use(connection, tgid)
-            && plaintext::account::<PIECES>(moved, connection, state.link.sk);
+            && plaintext::account::<LIBRARY_PIECES>(moved, connection, state.link.sk);
     }
     let [base, len_first] = if single || len == 0 {
         [base, len]
@@ -210,7 +172,7 @@ fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> 
     let len_first = if len_first > len { len } else { len_first };
     let what = if kind == DATA { APPLICATION } else { OTHER };
     if kind == DATA && state.proof != 0 {
-        wait(state, base, len_first, len, tgid);
+        proof::wait(state, base, len_first, len, tgid);
         return false;
     }
     if state.link.connection().is_none() {
@@ -242,26 +204,6 @@ fn pieces(chunks: u64, count: u64, skip: u64, len: u64) -> (Layout, u64) {
     (Layout::Nowhere, 0)
 }
 
-/// One more record of an object that waits for a proof.
-#[inline(never)]
-fn wait(state: &State, base: u64, len: u64, total: u64, tgid: u32) {
-    let key = Cipher { word: state.proof, tgid: tgid.into() };
-    let Some(unsent) = RUSTLS_UNSENT.get_ptr_mut(key) else {
-        maps::count(Counter::TlsUnlinked);
-        return;
-    };
-    // SAFETY: a map value; only the thread that has the object writes to it.
-    let unsent = unsafe { &mut *unsent };
-    if unsent.len == 0 {
-        unsent.base = base;
-        unsent.len = len;
-        unsent.rest = total - len;
-        unsent.samples = samples(base, len);
-    } else {
-        unsent.rest += total;
-    }
-}
-
 /// The result: `{tag, capacity, ptr, len, ..}` of the record, behind room for its header.
 #[inline(always)]
 fn encrypted(tgid: u32, tid: u32) {
@@ -274,31 +216,19 @@ fn encrypted(tgid: u32, tid: u32) {
     let Some([tag, _, base, len]) = read_user::<[u64; 4]>(call.result) else { return };
     let object = Object { address: call.object, tgid: tgid.into() };
     let more = len.wrapping_sub(call.total).wrapping_sub(HEADER);
-    let (true, true, Some(word), Some(state)) = (
-        tag as u8 > LAST_ERROR,
-        // A tag, and a nonce, a type (TLS 1.2, 1.3) or neither.
-        more == 16 || more == 17 || more == 24,
-        read_user::<u64>(base.wrapping_add(HEADER + NONCE)),
-        RUSTLS_OBJECTS.get_ptr_mut(object),
-    ) else {
-        maps::count(Counter::TlsUnlinked);
-        return;
-    };
-    // SAFETY: a map value; only the thread that has the object writes to it.
-    let state = unsafe { &mut *state };
-    state.proof = word;
+    // A tag, and a nonce, a type (TLS 1.2, 1.3) or neither.
+    let as_made = tag as u8 > LAST_ERROR && (more == 16 || more == 17 || more == 24);
     let data = call.what == APPLICATION;
-    let len = if data { call.len } else { 0 };
-    let unsent = Unsent {
-        object: call.object,
-        base: call.base,
-        len,
-        rest: if data { call.total - call.len } else { 0 },
-        samples: samples(call.base, len),
-        begin_ns: emit::now(),
-        whole: state.whole,
-    };
-    let _ = RUSTLS_UNSENT.insert(Cipher { word, tgid: tgid.into() }, unsent, 0);
+    let plaintext = (call.base, if data { call.len } else { 0 });
+    let rest = if data { call.total - call.len } else { 0 };
+    let is_awaited = as_made
+        && RUSTLS_OBJECTS.get_ptr_mut(object).is_some_and(|state| {
+            // SAFETY: a map value; only the thread that has the object writes to it.
+            proof::await_proof(unsafe { &mut *state }, &object, base, plaintext, rest)
+        });
+    if !is_awaited {
+        maps::count(Counter::TlsUnlinked);
+    }
 }
 
 /// The message: `{ptr, len, ..}`.
@@ -307,17 +237,8 @@ fn decrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) {
     let Some([base, len]) = read_user::<[u64; 2]>(message) else { return };
     let object = Object { address: object, tgid: tgid.into() };
     let Some(state) = state(&object, seq) else { return };
-    if state.link.connection().is_none()
-        && let Some(word) = read_user::<u64>(base.wrapping_add(NONCE))
-    {
-        let key = Cipher { word, tgid: tgid.into() };
-        // SAFETY: the value is copied at once.
-        if let Some(link) = (unsafe { RUSTLS_RECEIVED.get(key) }).copied() {
-            let _ = RUSTLS_RECEIVED.remove(key);
-            if let Some(connection) = link.connection() {
-                prove(state, &object, link.sk, connection);
-            }
-        }
+    if state.link.connection().is_none() {
+        proof::by_received(state, &object, base);
     }
     let call = Call { object: object.address, result, base, len, total: len, what: DECRYPTS };
     let _ = RUSTLS_CALLS.insert(tid, call, 0);
@@ -402,110 +323,12 @@ fn state(object: &Object, seq: u64) -> Option<&'static mut State> {
     if known.is_none_or(|known| unsafe { (*known).next } != seq) {
         let new = State { link: Link::NONE, next: seq, proof: 0, whole: u64::from(seq == 0) };
         let _ = RUSTLS_OBJECTS.insert(object, new, 0);
-        let _ = RUSTLS_PROCESSES.insert(object.tgid as u32, 1, 0);
+        proof::note(object.tgid);
     }
     // SAFETY: as above.
     let state = unsafe { &mut *RUSTLS_OBJECTS.get_ptr_mut(object)? };
     state.next = seq.wrapping_add(1);
     Some(state)
-}
-
-/// The connection of `object` is known.
-///
-/// VERIFIER: a function of its own, for its stack.
-#[inline(never)]
-fn prove(state: &mut State, object: &Object, sk: u64, connection: &mut Connection) {
-    if connection.object == 0 {
-        connection::becomes_plaintext(connection, object.address, state.whole != 0);
-    }
-    state.link = Link::to(sk, connection);
-    state.proof = 0;
-}
-
-/// Bytes moved on the socket `sk`, which may be records of rustls that prove whose connection it is. Where they are the first of
-/// an object, `moved` is their plaintext afterwards.
-///
-/// VERIFIER: a function of its own, so that what comes after it is verified once.
-#[inline(never)]
-pub fn carried(moved: &mut Moved, connection: &mut Connection, sk: u64) {
-    // SAFETY: the value is not looked at.
-    if unsafe { RUSTLS_PROCESSES.get(moved.tgid) }.is_none() {
-        return;
-    }
-    let (base, len) = first_piece::<SOCKET>(moved);
-    if moved.direction == Direction::Rx as u32 {
-        received(base, len, Link::to(sk, connection), moved.tgid);
-    } else {
-        sent(base, moved, connection, sk);
-    }
-}
-
-/// Whether [`carried`] should look at bytes of `connection`.
-#[inline(always)]
-pub fn may_prove(connection: &Connection, direction: u32) -> bool {
-    let proved = if direction == Direction::Rx as u32 { tls::RX_PROVED } else { tls::TX_PROVED };
-    (connection.object != 0 || connection.policy == CIPHERTEXT) && connection.tls & proved == 0
-}
-
-/// Takes note of the records that begin in these bytes.
-#[inline(always)]
-fn received(base: u64, len: u64, link: Link, tgid: u32) {
-    const RECORDS: u32 = 8;
-    let mut at = 0u64;
-    let mut record = 0;
-    while record < RECORDS && at + HEADER + NONCE + 8 <= len {
-        let Some(header) = peek(base.wrapping_add(at), 8) else { return };
-        if !scan::begins_tls(header) && header as u8 != 20 {
-            return;
-        }
-        if let Some(word) = read_user::<u64>(base.wrapping_add(at + HEADER + NONCE)) {
-            let _ = RUSTLS_RECEIVED.insert(Cipher { word, tgid: tgid.into() }, link, 0);
-        }
-        at += HEADER + (header >> 24 & 0xff) * 256 + (header >> 32 & 0xff);
-        record += 1;
-    }
-}
-
-/// Whether the record that is sent is one that waits.
-#[inline(always)]
-fn sent(base: u64, moved: &mut Moved, connection: &mut Connection, sk: u64) {
-    let Some(word) = read_user::<u64>(base.wrapping_add(HEADER + NONCE)) else { return };
-    let key = Cipher { word, tgid: moved.tgid.into() };
-    // SAFETY: the value is copied at once.
-    let Some(unsent) = (unsafe { RUSTLS_UNSENT.get(key) }).copied() else { return };
-    let _ = RUSTLS_UNSENT.remove(key);
-    let object = Object { address: unsent.object, tgid: moved.tgid.into() };
-    let Some(state) = RUSTLS_OBJECTS.get_ptr_mut(object) else { return };
-    // SAFETY: a map value; only the thread that has the object writes to it.
-    let state = unsafe { &mut *state };
-    if state.proof != word {
-        return;
-    }
-    prove(state, &object, sk, connection);
-    if unsent.len == 0 {
-        return;
-    }
-    moved.layout = if samples(unsent.base, unsent.len) == unsent.samples {
-        Layout::Flat
-    } else {
-        Layout::Nowhere
-    };
-    moved.base = unsent.base;
-    moved.len = unsent.len;
-    moved.rest = unsent.rest;
-    moved.begin_ns = unsent.begin_ns;
-    moved.seq = NOT_COUNTED;
-    moved.source = Source::Rustls as u16;
-    moved.count = 1;
-}
-
-#[inline(always)]
-fn samples(base: u64, len: u64) -> [u64; 3] {
-    if len < 8 {
-        return [peek(base, len).unwrap_or(0), 0, 0];
-    }
-    let at = |at: u64| read_user::<u64>(base.wrapping_add(at)).unwrap_or(0);
-    [at(0), at((len - 8) / 2), at(len - 8)]
 }
 
 /// The place of the result, and the arguments.
