@@ -72,7 +72,7 @@ pub fn can_go<const SOURCE: u8>(moved: &Moved, connection: &mut Connection) -> b
 
 /// A connection speaks HTTP/2. Frames begin behind so many bytes of direction `side`: 24 for the client's preface, or none
 /// for a server. In the other one they begin with its first byte, or behind the preface.
-#[inline(always)]
+#[inline(never)]
 pub fn begin_http2(connection: &mut Connection, side: usize, behind: u16) {
     connection.policy = FRAMES + HTTP2_ROW;
     let (side, other) = (side & 1, (side ^ 1) & 1);

@@ -6,25 +6,30 @@ use remora_common::{
     record::{Direction, Role, family},
 };
 
-use crate::{kernel, moved::Moved, offset};
+use crate::{kernel, moved::Moved, offset, user::launder};
 
 pub(super) const IPPROTO_TCP: u16 = 6;
 
-/// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: what says
-/// that bytes moved before is asked again.
+/// What [`tcp_history`] says. The kernel may be counting while it is asked, on another processor: who opened the
+/// connection is asked again where that cannot be told, and so is whether bytes moved before where it seems so.
 #[inline(always)]
 pub fn of_tcp(sk: u64, moved: &Moved) -> (u8, u8) {
-    let (mut role, mut known) = (Role::Unknown as u8, joined::YES);
+    let mut known = u64::from(joined::YES);
+    let mut role = Role::Unknown as u64;
     for _ in 0..3 {
         // VERIFIER: one word that is always whole; a function that returns an `Option` of two bytes shifts
-        // what it never set.
-        let found = asked_once(sk, moved);
-        (role, known) = ((found >> 8) as u8, found as u8);
-        if known == joined::NO {
+        // what it never set. Laundered, or all that follows were verified for each role.
+        let mut found = asked_once(sk, moved);
+        launder(&mut found);
+        known &= found & 0xff;
+        if role == Role::Unknown as u64 {
+            role = found >> 8;
+        }
+        if known == joined::NO.into() && role != Role::Unknown as u64 {
             break;
         }
     }
-    (role, known)
+    (role as u8, known as u8)
 }
 
 /// Role and `joined` in one word.
