@@ -77,6 +77,9 @@ pub mod tls {
     pub const MISSED: u8 = 1 << 0;
     /// Ciphertext was read outside of calls of its `object`, which has not asked for more since.
     pub const READ: u8 = 1 << 1;
+    /// By direction: the object of rustls that has its keys is known, and nothing has told of another one since.
+    pub const RX_PROVED: u8 = 1 << 2;
+    pub const TX_PROVED: u8 = 1 << 3;
 }
 
 /// No sequence number: not TCP, or others than the process's bytes are counted there.

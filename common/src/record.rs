@@ -78,6 +78,8 @@ pub enum Source {
     OpenSsl = 1,
     /// `crypto/tls` of Go.
     GoTls = 2,
+    /// The record protection of rustls.
+    Rustls = 3,
 }
 
 impl Source {
@@ -88,6 +90,7 @@ impl Source {
             0 => Some(Self::Socket),
             1 => Some(Self::OpenSsl),
             2 => Some(Self::GoTls),
+            3 => Some(Self::Rustls),
             _ => None,
         }
     }

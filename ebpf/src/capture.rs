@@ -93,7 +93,7 @@ fn plan<'a, const SOURCE: u8>(
     sk: u64,
     flags: u32,
 ) -> Option<&'a mut Piece> {
-    if SOURCE == SOCKET && connection.object != 0 {
+    if SOURCE == SOCKET && connection.object != 0 && moved.source == SOCKET.into() {
         return None;
     }
     let pos = connection.pos[side];

@@ -10,7 +10,7 @@ use remora_common::{
 
 use crate::{
     emit, maps,
-    moved::{Action, Layout, Moved, Piece, SOCKET},
+    moved::{Action, Layout, Moved, Piece},
     scan,
     user::{flat, forget, gather, last_bytes, read_user},
 };
@@ -183,7 +183,7 @@ unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece
     unsafe {
         (*data).kind = Kind::Data as u8;
         (*data).direction = moved.direction as u8;
-        (*data).source = if SOURCE == SOCKET { SOCKET } else { moved.source as u8 };
+        (*data).source = moved.source as u8;
         (*data).policy = piece.policy as u8;
         (*data).flags = flags;
         (*data).mono_ns = piece.now;

@@ -9,6 +9,8 @@ use remora_common::record::Source;
 pub const SOCKET: u8 = Source::Socket as u8;
 /// A TLS library's; [`Moved::source`] says which.
 pub const LIBRARY: u8 = u8::MAX;
+/// Those of a TLS library that may have them in several buffers.
+pub const LIBRARY_PIECES: u8 = u8::MAX - 1;
 
 /// Where a [`Piece`] is.
 pub const ON_STACK: bool = false;
@@ -61,7 +63,7 @@ impl Moved {
     /// Where the bytes are; known beforehand if a TLS library moved them.
     #[inline(always)]
     pub fn layout<const SOURCE: u8>(&self) -> Layout {
-        if SOURCE == SOCKET { self.layout } else { Layout::Flat }
+        if SOURCE == LIBRARY { Layout::Flat } else { self.layout }
     }
 }
 

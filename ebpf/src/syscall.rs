@@ -181,7 +181,7 @@ pub fn finished(call: &Call) -> bool {
         tid: call.tid,
     };
     user::launder(&mut moved);
-    transfer::moved(&moved)
+    transfer::moved(&mut moved)
 }
 
 #[inline(always)]

@@ -13,7 +13,7 @@ use crate::{
     capture, connection, kernel, more,
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
     process,
-    tls::calls,
+    tls::{calls, rustls},
 };
 
 const RX: usize = Direction::Rx as usize;
@@ -23,7 +23,7 @@ const RX: usize = Direction::Rx as usize;
 /// VERIFIER: a function of its own with a laundered argument and a laundered plan, so that what
 /// comes after them is verified once and not once for every way that leads there.
 #[inline(never)]
-pub fn moved(moved: &Moved) -> bool {
+pub fn moved(moved: &mut Moved) -> bool {
     let Some(socket) = kernel::socket_of(moved.fd) else { return false };
     let Some(connection) = connection::of(&socket, moved.fd, moved.tgid) else { return false };
     // SAFETY: a map value; two threads in one connection may race on it, then `pos` is off by a
@@ -31,6 +31,9 @@ pub fn moved(moved: &Moved) -> bool {
     let connection = unsafe { &mut *connection };
     if !process::may_use(connection, moved.tgid) {
         return false;
+    }
+    if rustls::may_prove(connection, moved.direction) {
+        rustls::carried(moved, connection, socket.sk);
     }
     let mut piece = MaybeUninit::uninit();
     let next = capture::account::<SOCKET, ON_STACK>(moved, &mut piece, connection, socket.sk, 0);
@@ -56,6 +59,9 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
         return false;
     }
     let flags = pass_over(connection, moved, *sk);
+    if rustls::may_prove(connection, moved.direction) {
+        rustls::carried(moved, connection, *sk);
+    }
     let next = capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags);
     if next == Next::More {
         more::begin::<SOCKET>(work);

@@ -114,15 +114,21 @@ pub unsafe fn forget(slack: *mut u64, value: u64) -> u64 {
 /// The first eight bytes of the call's buffer in memory order, zeros where there are fewer.
 #[inline(always)]
 pub fn first_bytes<const SOURCE: u8>(moved: &Moved) -> u64 {
-    let (base, len) = match moved.layout::<SOURCE>() {
+    let (base, len) = first_piece::<SOURCE>(moved);
+    short_read(base, len)
+}
+
+/// Where the first bytes of the call's buffer are, and how many lie together there.
+#[inline(always)]
+pub fn first_piece<const SOURCE: u8>(moved: &Moved) -> (u64, u64) {
+    match moved.layout::<SOURCE>() {
         Layout::Flat => (moved.base, moved.len),
         Layout::Pieces => match read_user::<[u64; 2]>(moved.base) {
             Some([base, len]) => (base, len.min(moved.len)),
-            None => return 0,
+            None => (0, 0),
         },
-        Layout::Nowhere => return 0,
-    };
-    short_read(base, len)
+        Layout::Nowhere => (0, 0),
+    }
 }
 
 /// The last eight bytes of the call's buffer in memory order, right-aligned; of a scatter-gather list

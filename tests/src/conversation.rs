@@ -1,7 +1,10 @@
 //! A server and a client that carry out a plan while the agent watches both, and what each of the three
 //! says about it.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use tempfile::TempDir;
 
@@ -13,6 +16,7 @@ use crate::{
     plan::{self, Request},
     process::{Running, until},
     programs::{self, Ecosystem},
+    rustls_peers::{self, Build},
 };
 
 /// A server of the plan that logs what it does.
@@ -55,6 +59,8 @@ impl Server for Nginx {
 pub enum Client {
     Curl,
     Of(Ecosystem),
+    /// The one of [`rustls_peers`] of this version.
+    Rustls(&'static str, Build),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +101,16 @@ impl Conversation {
         let (mut command, input) = match client {
             Client::Curl => (curl::command(), curl::configuration(&plan, &url, folder.path())),
             Client::Of(ecosystem) => (ecosystem.client(&url), plan::lines(&plan)),
+            Client::Rustls(version, build) => {
+                let peers = rustls_peers::peers(version, build);
+                let mut command = Command::new(peers.join("client"));
+                command.arg(&url);
+                (command, plan::lines(&plan))
+            }
         };
         let mut running = Running::start(command.stdin(Stdio::piped()));
-        let is_go = matches!(client, Client::Of(Ecosystem::Go));
-        if scheme == Scheme::Https && !is_go {
+        let is_linked = matches!(client, Client::Of(Ecosystem::Go) | Client::Rustls(..));
+        if scheme == Scheme::Https && !is_linked {
             // It waits for its plan, and is looked at by the agent as it is then.
             until("the client's OpenSSL", || has_openssl(running.pid()));
         }
@@ -109,7 +121,7 @@ impl Conversation {
         let output = running.finish();
         let client = match client {
             Client::Curl => curl::said(&output),
-            Client::Of(_) => output.lines().map(Said::parse).collect(),
+            Client::Of(_) | Client::Rustls(..) => output.lines().map(Said::parse).collect(),
         };
         // It logs after it has answered, or shortly before.
         until("the server's log", || server.log().len() >= plan.len());

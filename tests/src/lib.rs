@@ -40,6 +40,7 @@ pub mod random;
 pub mod recording;
 pub mod redis;
 pub mod resident;
+pub mod rustls_peers;
 pub mod scripted;
 pub mod services;
 pub mod skip;

@@ -118,6 +118,15 @@ impl Server {
         Self::run(&mut command, None)
     }
 
+    /// The same for any program that takes the place of its log and the folder of a certificate.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn of(command: &mut Command, certificate: &Path) -> Self {
+        Self::run(command, Some(certificate))
+    }
+
     fn run(command: &mut Command, certificate: Option<&Path>) -> Self {
         let folder = TempDir::new().expect("a folder");
         command.arg(folder.path().join("log")).args(certificate);

@@ -42,3 +42,13 @@ pub fn outside_a_guest() -> bool {
 pub fn emulated() -> bool {
     std::env::var_os("REMORA_TEST_GUEST").is_some()
 }
+
+/// Whether the variable `REMORA_TEST_LONG` is not set; prints `why` it takes that if so.
+#[must_use]
+pub fn unless_long(why: &str) -> bool {
+    let short = std::env::var_os("REMORA_TEST_LONG").is_none();
+    if short {
+        println!("skipped: {why}: REMORA_TEST_LONG=1");
+    }
+    short
+}

@@ -13,6 +13,7 @@ pub mod go;
 pub mod libraries;
 pub mod openssl;
 pub mod plan;
+pub mod rustls;
 mod segments;
 pub mod stacks;
 
@@ -318,9 +319,14 @@ fn read_plan(tgid: u32, candidate: &Candidate) -> io::Result<Option<(File, Plan)
     }
     // Reads only what is asked for: an executable may have gigabytes of debug information.
     match openssl::plan(&ReadCache::new(&file)) {
+        Ok(plan) => return Ok(Some((file, plan))),
+        Err(reason) => tracing::debug!(%path, %reason, "no OpenSSL to attach to"),
+    }
+    match rustls::plan(&file) {
         Ok(plan) => Ok(Some((file, plan))),
+        Err(rustls::NotRustls::None) => Ok(None),
         Err(reason) => {
-            tracing::debug!(%path, %reason, "no OpenSSL to attach to");
+            tracing::warn!(%path, %reason, "the plaintext of rustls is not seen");
             Ok(None)
         }
     }

@@ -7,6 +7,7 @@ use crate::bpf::Probe;
 pub enum Library {
     OpenSsl,
     GoCryptoTls,
+    Rustls,
 }
 
 impl Library {
@@ -16,6 +17,7 @@ impl Library {
         match self {
             Self::OpenSsl => "OpenSSL",
             Self::GoCryptoTls => "Go crypto/tls",
+            Self::Rustls => "rustls",
         }
     }
 }
@@ -33,8 +35,8 @@ pub enum Via {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub library: Library,
-    /// Newest symbol version that OpenSSL defines in the file, as `3.2.0` or `1.1.1`; empty if the file
-    /// has none (linked into an executable).
+    /// Newest symbol version that OpenSSL defines in the file, as `3.2.0` or `1.1.1`; the version of rustls, as
+    /// `0.23.46`; empty if the file has none.
     pub version: String,
     pub via: Via,
     /// Programs and file offsets.

@@ -20,7 +20,7 @@ use procfs::{
     process::{MMapPath, Process},
 };
 
-use super::{go, openssl};
+use super::{go, openssl, rustls};
 use crate::discover::pid;
 
 /// For `fuzzing`: what an executable of any bytes has.
@@ -83,6 +83,8 @@ const EXPORTED: &str = "linked into the executable, which exports SSL_read and S
 const STATIC: &str = "linked into the executable, which does not export SSL_read and SSL_write";
 const GO: &str = "read through its Conn.Read and Conn.Write";
 const OTHER_GO: &str = "of a Go before 1.18, or with code that is not understood";
+const RUSTLS: &str = "read through what encrypts and decrypts its records";
+const OTHER_RUSTLS: &str = "without symbols, of a version that is not known, or beside OpenSSL";
 const NOT_READ: &str = "this library is not read";
 
 /// Looks into processes; remembers what it found out about each executable file.
@@ -117,7 +119,8 @@ impl TlsScanner {
             let reason = match kind {
                 TlsKind::GoCryptoTls if supported => GO,
                 TlsKind::GoCryptoTls => OTHER_GO,
-                TlsKind::Rustls => NOT_READ,
+                TlsKind::Rustls if supported => RUSTLS,
+                TlsKind::Rustls => OTHER_RUSTLS,
                 _ if supported => EXPORTED,
                 _ => STATIC,
             };
@@ -162,6 +165,10 @@ impl TlsScanner {
         let seen = |kind| match kind {
             TlsKind::OpenSsl => openssl::plan(&ReadCache::new(&file)).is_ok(),
             TlsKind::GoCryptoTls => go::plan(&file).is_ok(),
+            // Of a file that has both, OpenSSL is attached to.
+            TlsKind::Rustls => {
+                openssl::plan(&ReadCache::new(&file)).is_err() && rustls::plan(&file).is_ok()
+            }
             _ => false,
         };
         let kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, seen(kind))).collect();

@@ -19,13 +19,19 @@ pub enum Probe {
     GoTlsWrite,
     /// Each return of the former.
     GoTlsReadReturn,
+    /// `encrypt` of rustls's encrypters of records: `(result, self, message, sequence number)`.
+    RustlsEncrypt,
+    RustlsEncryptReturn,
+    /// `decrypt` of its decrypters, likewise.
+    RustlsDecrypt,
+    RustlsDecryptReturn,
     /// Never attached: programs that move plaintext jump there for more of a call.
     TlsMore,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -37,12 +43,25 @@ impl Probe {
         Self::GoTlsReadReturn,
         Self::GoTlsRead,
         Self::GoTlsWrite,
+        Self::RustlsEncryptReturn,
+        Self::RustlsDecryptReturn,
+        Self::RustlsEncrypt,
+        Self::RustlsDecrypt,
     ];
 
     /// Whether it is loaded in any case: most machines have what OpenSSL is used by, and many a program that
     /// uses it lives shortly.
     pub(super) const fn is_loaded_at_start(self) -> bool {
-        !matches!(self, Self::GoTlsReadReturn | Self::GoTlsRead | Self::GoTlsWrite)
+        !matches!(
+            self,
+            Self::GoTlsReadReturn
+                | Self::GoTlsRead
+                | Self::GoTlsWrite
+                | Self::RustlsEncrypt
+                | Self::RustlsEncryptReturn
+                | Self::RustlsDecrypt
+                | Self::RustlsDecryptReturn
+        )
     }
 
     /// The program's name in the object.
@@ -59,11 +78,15 @@ impl Probe {
             Self::GoTlsRead => "go_tls_read",
             Self::GoTlsWrite => "go_tls_write",
             Self::GoTlsReadReturn => "go_tls_read_return",
+            Self::RustlsEncrypt => "rustls_encrypt",
+            Self::RustlsEncryptReturn => "rustls_encrypt_return",
+            Self::RustlsDecrypt => "rustls_decrypt",
+            Self::RustlsDecryptReturn => "rustls_decrypt_return",
             Self::TlsMore => "tls_more",
         }
     }
 
     pub(super) const fn at_return(self) -> bool {
-        matches!(self, Self::SslReturn)
+        matches!(self, Self::SslReturn | Self::RustlsEncryptReturn | Self::RustlsDecryptReturn)
     }
 }

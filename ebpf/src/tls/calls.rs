@@ -29,7 +29,7 @@ use super::{
 use crate::{
     connection, emit,
     maps::{self, selection},
-    moved::{Layout, Moved},
+    moved::{LIBRARY, Layout, Moved},
     process,
     user::read_user,
 };
@@ -237,7 +237,7 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
         tgid,
         tid,
     };
-    plaintext::account(moved, connection, sk)
+    plaintext::account::<LIBRARY>(moved, connection, sk)
 }
 
 /// The connection of the call that `thread` returns from; see the module's beginning.

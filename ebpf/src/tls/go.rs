@@ -21,7 +21,7 @@ use crate::{
     kernel::{self, Socket},
     maps::{self, selection},
     more,
-    moved::{Layout, Moved},
+    moved::{LIBRARY, Layout, Moved},
     process,
     user::read_user,
 };
@@ -128,7 +128,7 @@ fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid:
         tgid,
         tid,
     };
-    plaintext::account(moved, connection, sk)
+    plaintext::account::<LIBRARY>(moved, connection, sk)
 }
 
 /// The connection of the socket that the `tls.Conn` at `object` works on.

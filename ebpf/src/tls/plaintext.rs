@@ -12,7 +12,7 @@ use remora_common::{connection::Connection, layout::ABSENT};
 
 use crate::{
     capture, emit, more,
-    moved::{LIBRARY, Moved, Next, ON_STACK},
+    moved::{LIBRARY_PIECES, Moved, Next, ON_STACK},
     offset, user,
 };
 
@@ -36,20 +36,20 @@ pub fn own_stack(ctx: &impl EbpfContext) {
 
 /// Accounts for the bytes of `moved`, which `connection` carries, whose socket is `sk`. `true`: jump to [`more`].
 #[inline(always)]
-pub fn account(mut moved: Moved, connection: &mut Connection, sk: u64) -> bool {
+pub fn account<const SOURCE: u8>(mut moved: Moved, connection: &mut Connection, sk: u64) -> bool {
     user::launder(&mut moved);
     let mut piece = MaybeUninit::uninit();
-    match capture::account::<LIBRARY, ON_STACK>(&moved, &mut piece, connection, sk, 0) {
+    match capture::account::<SOURCE, ON_STACK>(&moved, &mut piece, connection, sk, 0) {
         Next::Nothing | Next::Encrypted => false,
         // SAFETY: written, or there would be nothing more of it.
-        Next::More => more::leave::<LIBRARY>(&moved, unsafe { piece.assume_init_mut() }, sk),
+        Next::More => more::leave::<SOURCE>(&moved, unsafe { piece.assume_init_mut() }, sk),
     }
 }
 
 /// Never attached: see [`more`].
 #[uprobe]
 pub fn tls_more(ctx: ProbeContext) -> u32 {
-    if more::of_thread::<LIBRARY>(emit::current().1) {
+    if more::of_thread::<LIBRARY_PIECES>(emit::current().1) {
         more::jump_tls(&ctx);
     }
     0

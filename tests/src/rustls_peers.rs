@@ -1,0 +1,62 @@
+//! Servers and clients with rustls, as their programmers build them: `targets/rustls/` has a workspace for each version, which is built
+//! when it is first needed, by the profiles of services.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    process::output,
+    programs::{built, target},
+};
+
+/// How a service is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// `cargo build --release`, and nothing said of it.
+    Release,
+    /// All crates optimised as one (`lto = "fat"`, `codegen-units = 1`).
+    FatLto,
+}
+
+impl Build {
+    const fn profile(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::FatLto => "fat",
+        }
+    }
+}
+
+/// The folder of `server` and `client` of the workspace `version`, built so. Cargo knows what is to be built again.
+///
+/// # Panics
+/// If they cannot be built.
+#[must_use]
+pub fn peers(version: &str, build: Build) -> PathBuf {
+    let to = built().join("rustls-programs").join(version);
+    std::fs::create_dir_all(&to).expect("a folder");
+    // Tests run side by side, also those of other programs: what they say of waiting for each other is not read.
+    let lock = File::create(to.join("lock")).expect("a file");
+    lock.lock().expect("a lock");
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo.args(["build", "--quiet", "--locked", "--profile", build.profile(), "--target-dir"]);
+    cargo.arg(&to).current_dir(target("rustls").join(version));
+    // As a service's programmer has it, whatever this build is made with.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "RUSTC_BOOTSTRAP"] {
+        cargo.env_remove(name);
+    }
+    output(&mut cargo);
+    to.join(build.profile())
+}
+
+/// A server of the workspace, whose certificate is in the folder `certificate`.
+///
+/// # Panics
+/// If it does not start.
+#[must_use]
+pub fn server(folder: &Path, certificate: &Path) -> crate::programs::Server {
+    crate::programs::Server::of(&mut Command::new(folder.join("server")), certificate)
+}

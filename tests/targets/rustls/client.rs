@@ -1,0 +1,54 @@
+//! Sends the plan on standard input with reqwest over rustls; one JSON line each.
+//!
+//! `client URL`
+
+use std::{
+    env,
+    error::Error,
+    io,
+    time::{Instant, SystemTime},
+};
+
+use reqwest::{Client, Method, header};
+use tokio_rustls::rustls::crypto;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    #[cfg(feature = "ring")]
+    let provider = crypto::ring::default_provider();
+    #[cfg(not(feature = "ring"))]
+    let provider = crypto::aws_lc_rs::default_provider();
+    provider.install_default().map_err(|_| "a provider is installed")?;
+
+    let url = env::args().nth(1).ok_or("which URL?")?;
+    // The tests' certificates are signed by themselves.
+    let client = Client::builder().tls_danger_accept_invalid_certs(true).build()?;
+    for line in io::stdin().lines() {
+        let line = line?;
+        let [method, target, size, mode] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(format!("{line:?} is not METHOD TARGET SIZE MODE").into());
+        };
+        let size: usize = size.parse()?;
+        let mut request = client.request(method.parse::<Method>()?, format!("{url}{target}"));
+        if mode == "chunked" {
+            let pieces = (0..size.div_ceil(4096)).map(move |at| size.min((at + 1) * 4096) - at * 4096);
+            let pieces = pieces.map(|len| Ok::<_, io::Error>(vec![b'x'; len]));
+            request = request.body(reqwest::Body::wrap_stream(futures_util::stream::iter(pieces)));
+        } else if size > 0 {
+            request = request.body(vec![b'x'; size]);
+        }
+        if mode == "close" {
+            request = request.header(header::CONNECTION, "close");
+        }
+        let begin = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+        let stopwatch = Instant::now();
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let received = response.bytes().await?.len();
+        let ns = stopwatch.elapsed().as_nanos();
+        println!(
+            r#"{{"method":"{method}","target":"{target}","status":{status},"request":{size},"response":{received},"begin":{begin},"ns":{ns}}}"#
+        );
+    }
+    Ok(())
+}
