@@ -23,6 +23,6 @@ pub use orphans::Orphans;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Verdicts};
-pub use targets::{SelectError, Targets};
+pub use targets::{Marks, SelectError, Targets};
 pub use uprobe::{LinkKind, Links, Probe, UprobeError, Uprobes};
 pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};

@@ -43,11 +43,17 @@ pub enum Probe {
     SslReturn,
     /// Never attached: [`Self::SslReturn`] jumps there for more of a call.
     SslMore,
+    /// Where `runtime.newproc` makes a goroutine runnable.
+    GoStarts,
+    /// `net/http.(*persistConn).roundTrip`
+    GoRoundTrip,
+    /// `net/http.(*persistConn).writeLoop`
+    GoWriteLoop,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::SslMore,
         Self::SslReturn,
         Self::SslRead,
@@ -56,6 +62,9 @@ impl Probe {
         Self::SslWriteEx,
         Self::SslWriteEx2,
         Self::SslDoHandshake,
+        Self::GoStarts,
+        Self::GoRoundTrip,
+        Self::GoWriteLoop,
     ];
 
     /// The program's name in the object.
@@ -70,6 +79,9 @@ impl Probe {
             Self::SslDoHandshake => "ssl_do_handshake",
             Self::SslReturn => "ssl_return",
             Self::SslMore => "ssl_more",
+            Self::GoStarts => "go_starts",
+            Self::GoRoundTrip => "go_round_trip",
+            Self::GoWriteLoop => "go_write_loop",
         }
     }
 

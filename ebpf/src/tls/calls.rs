@@ -204,6 +204,7 @@ fn moved<const SOURCE: u8>(thread: &mut Thread, result: i32, tgid: u32, tid: u32
         seq: NOT_COUNTED,
         tgid,
         tid,
+        context: 0,
     };
     user::launder(&mut moved);
     let mut piece = MaybeUninit::uninit();

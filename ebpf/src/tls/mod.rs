@@ -7,3 +7,5 @@
 pub mod calls;
 mod link;
 mod openssl;
+
+pub use self::openssl::own_stack;

@@ -22,7 +22,7 @@ static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 ///
 /// VERIFIER: it counts the jump before it looks at any way, and knows that none leads there.
 #[inline(always)]
-fn own_stack(ctx: &impl EbpfContext) {
+pub fn own_stack(ctx: &impl EbpfContext) {
     if offset!(task_tgid) == ABSENT {
         // SAFETY: nothing here waits to be dropped.
         unsafe { NOWHERE.tail_call(ctx, 0) };

@@ -1,0 +1,81 @@
+// A service that asks another one twice for each request, with the request's number. What is asked for says how:
+// /turn/7 in turn, /once/7 both at once, /nested/7 by goroutines of goroutines, /late/7 the second time when it has answered long since,
+// /early/7 both times when it has answered and its handler goes on. Argument: the other service's port.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+func ask(name, number string) {
+	answer, err := client.Get("http://127.0.0.1:" + os.Args[1] + "/" + name + "/" + number)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		panic(err)
+	}
+	answer.Body.Close()
+}
+
+// Runs all at once; returns when all have.
+func all(tasks ...func()) {
+	var group sync.WaitGroup
+	for _, task := range tasks {
+		task := task
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			task()
+		}()
+	}
+	group.Wait()
+}
+
+func serve(w http.ResponseWriter, r *http.Request) {
+	parts := strings.Split(r.URL.Path, "/")
+	first := func() { ask("first", parts[2]) }
+	second := func() { ask("second", parts[2]) }
+	w.Header().Set("content-length", "4")
+	switch parts[1] {
+	case "turn":
+		first()
+		second()
+	case "once":
+		all(first, second)
+	case "nested":
+		all(func() { all(first, func() { all(second) }) })
+	case "late":
+		first()
+		go func() {
+			time.Sleep(3 * time.Millisecond)
+			second()
+		}()
+	case "early":
+		io.WriteString(w, "done")
+		w.(http.Flusher).Flush()
+		first()
+		second()
+		return
+	}
+	io.WriteString(w, "done")
+}
+
+func main() {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	go http.Serve(listener, http.HandlerFunc(serve))
+	io.Copy(io.Discard, os.Stdin)
+}
