@@ -26,7 +26,7 @@ pub const fn work(context: u64) -> u32 {
 }
 
 /// Where a release of Go keeps things; all are stable within a minor version. Verified with the debug information of programs
-/// that 1.20, 1.21, 1.22, 1.23, 1.24, 1.25 and 1.26 built.
+/// that each of 1.19 to 1.26 built, on amd64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Go {
     /// `runtime.g.goid`
@@ -60,5 +60,21 @@ impl Go {
             25 | 26 => Some(3),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_says_its_unit_and_its_work() {
+        for (number, part) in [(1, 1), (u64::from(u32::MAX), u32::MAX), (1 << 32 | 7, 7)] {
+            for of in [0, 1, u32::MAX] {
+                let both = context(number, of);
+                assert_eq!((unit(both), work(both)), (part, of));
+            }
+        }
+        assert_eq!(unit(0), 0, "nothing beyond the thread");
     }
 }

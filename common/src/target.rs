@@ -53,3 +53,18 @@ pub struct Descendant {
     /// [`crate::record::ProcessChange::SpeaksTls`] was sent of its program image.
     pub said_tls: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_stands_beside_the_flags() {
+        let selected = SELECTED | INHERIT;
+        assert_eq!(runtime(selected), 0);
+        let marked = with_runtime(selected, 3);
+        assert_eq!((runtime(marked), marked & !RUNTIME), (3, selected));
+        assert_eq!(with_runtime(marked, 0), selected);
+        assert_eq!(runtime(with_runtime(marked, 1)), 1);
+    }
+}

@@ -47,13 +47,11 @@ pub enum Probe {
     GoStarts,
     /// `net/http.(*persistConn).roundTrip`
     GoRoundTrip,
-    /// `net/http.(*persistConn).writeLoop`
-    GoWriteLoop,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::SslMore,
         Self::SslReturn,
         Self::SslRead,
@@ -64,7 +62,6 @@ impl Probe {
         Self::SslDoHandshake,
         Self::GoStarts,
         Self::GoRoundTrip,
-        Self::GoWriteLoop,
     ];
 
     /// The program's name in the object.
@@ -81,7 +78,6 @@ impl Probe {
             Self::SslMore => "ssl_more",
             Self::GoStarts => "go_starts",
             Self::GoRoundTrip => "go_round_trip",
-            Self::GoWriteLoop => "go_write_loop",
         }
     }
 

@@ -308,7 +308,7 @@ mod tests {
         threads.ended(Role::Server, T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.process_gone(T.tgid);
+        threads.process_gone(T.unit.tgid);
         threads.server_started(T, 4);
         assert_eq!(threads.handling(T), Handling::One(4));
     }

@@ -123,7 +123,11 @@ pub fn context_of(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
     }
     match tie {
         Some(tie) => tie.context,
-        None => work_of(&goroutine).map_or(own, |work| work.context),
+        // Whoever was started for a request may write for others, too: a client's own writer, which the first one who asks
+        // something starts. Only the goroutine that has read the request is known to write for itself.
+        None => work_of(&goroutine)
+            .filter(|work| unit(work.context) == goroutine.id as u32)
+            .map_or(own, |work| work.context),
     }
 }
 
@@ -204,19 +208,6 @@ pub fn go_round_trip(ctx: ProbeContext) -> u32 {
     {
         let context = work_of(&goroutine).map_or(context(goroutine.id, 0), |work| work.context);
         let _ = GO_CONNECTIONS.insert(socket.sk, Tie { inode: socket.inode, context }, 0);
-    }
-    0
-}
-
-/// `net/http.(*persistConn).writeLoop()`, once for each connection: it was started by the first who wanted to ask something on it,
-/// and writes for others, too.
-#[uprobe]
-pub fn go_write_loop(ctx: ProbeContext) -> u32 {
-    own_stack(&ctx);
-    let tgid = emit::current().0;
-    if let Some(layout) = layout(selection(tgid)) {
-        let [_, _, g] = registers(&ctx);
-        let _ = GOROUTINES.remove(Goroutine::new(id_of(layout, g), tgid));
     }
     0
 }

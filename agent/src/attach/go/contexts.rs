@@ -3,7 +3,7 @@
 //! | function | where |
 //! |---|---|
 //! | `runtime.newproc.func1` | at its call of `runtime.runqput`, with the new goroutine |
-//! | `net/http.(*persistConn).roundTrip`, `.writeLoop` | behind the check of the stack, if the program has them |
+//! | `net/http.(*persistConn).roundTrip` | behind the check of the stack, if the program has it |
 //!
 //! A call is emulated by the kernel, as is the `push` behind the check of the stack (from Go 1.21 on).
 
@@ -19,7 +19,6 @@ use crate::{attach::runtime::Followed, bpf::Probe};
 const STARTS: &str = "runtime.newproc.func1";
 const RUNNABLE: &str = "runtime.runqput";
 const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
-const WRITE_LOOP: &str = "net/http.(*persistConn).writeLoop";
 
 /// How the goroutines of the program in `file` are followed.
 ///
@@ -28,11 +27,11 @@ const WRITE_LOOP: &str = "net/http.(*persistConn).writeLoop";
 pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     let cache = ReadCache::new(file);
     let program = Program::open(file, &cache)?;
-    let found = program.find([STARTS, RUNNABLE, ROUND_TRIP, WRITE_LOOP])?;
+    let found = program.find([STARTS, RUNNABLE, ROUND_TRIP])?;
     let version = program.version()?;
     let runtime = minor(&version).and_then(Go::runtime);
     let runtime = runtime.ok_or_else(|| NotGo::Version(version.clone()))?;
-    let [starts, runnable, round_trip, write_loop] = found;
+    let [starts, runnable, round_trip] = found;
     let starts = starts.ok_or(NotGo::NoFunction(STARTS))?;
     let runnable = runnable.ok_or(NotGo::NoFunction(RUNNABLE))?;
 
@@ -44,15 +43,10 @@ pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     let (at, bytes) = program.code(&starts, STARTS)?;
     let call = call_of(&bytes, starts.start, runnable.start).ok_or(NotGo::Code(STARTS))?;
     let mut points = vec![(Probe::GoStarts, at + call)];
-    // A program without the one has no use for the other; with one of them alone it would be followed wrongly.
-    if let (Some(round_trip), Some(write_loop)) = (round_trip, write_loop) {
-        for (function, name, probe) in [
-            (round_trip, ROUND_TRIP, Probe::GoRoundTrip),
-            (write_loop, WRITE_LOOP, Probe::GoWriteLoop),
-        ] {
-            let (at, bytes) = program.code(&function, name)?;
-            points.push((probe, at + behind_check(&bytes).ok_or(NotGo::Code(name))?.entry));
-        }
+    if let Some(round_trip) = round_trip {
+        let (at, bytes) = program.code(&round_trip, ROUND_TRIP)?;
+        let entry = behind_check(&bytes).ok_or(NotGo::Code(ROUND_TRIP))?.entry;
+        points.push((Probe::GoRoundTrip, at + entry));
     }
     Ok(Followed { runtime, version, points })
 }
