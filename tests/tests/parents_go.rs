@@ -143,6 +143,16 @@ fn handler_that_goes_on_behind_its_answer_does_not_work_for_the_request_that_is_
     none_is_wrong(&done, "second");
 }
 
+#[test]
+fn client_that_writes_for_all_has_no_wrong_parent() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, |port| traffic(port, "shared"));
+    none_is_wrong(&done, "first");
+    none_is_wrong(&done, "second");
+}
+
 /// Asks for two orders at a time.
 fn pipelined(port: u16) {
     thread::scope(|scope| {
