@@ -81,6 +81,9 @@ impl Busy {
 #[derive(Debug)]
 pub(super) struct Threads {
     busy: HashMap<Unit, Busy, foldhash::fast::RandomState>,
+    /// The work of the latest server request of each unit beyond the thread: the next one has another, or its first bytes were read
+    /// while that one was open, and what was begun for the one cannot be told from what is for the other.
+    latest: HashMap<Unit, u32, foldhash::fast::RandomState>,
     /// Units that served several requests at once.
     multiplexing: HashSet<Unit, foldhash::fast::RandomState>,
     /// Processes whose threads mean nothing: they hand work over, or have more such threads than can
@@ -99,6 +102,7 @@ impl Threads {
     pub(super) fn new(max_contexts: usize) -> Self {
         Self {
             busy: HashMap::default(),
+            latest: HashMap::default(),
             multiplexing: HashSet::default(),
             processes: HashSet::default(),
             units_of: HashSet::default(),
@@ -117,7 +121,12 @@ impl Threads {
             busy.uncertain = std::mem::take(&mut busy.lost_server);
         }
         busy.servers.push(Open { serial, work });
-        if event_loop {
+        // What is forgotten here is long idle, or there are more units than can be busy.
+        if self.latest.len() >= self.max_contexts {
+            self.latest.clear();
+        }
+        let again = work != 0 && self.latest.insert(unit, work) == Some(work);
+        if event_loop || again {
             self.distrust(context);
         }
     }
@@ -217,6 +226,7 @@ impl Threads {
 
     pub(super) fn process_gone(&mut self, tgid: u32) {
         self.busy.retain(|unit, _| unit.tgid != tgid);
+        self.latest.retain(|unit, _| unit.tgid != tgid);
         self.multiplexing.retain(|unit| unit.tgid != tgid);
         self.processes.remove(&tgid);
         self.units_of.remove(&tgid);
@@ -277,6 +287,15 @@ mod tests {
         threads.ended(Role::Server, goroutine(9, 1), 1);
         assert_eq!(threads.handling(goroutine(9, 2)), Handling::CannotTell);
         assert!(!threads.trusts(goroutine(9, 1)), "what was inferred before is taken back");
+    }
+
+    #[test]
+    fn request_that_was_read_with_the_one_before_is_not_told_from_it() {
+        let mut threads = Threads::new(8);
+        threads.server_started(goroutine(9, 1), 1);
+        threads.ended(Role::Server, goroutine(9, 1), 1);
+        threads.server_started(goroutine(9, 1), 2);
+        assert_eq!(threads.handling(goroutine(9, 1)), Handling::CannotTell);
     }
 
     #[test]
