@@ -4,6 +4,7 @@
 #![no_std]
 
 pub mod connection;
+pub mod context;
 pub mod control;
 pub mod counter;
 pub mod frames;

@@ -173,7 +173,7 @@ pub struct Data {
     pub total_len: u32,
     /// Bytes copied behind this struct.
     pub head_len: u32,
-    /// Execution context beyond the thread (goroutine, task); 0 if none is known.
+    /// Execution context beyond the thread ([`crate::context`]); 0 if none is known.
     pub context: u64,
     /// See [`data_flag::TAIL`].
     pub tail: [u8; 8],

@@ -12,6 +12,23 @@ pub const SELECTED: u8 = 1 << 0;
 /// Its future children are selected as it is.
 pub const INHERIT: u8 = 1 << 1;
 
+/// Bits of the number of the runtime whose contexts are followed: 0 for threads, else one of [`crate::context`]. The agent adds
+/// them to the byte of a process that is selected; a new program image has none.
+pub const RUNTIME: u8 = 0b1111 << RUNTIME_SHIFT;
+const RUNTIME_SHIFT: u32 = 4;
+
+/// The runtime in the byte of a process.
+#[must_use]
+pub const fn runtime(flags: u8) -> u8 {
+    flags >> RUNTIME_SHIFT
+}
+
+/// `flags` with the number of a runtime.
+#[must_use]
+pub const fn with_runtime(flags: u8, runtime: u8) -> u8 {
+    flags & !RUNTIME | runtime << RUNTIME_SHIFT
+}
+
 /// Processes that may be selected at once, the size of `PROCESSES`.
 pub const MAX_PROCESSES: u32 = 8192;
 
@@ -35,4 +52,19 @@ pub struct Descendant {
     pub start_ns: u64,
     /// [`crate::record::ProcessChange::SpeaksTls`] was sent of its program image.
     pub said_tls: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_stands_beside_the_flags() {
+        let selected = SELECTED | INHERIT;
+        assert_eq!(runtime(selected), 0);
+        let marked = with_runtime(selected, 3);
+        assert_eq!((runtime(marked), marked & !RUNTIME), (3, selected));
+        assert_eq!(with_runtime(marked, 0), selected);
+        assert_eq!(runtime(with_runtime(marked, 1)), 1);
+    }
 }

@@ -194,8 +194,8 @@ unsafe fn header<const SOURCE: u8>(data: *mut Data, moved: &Moved, piece: &Piece
         (*data).tgid = moved.tgid;
         (*data).tid = moved.tid;
         (*data).total_len = piece.total_len;
+        (*data).context = moved.context;
         // Volatile, or it became a call that fills byte by byte.
-        (&raw mut (*data).context).write_volatile(0);
         (&raw mut (*data).tail).cast::<u64>().write_volatile(0);
     }
 }

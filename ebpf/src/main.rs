@@ -6,6 +6,7 @@
 //! transfer.rs   on which connection, and who is told    -> connection/ state of each connection
 //! capture.rs    what of them is copied                  -> copy.rs, emit.rs  into the ring
 //! more.rs       more of a call than its first bytes     -> walk.rs    which of its frames are wanted
+//! context/      who makes a call: goroutines
 //! tls/          the same for bytes that a TLS library encrypts
 //! lifecycle.rs  fork, exec, exit, listen, connection states  -> process.rs  what is kept of processes
 //! moved.rs      what these hand on      maps.rs, kernel.rs, user.rs  memory: shared, the kernel's, the process's
@@ -15,6 +16,7 @@
 
 mod capture;
 mod connection;
+mod context;
 mod copy;
 mod doors;
 mod emit;

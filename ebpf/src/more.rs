@@ -58,6 +58,7 @@ static NOTHING: Work = Work {
         begin_ns: 0,
         tgid: 0,
         tid: 0,
+        context: 0,
     },
     piece: MaybeUninit::uninit(),
     cursor: Cursor::START,

@@ -51,6 +51,8 @@ pub struct Moved {
     pub begin_ns: u64,
     pub tgid: u32,
     pub tid: u32,
+    /// As [`remora_common::record::Data::context`]; until the connection is known the number of the unit alone.
+    pub context: u64,
 }
 
 impl Moved {

@@ -8,7 +8,7 @@ use aya_ebpf::{
 use remora_common::{
     connection::Connection,
     record::{Kind, Process as Record, ProcessChange},
-    target::{Descendant, INHERIT, MAX_PROCESSES, Process, TICK_NS},
+    target::{Descendant, INHERIT, MAX_PROCESSES, Process, RUNTIME, TICK_NS},
 };
 
 use crate::{emit, kernel, maps};
@@ -73,6 +73,12 @@ pub fn forked(parent: u32, child: u32, task: u64) {
 /// The process became another program. What was said of the old image is to be said again of the new one.
 #[inline(always)]
 pub fn became(tgid: u32, selection: u8) {
+    let followed = selection & RUNTIME != 0;
+    let selection = selection & !RUNTIME;
+    if followed && let Some(byte) = maps::target(tgid) {
+        // SAFETY: a byte of the table.
+        unsafe { byte.write_volatile(selection) };
+    }
     if selection != 0
         && let Some(descendant) = DESCENDANTS.get_ptr_mut(tgid)
     {

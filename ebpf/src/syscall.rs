@@ -179,6 +179,7 @@ pub fn finished(call: &Call) -> bool {
         seq: NOT_COUNTED,
         tgid: call.tgid,
         tid: call.tid,
+        context: 0,
     };
     user::launder(&mut moved);
     transfer::moved(&mut moved)

@@ -10,7 +10,7 @@ use remora_common::{
 };
 
 use crate::{
-    capture, connection, kernel, more,
+    capture, connection, context, kernel, more,
     moved::{IN_MAP, Moved, Next, ON_STACK, SOCKET, Work},
     process,
     tls::{calls, rustls},
@@ -58,6 +58,7 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
     if !process::may_use(connection, moved.tgid) {
         return false;
     }
+    moved.context = context::context_of(moved, connection, *sk);
     let flags = pass_over(connection, moved, *sk);
     if rustls::may_prove(connection, moved.direction) {
         rustls::carried(moved, connection, *sk);

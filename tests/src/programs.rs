@@ -190,6 +190,21 @@ fn go() -> PathBuf {
     })
 }
 
+/// Where `plain` and `stripped` are, a Go service that asks another one while it serves (`targets/parents`).
+#[must_use]
+pub fn go_parents() -> PathBuf {
+    build("parents", &["main.go", "go.mod"], |sources, to| {
+        for (name, flags) in [("plain", ""), ("stripped", "-s -w")] {
+            let mut go = Command::new("go");
+            go.args(["build", "-ldflags", flags, "-o"]).arg(to.join(name)).current_dir(sources);
+            go.env("GOTOOLCHAIN", "local")
+                .env("GOFLAGS", "-buildvcs=false")
+                .env("CGO_ENABLED", "0");
+            output(&mut go);
+        }
+    })
+}
+
 /// Where the Java programs are.
 fn java() -> PathBuf {
     build("ecosystems", &["Server.java", "Client.java"], |sources, to| {

@@ -13,6 +13,7 @@ pub mod go;
 pub mod libraries;
 pub mod openssl;
 pub mod plan;
+mod runtime;
 pub mod rustls;
 mod segments;
 pub mod stacks;
@@ -32,6 +33,7 @@ use object::read::ReadCache;
 use self::{
     libraries::{Candidate, FileKey},
     plan::{Library, Plan, Via},
+    runtime::Runtimes,
 };
 use crate::bpf::{LinkKind, Links, Programs, UprobeError, Uprobes};
 
@@ -93,6 +95,7 @@ pub struct TlsSources {
     files: HashMap<FileKey, Attached>,
     refused: HashSet<FileKey>,
     processes: HashMap<u32, Watched>,
+    runtimes: Runtimes,
     detacher: Detacher,
 }
 
@@ -108,6 +111,7 @@ impl TlsSources {
             files: HashMap::new(),
             refused: HashSet::new(),
             processes: HashMap::new(),
+            runtimes: Runtimes::new(programs.marks().map_err(UprobeError::Unsupported)?),
             detacher: Detacher::default(),
         })
     }
@@ -164,6 +168,7 @@ impl TlsSources {
     /// `tgid` ended or is not selected any more.
     pub fn process_gone(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
+        self.runtimes.gone(tgid);
         self.release(Instant::now());
     }
 
@@ -181,7 +186,7 @@ impl TlsSources {
         self.release(now);
         let looks = self.processes.values().map(|process| process.next);
         let idle = self.files.values().filter_map(|file| Some(file.idle_since? + LINGER));
-        looks.chain(idle).min().unwrap_or(now + PERIOD)
+        looks.chain(idle).chain(self.runtimes.due()).min().unwrap_or(now + PERIOD)
     }
 
     /// Every file that was found to have a TLS library in it and is mapped by a selected process.
@@ -223,6 +228,7 @@ impl TlsSources {
     fn look(&mut self, tgid: u32, now: Instant) {
         // A process that cannot be read is gone; that will be said by `process_gone`.
         let candidates = libraries::candidates(tgid).unwrap_or_default();
+        self.runtimes.look(tgid, &candidates, &mut self.uprobes);
         let mut files = Vec::new();
         for candidate in candidates {
             if self.refused.contains(&candidate.key) {
@@ -278,6 +284,7 @@ impl TlsSources {
 
     /// Detaches files that no selected process has mapped for [`LINGER`].
     fn release(&mut self, now: Instant) {
+        self.runtimes.release(now, &mut self.detacher);
         let used: HashSet<FileKey> =
             self.processes.values().flat_map(|process| process.files.iter().copied()).collect();
         for (key, file) in &mut self.files {
@@ -297,6 +304,7 @@ impl TlsSources {
 impl Drop for TlsSources {
     fn drop(&mut self) {
         // Each file's links wait for a grace period of their own; the files need not wait for each other.
+        self.runtimes.detach(&mut self.detacher);
         for (_, file) in self.files.drain() {
             if let Ok(links) = file.links {
                 self.detacher.detach(links);

@@ -26,7 +26,7 @@ use super::{
     process,
     ring::Reader,
     shared::{ControlWords, TargetBytes, Verdicts},
-    targets::Targets,
+    targets::{Marks, Targets},
     uprobe::{LinkKind, Loaded, UprobeError, Uprobes},
     usage::{self, KernelUsage, MapUsage, ProgramUsage},
 };
@@ -213,6 +213,14 @@ impl Programs {
         let bytes = TargetBytes::new(array(&self.ebpf, "TARGETS").fd().as_fd(), tgids())
             .map_err(|error| LoadError::Mapping { name: "TARGETS", error })?;
         Targets::new(bytes, &self.ebpf).map_err(|error| LoadError::Map { name: "PROCESSES", error })
+    }
+
+    /// Where processes are marked whose contexts beyond threads are followed.
+    ///
+    /// # Errors
+    /// If the map cannot be mapped.
+    pub fn marks(&self) -> io::Result<Marks> {
+        TargetBytes::new(array(&self.ebpf, "TARGETS").fd().as_fd(), tgids()).map(Marks::new)
     }
 
     /// The reader of the ring; there can be only one.

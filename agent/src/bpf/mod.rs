@@ -25,6 +25,6 @@ pub use probe::Probe;
 pub use process::{give_back_memory, hurry_this_thread};
 pub use ring::{Reader, Waker};
 pub use shared::{ControlWords, Verdicts};
-pub use targets::{SelectError, Targets};
+pub use targets::{Marks, SelectError, Targets};
 pub use uprobe::{LinkKind, Links, UprobeError, Uprobes};
 pub use usage::{KernelUsage, MapUsage, ProgramUsage, RunTime};

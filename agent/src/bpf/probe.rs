@@ -25,13 +25,17 @@ pub enum Probe {
     /// `decrypt` of its decrypters, likewise.
     RustlsDecrypt,
     RustlsDecryptReturn,
+    /// Where `runtime.newproc` of Go makes a goroutine runnable.
+    GoStarts,
+    /// `net/http.(*persistConn).roundTrip`
+    GoRoundTrip,
     /// Never attached: programs that move plaintext jump there for more of a call.
     TlsMore,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -47,6 +51,8 @@ impl Probe {
         Self::RustlsDecryptReturn,
         Self::RustlsEncrypt,
         Self::RustlsDecrypt,
+        Self::GoStarts,
+        Self::GoRoundTrip,
     ];
 
     /// Whether it is loaded in any case: most machines have what OpenSSL is used by, and many a program that
@@ -57,6 +63,8 @@ impl Probe {
             Self::GoTlsReadReturn
                 | Self::GoTlsRead
                 | Self::GoTlsWrite
+                | Self::GoStarts
+                | Self::GoRoundTrip
                 | Self::RustlsEncrypt
                 | Self::RustlsEncryptReturn
                 | Self::RustlsDecrypt
@@ -82,6 +90,8 @@ impl Probe {
             Self::RustlsEncryptReturn => "rustls_encrypt_return",
             Self::RustlsDecrypt => "rustls_decrypt",
             Self::RustlsDecryptReturn => "rustls_decrypt_return",
+            Self::GoStarts => "go_starts",
+            Self::GoRoundTrip => "go_round_trip",
             Self::TlsMore => "tls_more",
         }
     }

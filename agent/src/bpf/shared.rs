@@ -73,6 +73,14 @@ impl TargetBytes {
         self.byte(tgid).map(|byte| byte.store(flags, Ordering::Release)).is_some()
     }
 
+    /// Sets the flags of `tgid` to what `change` makes of them, unless it makes nothing of them. What the kernel side stores
+    /// meanwhile is changed, too, and what it stores later stays.
+    pub(super) fn change(&self, tgid: u32, change: impl FnMut(u8) -> Option<u8>) {
+        if let Some(byte) = self.byte(tgid) {
+            let _ = byte.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        }
+    }
+
     pub(super) fn get(&self, tgid: u32) -> u8 {
         self.byte(tgid).map_or(0, |byte| byte.load(Ordering::Acquire))
     }

@@ -12,7 +12,9 @@ use aya::{
     Ebpf, Pod,
     maps::{HashMap, Map, MapData, MapError},
 };
-use remora_common::target::{Descendant, MAX_PROCESSES, Process, TICK_NS};
+use remora_common::target::{
+    Descendant, MAX_PROCESSES, Process, RUNTIME, SELECTED, TICK_NS, with_runtime,
+};
 
 use super::shared::TargetBytes;
 
@@ -81,8 +83,14 @@ impl Targets {
     pub fn select(&mut self, tgid: u32, start_ticks: u64, flags: u8) -> Result<(), SelectError> {
         let start_ticks = start_ticks.saturating_sub(self.offset_ticks);
         let meant = Meant(Process { start_ticks });
+        let known = self.processes.get(&tgid, 0).is_ok_and(|Meant(known)| known == meant.0);
         self.processes.insert(tgid, meant, 0).map_err(|error| SelectError::Full { tgid, error })?;
-        if self.bytes.set(tgid, flags) { Ok(()) } else { Err(SelectError::BeyondTable(tgid)) }
+        if tgid >= self.bytes.len() {
+            return Err(SelectError::BeyondTable(tgid));
+        }
+        // Of a process that is selected anew the runtime is known.
+        self.bytes.change(tgid, |old| Some(flags | if known { old & RUNTIME } else { 0 }));
+        Ok(())
     }
 
     /// Captures the process `tgid` no longer.
@@ -137,6 +145,21 @@ impl Targets {
         {
             self.deselect(tgid);
         }
+    }
+}
+
+/// Says of processes which runtime's contexts are followed in them.
+#[derive(Debug)]
+pub struct Marks(TargetBytes);
+
+impl Marks {
+    pub(super) const fn new(bytes: TargetBytes) -> Self {
+        Self(bytes)
+    }
+
+    /// The process `tgid`, if it is selected, has the runtime of this number from now on.
+    pub fn mark(&self, tgid: u32, runtime: u8) {
+        self.0.change(tgid, |old| (old & SELECTED != 0).then_some(with_runtime(old, runtime)));
     }
 }
 

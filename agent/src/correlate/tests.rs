@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use remora_common::context;
+
 use super::*;
 use crate::{export::exportable::Placement, semantics::tests::exchange, trace_context::TraceState};
 
@@ -202,8 +204,8 @@ fn process_that_answers_from_other_threads_has_no_inferred_parents() {
     scene.alone(2, ParentFrom::Ambiguous);
     scene.alone(3, ParentFrom::Ambiguous);
     // Goroutines and tasks are still known for what they are.
-    scene.begin(Role::Server, 4, 7, |started| started.context = 42);
-    scene.begin(Role::Client, 5, 9, |started| started.context = 42);
+    scene.begin(Role::Server, 4, 7, |started| started.context = context::context(42, 1));
+    scene.begin(Role::Client, 5, 9, |started| started.context = context::context(42, 1));
     scene.end_with(5, |exchange| exchange.response_tid = 10);
     scene.end(4);
     scene.child(5, 4);

@@ -2,27 +2,43 @@
 //!
 //! A thread that has two server requests open at once is an event loop: what it does next may be for
 //! either. That never changes, so such a context is remembered, within bounds, and infers nothing
-//! any more, not even when only one request is open. More signs are taken: a server request that
+//! any more, not even when only one request is open. A goroutine that has two open pipelines: what it handles is not what it
+//! has read last. More signs are taken: a server request that
 //! begins while a client request of the same thread is unanswered (a blocking thread would sit in
 //! that client request), a response moved by another thread than its request (the whole process hands
 //! work over between threads), and requests too many to be remembered.
 
 use hashbrown::{HashMap, HashSet};
+use remora_common::context;
 
 use crate::exchange::Role;
 
-/// Where something ran. With a context beyond the thread the thread does not matter: goroutines and
-/// tasks move between threads.
+/// What runs: a thread, or, with a context beyond the thread, a unit of it ([`remora_common::context`]). Then the thread does
+/// not matter: goroutines and tasks move between threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Context {
+struct Unit {
     tgid: u32,
     tid: u32,
-    context: u64,
+    unit: u32,
+}
+
+impl Unit {
+    const fn is_thread(self) -> bool {
+        self.unit == 0
+    }
+}
+
+/// Where something ran, and for which of the requests that the unit serves one after the other; a thread does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Context {
+    unit: Unit,
+    work: u32,
 }
 
 impl Context {
     pub(super) const fn of(tgid: u32, tid: u32, context: u64) -> Self {
-        Self { tgid, tid: if context == 0 { tid } else { 0 }, context }
+        let (unit, work) = (context::unit(context), context::work(context));
+        Self { unit: Unit { tgid, tid: if unit == 0 { tid } else { 0 }, unit }, work }
     }
 }
 
@@ -37,12 +53,19 @@ pub(super) enum Handling {
     CannotTell,
 }
 
-/// A context with something open.
+/// An open exchange.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    serial: u64,
+    work: u32,
+}
+
+/// A unit with something open.
 #[derive(Debug, Default)]
 struct Busy {
-    /// Serials of open exchanges, rarely more than one each.
-    servers: Vec<u64>,
-    clients: Vec<u64>,
+    /// Open exchanges, rarely more than one each.
+    servers: Vec<Open>,
+    clients: Vec<Open>,
     /// A server request of this context was lost and may still be worked on.
     lost_server: bool,
     /// `servers` began after that.
@@ -57,12 +80,17 @@ impl Busy {
 
 #[derive(Debug)]
 pub(super) struct Threads {
-    busy: HashMap<Context, Busy, foldhash::fast::RandomState>,
-    /// Contexts that served several requests at once.
-    multiplexing: HashSet<Context, foldhash::fast::RandomState>,
+    busy: HashMap<Unit, Busy, foldhash::fast::RandomState>,
+    /// The work of the latest server request of each unit beyond the thread: the next one has another, or its first bytes were read
+    /// while that one was open, and what was begun for the one cannot be told from what is for the other.
+    latest: HashMap<Unit, u32, foldhash::fast::RandomState>,
+    /// Units that served several requests at once.
+    multiplexing: HashSet<Unit, foldhash::fast::RandomState>,
     /// Processes whose threads mean nothing: they hand work over, or have more such threads than can
     /// be remembered one by one.
     processes: HashSet<u32, foldhash::fast::RandomState>,
+    /// Processes with more such units beyond the thread than can be remembered one by one.
+    units_of: HashSet<u32, foldhash::fast::RandomState>,
     /// There are even more of those: nothing is inferred any more.
     everything: bool,
     max_contexts: usize,
@@ -74,8 +102,10 @@ impl Threads {
     pub(super) fn new(max_contexts: usize) -> Self {
         Self {
             busy: HashMap::default(),
+            latest: HashMap::default(),
             multiplexing: HashSet::default(),
             processes: HashSet::default(),
+            units_of: HashSet::default(),
             everything: false,
             max_contexts,
             not_remembered: 0,
@@ -83,52 +113,65 @@ impl Threads {
     }
 
     pub(super) fn server_started(&mut self, context: Context, serial: u64) {
-        let busy = self.busy.entry(context).or_default();
-        let event_loop = !busy.servers.is_empty() || !busy.clients.is_empty();
+        let Context { unit, work } = context;
+        let busy = self.busy.entry(unit).or_default();
+        let asks = busy.clients.iter().any(|client| client.work == work);
+        let event_loop = !busy.servers.is_empty() || asks;
         if busy.servers.is_empty() {
             busy.uncertain = std::mem::take(&mut busy.lost_server);
         }
-        busy.servers.push(serial);
-        if event_loop {
+        busy.servers.push(Open { serial, work });
+        // What is forgotten here is long idle, or there are more units than can be busy.
+        if self.latest.len() >= self.max_contexts {
+            self.latest.clear();
+        }
+        let again = work != 0 && self.latest.insert(unit, work) == Some(work);
+        if event_loop || again {
             self.distrust(context);
         }
     }
 
     pub(super) fn client_started(&mut self, context: Context, serial: u64) {
-        self.busy.entry(context).or_default().clients.push(serial);
+        let Context { unit, work } = context;
+        self.busy.entry(unit).or_default().clients.push(Open { serial, work });
     }
 
     /// An exchange of this role is not open any more; it may have ended before.
     pub(super) fn ended(&mut self, role: Role, context: Context, serial: u64) {
-        if let Some(busy) = self.busy.get_mut(&context) {
+        if let Some(busy) = self.busy.get_mut(&context.unit) {
             let list = match role {
                 Role::Server => &mut busy.servers,
                 Role::Client => &mut busy.clients,
             };
-            list.retain(|&open| open != serial);
+            list.retain(|open| open.serial != serial);
             if busy.is_idle() {
-                self.busy.remove(&context);
+                self.busy.remove(&context.unit);
             }
         }
     }
 
-    /// Client requests that are open on this context.
+    /// Client requests that are open on the unit of this context.
     pub(super) fn clients(&self, context: Context) -> Vec<u64> {
-        self.busy.get(&context).map(|busy| busy.clients.clone()).unwrap_or_default()
+        let clients = self.busy.get(&context.unit).map(|busy| &*busy.clients).unwrap_or_default();
+        clients.iter().map(|open| open.serial).collect()
     }
 
     pub(super) fn handling(&self, context: Context) -> Handling {
-        let Some(busy) = self.busy.get(&context) else { return Handling::Nothing };
+        let Context { unit, work } = context;
+        let Some(busy) = self.busy.get(&unit) else { return Handling::Nothing };
         match *busy.servers {
             [] => Handling::Nothing,
-            [serial] if !busy.uncertain && !self.is_multiplexing(context) => Handling::One(serial),
+            _ if busy.uncertain || self.is_multiplexing(unit) => Handling::CannotTell,
+            [open] if open.work == work => Handling::One(open.serial),
+            // For a request that is over: somebody has begun this then, and goes on.
+            [_] => Handling::Nothing,
             _ => Handling::CannotTell,
         }
     }
 
     /// Whether what was inferred on this context may stand.
     pub(super) fn trusts(&self, context: Context) -> bool {
-        !self.is_multiplexing(context)
+        !self.is_multiplexing(context.unit)
     }
 
     /// This process moves requests between threads: only contexts beyond them mean something.
@@ -138,31 +181,34 @@ impl Threads {
         }
         if self.processes.len() < self.max_contexts {
             self.processes.insert(tgid);
-            self.multiplexing.retain(|other| other.tgid != tgid || other.context != 0);
+            self.multiplexing.retain(|other| other.tgid != tgid || !other.is_thread());
         } else {
             self.everything = true;
             self.not_remembered += 1;
         }
     }
 
-    fn is_multiplexing(&self, context: Context) -> bool {
-        self.everything
-            || self.multiplexing.contains(&context)
-            || (context.context == 0 && self.processes.contains(&context.tgid))
+    fn is_multiplexing(&self, unit: Unit) -> bool {
+        let processes = if unit.is_thread() { &self.processes } else { &self.units_of };
+        self.everything || self.multiplexing.contains(&unit) || processes.contains(&unit.tgid)
     }
 
     /// Nothing is inferred from this context any more.
     pub(super) fn distrust(&mut self, context: Context) {
-        if self.is_multiplexing(context) {
+        let unit = context.unit;
+        if self.is_multiplexing(unit) {
             return;
         }
         if self.multiplexing.len() < self.max_contexts {
-            self.multiplexing.insert(context);
+            self.multiplexing.insert(unit);
             return;
         }
         self.not_remembered += 1;
-        if context.context == 0 {
-            self.distrust_threads_of(context.tgid);
+        if unit.is_thread() {
+            self.distrust_threads_of(unit.tgid);
+        } else if self.units_of.len() < self.max_contexts {
+            self.units_of.insert(unit.tgid);
+            self.multiplexing.retain(|other| other.tgid != unit.tgid || other.is_thread());
         } else {
             self.everything = true;
         }
@@ -171,17 +217,19 @@ impl Threads {
     /// A server request of this context was lost: the next one is not to be trusted.
     pub(super) fn server_lost(&mut self, context: Context) {
         // Bounded like the other table; a context that cannot be remembered is an event loop.
-        if self.busy.contains_key(&context) || self.busy.len() < self.max_contexts {
-            self.busy.entry(context).or_default().lost_server = true;
+        if self.busy.contains_key(&context.unit) || self.busy.len() < self.max_contexts {
+            self.busy.entry(context.unit).or_default().lost_server = true;
         } else {
             self.distrust(context);
         }
     }
 
     pub(super) fn process_gone(&mut self, tgid: u32) {
-        self.busy.retain(|context, _| context.tgid != tgid);
-        self.multiplexing.retain(|context| context.tgid != tgid);
+        self.busy.retain(|unit, _| unit.tgid != tgid);
+        self.latest.retain(|unit, _| unit.tgid != tgid);
+        self.multiplexing.retain(|unit| unit.tgid != tgid);
         self.processes.remove(&tgid);
+        self.units_of.remove(&tgid);
     }
 }
 
@@ -203,14 +251,69 @@ mod tests {
         assert!(threads.busy.is_empty());
     }
 
+    /// Of process 1, on thread 2.
+    const fn goroutine(unit: u64, work: u32) -> Context {
+        Context::of(1, 2, context::context(unit, work))
+    }
+
     #[test]
     fn context_beyond_the_thread_is_found_on_any_thread() {
         let mut threads = Threads::new(8);
-        threads.server_started(Context::of(1, 2, 99), 7);
-        assert_eq!(threads.handling(Context::of(1, 3, 99)), Handling::One(7));
-        assert_eq!(threads.handling(Context::of(1, 2, 98)), Handling::Nothing);
+        let key = context::context(99, 1);
+        threads.server_started(Context::of(1, 2, key), 7);
+        assert_eq!(threads.handling(Context::of(1, 3, key)), Handling::One(7));
+        assert_eq!(threads.handling(goroutine(98, 1)), Handling::Nothing);
         assert_eq!(threads.handling(Context::of(1, 2, 0)), Handling::Nothing);
-        assert_eq!(threads.handling(Context::of(2, 2, 99)), Handling::Nothing);
+        assert_eq!(threads.handling(Context::of(2, 2, key)), Handling::Nothing);
+    }
+
+    #[test]
+    fn what_was_begun_for_an_earlier_request_is_not_for_the_next_one_of_the_same_goroutine() {
+        let mut threads = Threads::new(8);
+        threads.server_started(goroutine(9, 1), 1);
+        threads.client_started(goroutine(9, 1), 2);
+        threads.ended(Role::Server, goroutine(9, 1), 1);
+        threads.server_started(goroutine(9, 2), 3);
+        assert_eq!(threads.handling(goroutine(9, 1)), Handling::Nothing, "begun for the first");
+        assert_eq!(threads.handling(goroutine(9, 2)), Handling::One(3));
+    }
+
+    #[test]
+    fn goroutine_with_two_open_requests_is_never_trusted_again() {
+        let mut threads = Threads::new(8);
+        threads.server_started(goroutine(9, 1), 1);
+        threads.server_started(goroutine(9, 2), 2);
+        assert_eq!(threads.handling(goroutine(9, 1)), Handling::CannotTell);
+        threads.ended(Role::Server, goroutine(9, 1), 1);
+        assert_eq!(threads.handling(goroutine(9, 2)), Handling::CannotTell);
+        assert!(!threads.trusts(goroutine(9, 1)), "what was inferred before is taken back");
+    }
+
+    #[test]
+    fn request_that_was_read_with_the_one_before_is_not_told_from_it() {
+        let mut threads = Threads::new(8);
+        threads.server_started(goroutine(9, 1), 1);
+        threads.ended(Role::Server, goroutine(9, 1), 1);
+        threads.server_started(goroutine(9, 1), 2);
+        assert_eq!(threads.handling(goroutine(9, 1)), Handling::CannotTell);
+    }
+
+    #[test]
+    fn full_table_of_goroutines_distrusts_those_of_one_process() {
+        let mut threads = Threads::new(2);
+        for unit in 1..=3 {
+            threads.distrust(goroutine(unit, 1));
+        }
+        threads.server_started(goroutine(4, 1), 1);
+        assert_eq!(threads.handling(goroutine(4, 1)), Handling::CannotTell);
+        let other = Context::of(2, 2, context::context(4, 1));
+        threads.server_started(other, 2);
+        assert_eq!(threads.handling(other), Handling::One(2));
+        threads.server_started(T, 3);
+        assert_eq!(threads.handling(T), Handling::One(3), "its threads are as they were");
+        threads.process_gone(1);
+        threads.server_started(goroutine(5, 1), 4);
+        assert_eq!(threads.handling(goroutine(5, 1)), Handling::One(4));
     }
 
     #[test]
@@ -224,7 +327,7 @@ mod tests {
         threads.ended(Role::Server, T, 2);
         threads.server_started(T, 3);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.process_gone(T.tgid);
+        threads.process_gone(T.unit.tgid);
         threads.server_started(T, 4);
         assert_eq!(threads.handling(T), Handling::One(4));
     }
@@ -235,8 +338,8 @@ mod tests {
         threads.distrust_threads_of(1);
         threads.server_started(T, 1);
         assert_eq!(threads.handling(T), Handling::CannotTell);
-        threads.server_started(Context::of(1, 2, 99), 2);
-        assert_eq!(threads.handling(Context::of(1, 2, 99)), Handling::One(2));
+        threads.server_started(goroutine(99, 1), 2);
+        assert_eq!(threads.handling(goroutine(99, 1)), Handling::One(2));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Registers {
 
 #[cfg(bpf_target_arch = "x86_64")]
 impl Registers {
+    /// Where `struct pt_regs` has the register in which Go keeps the goroutine (r14), and the stack pointer.
+    pub const CALLER: [usize; 2] = [8, 152];
+
     /// Where they begin in `struct pt_regs`.
     pub const OFFSET: usize = 56;
 
@@ -70,6 +73,9 @@ pub struct Registers {
 
 #[cfg(bpf_target_arch = "aarch64")]
 impl Registers {
+    /// As on x86-64: x28 and sp.
+    pub const CALLER: [usize; 2] = [224, 248];
+
     /// Where they begin in `struct pt_regs`.
     pub const OFFSET: usize = 0;
 

@@ -22,7 +22,9 @@ use remora_common::{
 
 use super::registers::Registers;
 use crate::{
-    connection, emit, kernel,
+    connection,
+    context::{self, Caller},
+    emit, kernel,
     maps::{WORK, selection},
     more,
     moved::{Layout, Moved, SOCKET},
@@ -61,7 +63,8 @@ unsafe fn load<T: Copy>(base: *const u8, offset: u32) -> T {
 #[inline(always)]
 fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
     let (tgid, tid) = emit::current();
-    if selection(tgid) == 0 {
+    let selection = selection(tgid);
+    if selection == 0 {
         return;
     }
     let sk: *const u8 = ctx.arg(0);
@@ -123,6 +126,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         seq: if inet && upper == 0 { counted::<DIRECTION>(sk) } else { NOT_COUNTED },
         tgid,
         tid,
+        context: if context::is_followed(selection) { unit(selection) } else { 0 },
     };
     work.sk = sk as u64;
     if transfer::moved_on(work, inode, inet.into()) {
@@ -179,6 +183,22 @@ fn asked<const DIRECTION: u8>(flags: u64) -> (u32, Buffers) {
         _ => return nowhere,
     };
     (a0 as u32, if DIRECTION == RX { syscall::thrown_away(buffers, flags) } else { buffers })
+}
+
+/// The unit that makes the system call.
+#[inline(always)]
+fn unit(selection: u8) -> u64 {
+    // SAFETY: helpers of Linux 5.15; the registers of user space at the call.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
+    let [register, stack_pointer] = Registers::CALLER;
+    // SAFETY: a `struct pt_regs`, in which both stand there.
+    let caller = unsafe {
+        Caller {
+            register: load(regs, register as u32),
+            stack_pointer: load(regs, stack_pointer as u32),
+        }
+    };
+    context::unit(selection, caller)
 }
 
 /// Whether the process has an `io_uring`.

@@ -236,6 +236,7 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
         seq: NOT_COUNTED,
         tgid,
         tid,
+        context: 0,
     };
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }

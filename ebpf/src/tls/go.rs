@@ -127,6 +127,7 @@ fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid:
         seq: NOT_COUNTED,
         tgid,
         tid,
+        context: 0,
     };
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }

@@ -13,3 +13,5 @@ mod link;
 mod openssl;
 mod plaintext;
 pub mod rustls;
+
+pub use self::plaintext::own_stack;

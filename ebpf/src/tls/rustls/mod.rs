@@ -305,6 +305,7 @@ fn of(
         seq: NOT_COUNTED,
         tgid,
         tid,
+        context: 0,
     }
 }
 

@@ -1,0 +1,147 @@
+//! What of a Go program is probed to follow its goroutines (`ebpf/src/context/go.rs` says why).
+//!
+//! | function | where |
+//! |---|---|
+//! | `runtime.newproc.func1` | at its call of `runtime.runqput`, with the new goroutine |
+//! | `net/http.(*persistConn).roundTrip` | behind the check of the stack, if the program has it |
+//!
+//! A call is emulated by the kernel, as is the `push` behind the check of the stack (from Go 1.21 on).
+
+use std::fs::File;
+
+use iced_x86::{Code, Decoder, DecoderOptions};
+use object::{Architecture, read::ReadCache};
+use remora_common::context::Go;
+
+use super::{NotGo, Program, code};
+use crate::{attach::runtime::Followed, bpf::Probe};
+
+const STARTS: &str = "runtime.newproc.func1";
+const RUNNABLE: &str = "runtime.runqput";
+const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
+
+/// How the goroutines of the program in `file` are followed.
+///
+/// # Errors
+/// [`NotGo`] says what is missing.
+pub fn recognise(file: &File) -> Result<Followed, NotGo> {
+    let cache = ReadCache::new(file);
+    let program = Program::open(file, &cache)?;
+    let found = program.find([STARTS, RUNNABLE, ROUND_TRIP])?;
+    let version = program.version()?;
+    let runtime = minor(&version).and_then(Go::runtime);
+    let runtime = runtime.ok_or_else(|| NotGo::Version(version.clone()))?;
+    let [starts, runnable, round_trip] = found;
+    let starts = starts.ok_or(NotGo::NoFunction(STARTS))?;
+    let runnable = runnable.ok_or(NotGo::NoFunction(RUNNABLE))?;
+
+    let (behind_check, call_of): (fn(&[u8]) -> _, CallOf) = match program.architecture() {
+        Architecture::X86_64 => (code::x86_64, call_x86_64),
+        Architecture::Aarch64 => (code::aarch64, call_aarch64),
+        other => return Err(NotGo::Architecture(other)),
+    };
+    let (at, bytes) = program.code(&starts, STARTS)?;
+    let call = call_of(&bytes, starts.start, runnable.start).ok_or(NotGo::Code(STARTS))?;
+    let mut points = vec![(Probe::GoStarts, at + call)];
+    if let Some(round_trip) = round_trip {
+        let (at, bytes) = program.code(&round_trip, ROUND_TRIP)?;
+        let entry = behind_check(&bytes).ok_or(NotGo::Code(ROUND_TRIP))?.entry;
+        points.push((Probe::GoRoundTrip, at + entry));
+    }
+    Ok(Followed { runtime, version, points })
+}
+
+/// `26` of `go1.26.1`, `go1.26rc2`, `devel go1.26-0123abc`.
+fn minor(version: &str) -> Option<u32> {
+    let rest = version.split_once("go1.")?.1;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// Offset of the only call of the function at the third argument in the code of the one at the second.
+type CallOf = fn(&[u8], u64, u64) -> Option<u64>;
+
+fn call_x86_64(code: &[u8], start: u64, target: u64) -> Option<u64> {
+    let decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
+    let calls = decoder.into_iter().filter(|instruction| {
+        instruction.code() == Code::Call_rel32_64 && instruction.near_branch_target() == target
+    });
+    only(calls.map(|instruction| instruction.ip() - start))
+}
+
+fn call_aarch64(code: &[u8], start: u64, target: u64) -> Option<u64> {
+    /// `bl`, with its distance masked.
+    const BL: (u32, u32) = (0xfc00_0000, 0x9400_0000);
+    let words = (0u64..).step_by(4).zip(code.chunks_exact(4));
+    only(words.filter_map(|(at, bytes)| {
+        let word = u32::from_le_bytes(bytes.try_into().ok()?);
+        // 26 bits, signed, in words.
+        let distance = i64::from((word << 6).cast_signed() >> 6) * 4;
+        let leads = (start + at).wrapping_add_signed(distance) == target;
+        (word & BL.0 == BL.1 && leads).then_some(at)
+    }))
+}
+
+fn only(mut calls: impl Iterator<Item = u64>) -> Option<u64> {
+    calls.next().filter(|_| calls.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minor_version_is_told_of_every_kind_of_release() {
+        for (version, expected) in [
+            ("go1.26.1", Some(26)),
+            ("go1.19", Some(19)),
+            ("go1.21rc2", Some(21)),
+            ("devel go1.27-0123abc Mon Jan 1", Some(27)),
+            ("go1.25.3 X:nocoverageredesign", Some(25)),
+            ("go2.1", None),
+            ("", None),
+        ] {
+            assert_eq!(minor(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn releases_whose_layout_is_not_known_are_refused() {
+        assert_eq!(Go::runtime(18), None);
+        assert_eq!(Go::runtime(27), None);
+        for minor in 19..=26 {
+            let runtime = Go::runtime(minor).unwrap();
+            assert!((1..=Go::ALL.len()).contains(&usize::from(runtime)), "1.{minor}");
+        }
+    }
+
+    #[test]
+    fn call_is_found_by_where_it_leads() {
+        // nop; call +0x10; call +0x20; ret
+        let code = [0x90, 0xe8, 0x10, 0, 0, 0, 0xe8, 0x20, 0, 0, 0, 0xc3];
+        assert_eq!(call_x86_64(&code, 0x1000, 0x102b), Some(6));
+        assert_eq!(call_x86_64(&code, 0x1000, 0x1016), Some(1));
+        assert_eq!(call_x86_64(&code, 0x1000, 0x1017), None);
+        // bl +8; bl -4; ret
+        let code: Vec<u8> = [0x9400_0002u32, 0x97ff_ffff, 0xd65f_03c0]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        assert_eq!(call_aarch64(&code, 0x1000, 0x1008), Some(0));
+        assert_eq!(call_aarch64(&code, 0x1000, 0x1000), Some(4));
+        assert_eq!(call_aarch64(&code, 0x1000, 0x100c), None);
+    }
+
+    #[test]
+    fn call_that_is_made_twice_is_refused() {
+        // call +5; call +0: both to 0x100a
+        let code = [0xe8, 5, 0, 0, 0, 0xe8, 0, 0, 0, 0];
+        assert_eq!(call_x86_64(&code, 0x1000, 0x100a), None);
+    }
+
+    #[test]
+    fn own_executable_is_no_go_program() {
+        let own = File::open("/proc/self/exe").unwrap();
+        assert!(matches!(recognise(&own), Err(NotGo::NoTable)));
+    }
+}

@@ -1,0 +1,251 @@
+//! Go: the unit is the goroutine.
+//!
+//! A register has the address of its `runtime.g` (Go's internal ABI: from Go 1.17 on amd64, from 1.18 on arm64), also at a system
+//! call, which is made on the goroutine's own stack.
+//!
+//! - The goroutine that reads a request from a connection handles it, and so do those that it starts while it does
+//!   (`runtime.newproc.func1`, at the call that makes the new one runnable).
+//! - `net/http`'s server has a second goroutine read ahead, one byte, to see whether the client has gone. If that is the next
+//!   request's first byte, the handler may still be busy with the last one: it begins the next one when it reads itself.
+//! - `net/http`'s client writes on a goroutine of the connection (`writeLoop`). For whom, is said when `roundTrip` is called
+//!   with the connection, which it has for itself until the response is read.
+
+use aya_ebpf::{
+    macros::{map, uprobe},
+    maps::LruHashMap,
+    programs::ProbeContext,
+};
+use remora_common::{
+    connection::Connection,
+    context::{Go, context, unit},
+    policy,
+    record::{Direction, Role},
+    target::runtime,
+};
+
+use super::Caller;
+use crate::{
+    emit, kernel,
+    maps::selection,
+    moved::{Moved, SOCKET},
+    scan,
+    tls::own_stack,
+    user::{first_bytes, read_user},
+};
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Goroutine {
+    id: u64,
+    tgid: u64,
+}
+
+impl Goroutine {
+    #[inline(always)]
+    fn new(id: u64, tgid: u32) -> Self {
+        Self { id, tgid: tgid.into() }
+    }
+}
+
+/// What a goroutine works for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Work {
+    context: u64,
+    /// The connection that the request came on.
+    conn_id: u64,
+}
+
+/// Goroutines that handle a request, or were started by one that does. Nothing tells of a goroutine's end: the least recently
+/// used go, and what they do has no context any more.
+#[map]
+static GOROUTINES: LruHashMap<Goroutine, Work> = LruHashMap::with_max_entries(8192, 0);
+
+/// The context of what moves on a connection, whoever moves it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Tie {
+    /// Tells a socket from a later one at the same address.
+    inode: u64,
+    context: u64,
+}
+
+/// By the address of a `struct sock`: of a server's the context of the latest request, of a client's that of who asked last.
+#[map]
+static GO_CONNECTIONS: LruHashMap<u64, Tie> = LruHashMap::with_max_entries(8192, 0);
+
+/// Where the Go of a process of this byte keeps things.
+#[inline(always)]
+pub fn layout(selection: u8) -> Option<Go> {
+    // VERIFIER: no array, of which it would bound the index.
+    match runtime(selection) {
+        1 => Some(Go::ALL[0]),
+        2 => Some(Go::ALL[1]),
+        3 => Some(Go::ALL[2]),
+        _ => None,
+    }
+}
+
+/// The id of the goroutine that makes a call; 0: none does. C code, which may have anything in that register, runs on another stack.
+#[inline(always)]
+pub fn running(layout: Go, caller: Caller) -> u64 {
+    // `g.stack`
+    let Some([low, high]) = read_user::<[u64; 2]>(caller.register) else { return 0 };
+    if caller.stack_pointer < low || caller.stack_pointer >= high {
+        return 0;
+    }
+    id_of(layout, caller.register)
+}
+
+#[inline(always)]
+fn id_of(layout: Go, g: u64) -> u64 {
+    read_user(g.wrapping_add(layout.goid.into())).unwrap_or(0)
+}
+
+/// See [`super::context_of`].
+///
+/// VERIFIER: a function of its own, so that what comes after it is verified once.
+#[inline(never)]
+pub fn context_of(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
+    let goroutine = Goroutine::new(moved.context, moved.tgid);
+    let own = context(goroutine.id, 0);
+    let receives = moved.direction == Direction::Rx as u32;
+    let serves = connection.role == Role::Server as u8;
+    // What a TLS library encrypts is told of where the library moves it. Of answers it does not matter who moves them.
+    if receives != serves || connection.object != 0 || connection.policy == policy::CIPHERTEXT {
+        return own;
+    }
+    let tie = GO_CONNECTIONS.get_ptr_mut(sk);
+    // SAFETY: a map value, which is copied at once.
+    let tie = tie.map(|tie| unsafe { *tie }).filter(|tie| tie.inode == connection.inode);
+    if serves {
+        return reads_request(&goroutine, moved, connection, sk, tie.map_or(0, |tie| tie.context));
+    }
+    match tie {
+        Some(tie) => tie.context,
+        // Whoever was started for a request may write for others, too: a client's own writer, which the first one who asks
+        // something starts. Only the goroutine that has read the request is known to write for itself.
+        None => work_of(&goroutine)
+            .filter(|work| unit(work.context) == goroutine.id as u32)
+            .map_or(own, |work| work.context),
+    }
+}
+
+/// `goroutine` reads on a server's connection, whose latest request has the context `latest`.
+#[inline(always)]
+fn reads_request(
+    goroutine: &Goroutine,
+    moved: &Moved,
+    connection: &Connection,
+    sk: u64,
+    latest: u64,
+) -> u64 {
+    let mut reads = latest;
+    if latest == 0 || begins_request(moved, connection) {
+        // Who was started for a request of this connection reads ahead for the goroutine that handles them.
+        let handler = match work_of(goroutine) {
+            Some(work) if work.conn_id == connection.id => unit(work.context).into(),
+            _ => goroutine.id,
+        };
+        // Microseconds: another number for each request of a goroutine.
+        let now = (emit::now() >> 10) as u32;
+        reads = context(handler, if context(handler, now) == latest { now + 1 } else { now });
+        let _ = GO_CONNECTIONS.insert(sk, Tie { inode: connection.inode, context: reads }, 0);
+    }
+    if unit(reads) == goroutine.id as u32 && work_of(goroutine).is_none_or(|w| w.context != reads) {
+        let _ = GOROUTINES.insert(goroutine, Work { context: reads, conn_id: connection.id }, 0);
+    }
+    reads
+}
+
+/// Whether these bytes may begin a request: it was the other side's turn, and they are no content that the client has held back
+/// until it was asked for (`100 Continue`).
+#[inline(always)]
+fn begins_request(moved: &Moved, connection: &Connection) -> bool {
+    connection.last != Direction::Rx as u8
+        && (connection.policy != policy::HEADS
+            || moved.len < 8
+            || scan::begins_message(first_bytes::<SOCKET>(moved)))
+}
+
+#[inline(always)]
+fn work_of(goroutine: &Goroutine) -> Option<Work> {
+    // SAFETY: the value is copied at once.
+    unsafe { GOROUTINES.get(goroutine) }.copied()
+}
+
+/// In `runtime.newproc.func1`, at its call of `runtime.runqput(p, new, next)`, on a thread's own stack.
+#[uprobe]
+pub fn go_starts(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let tgid = emit::current().0;
+    let Some(layout) = layout(selection(tgid)) else { return 0 };
+    let [_, new, g0] = registers(&ctx);
+    let running = || read_user::<u64>(read_user::<u64>(g0 + Go::M)? + u64::from(layout.curg));
+    let Some(parent) = running() else { return 0 };
+    let parent = Goroutine::new(id_of(layout, parent), tgid);
+    if parent.id != 0
+        && let Some(work) = work_of(&parent)
+    {
+        let child = Goroutine::new(id_of(layout, new), tgid);
+        let _ = GOROUTINES.insert(child, work, 0);
+    }
+    0
+}
+
+/// `net/http.(*persistConn).roundTrip(request)`.
+#[uprobe]
+pub fn go_round_trip(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let tgid = emit::current().0;
+    let Some(layout) = layout(selection(tgid)) else { return 0 };
+    let [connection, _, g] = registers(&ctx);
+    let goroutine = Goroutine::new(id_of(layout, g), tgid);
+    // An interface: its type, its value.
+    let value = read_user::<u64>(connection + Go::PERSIST_CONN + 8);
+    if goroutine.id != 0
+        && let Some(socket) = value.and_then(socket_below)
+    {
+        let context = work_of(&goroutine).map_or(context(goroutine.id, 0), |work| work.context);
+        let _ = GO_CONNECTIONS.insert(socket.sk, Tie { inode: socket.inode, context }, 0);
+    }
+    0
+}
+
+/// The socket below the `net.Conn` whose value is at `value`: a `TCPConn` or `UnixConn`, whose first and only word leads to a
+/// `netFD`; or another connection around one, if that is its first member (`tls.Conn`).
+#[inline(never)]
+fn socket_below(mut value: u64) -> Option<kernel::Socket> {
+    const LEVELS: u32 = 3;
+    let mut level = 0;
+    while level < LEVELS {
+        let [first, second] = read_user::<[u64; 2]>(value)?;
+        // `poll.FD`: a mutex of 16 bytes, the descriptor. Behind a word that tells a type stands a hash.
+        if let Some(fd) = read_user::<u64>(first.wrapping_add(16))
+            && fd < 1 << 30
+            && let Some(socket) = kernel::socket_of(fd as u32)
+        {
+            return Some(socket);
+        }
+        value = second;
+        level += 1;
+    }
+    None
+}
+
+/// The first two arguments, and the goroutine.
+#[inline(always)]
+fn registers(ctx: &ProbeContext) -> [u64; 3] {
+    let regs = ctx.regs;
+    // SAFETY: the kernel passes the registers of user space.
+    #[cfg(bpf_target_arch = "x86_64")]
+    unsafe {
+        [(*regs).rax, (*regs).rbx, (*regs).r14]
+    }
+    // SAFETY: as above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    unsafe {
+        let regs = &(*regs.cast::<aya_ebpf::bindings::user_pt_regs>()).regs;
+        [regs[0], regs[1], regs[28]]
+    }
+}

@@ -1,0 +1,44 @@
+//! In which execution context a process moves bytes, and who takes over whose ([`remora_common::context`]): what user space has
+//! a request's children found by. One file per runtime; which one a process has, the agent has said in the process's
+//! byte ([`remora_common::target::runtime`]). Of threads nothing is to be found: a record has their number.
+//!
+//! A runtime answers three questions:
+//! - At a call ([`Caller`]): which unit runs? The registers tell.
+//! - Of bytes that were moved ([`context_of`]): what context is that? The unit that reads a request on a connection of a server begins
+//!   another work with it.
+//! - At functions of its own: which unit starts another one, and which one asks for what another one writes?
+
+mod go;
+
+use remora_common::{connection::Connection, target};
+
+use crate::moved::Moved;
+
+/// Who makes a call, by the registers of user space at the call.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// The register that a runtime has for what runs.
+    pub register: u64,
+    pub stack_pointer: u64,
+}
+
+/// Whether it matters who makes calls in a process of this byte.
+#[inline(always)]
+pub fn is_followed(selection: u8) -> bool {
+    selection & target::RUNTIME != 0
+}
+
+/// The number of the unit that makes a call; 0: it is not one of the runtime's.
+#[inline(always)]
+pub fn unit(selection: u8, caller: Caller) -> u64 {
+    match go::layout(selection) {
+        Some(layout) => go::running(layout, caller),
+        None => 0,
+    }
+}
+
+/// The context of the bytes of `moved`, which the unit `moved.context` has moved on `connection` and which are not counted yet.
+#[inline(always)]
+pub fn context_of(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
+    if moved.context == 0 { 0 } else { go::context_of(moved, connection, sk) }
+}

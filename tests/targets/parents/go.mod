@@ -1,0 +1,3 @@
+module parents
+
+go 1.19

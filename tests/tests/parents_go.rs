@@ -1,0 +1,222 @@
+//! Whose child is a request that a Go service makes while it serves others? Its goroutines tell, also in a stripped program.
+//!
+//! The oracle is the target (`targets/parents`): a service that is asked for `/turn/7` asks another one for `/first/7` and
+//! `/second/7`. Both its connections and those of its client are kept.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+    thread,
+};
+
+use remora_tests::{
+    agent::{Agent, Done},
+    backend,
+    client::Connection,
+    process::Running,
+    programs, skip,
+    spans::{CLIENT, SERVER, Span},
+};
+
+const CLIENTS: usize = 16;
+const EACH: usize = 24;
+const ORDERS: usize = CLIENTS * EACH;
+
+const PLAIN: &str = "plain";
+const STRIPPED: &str = "stripped";
+
+/// Each client asks for its orders in a row, over one connection.
+fn traffic(port: u16, how: &str) {
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut connection = Connection::open(port).unwrap();
+                for order in client * EACH..(client + 1) * EACH {
+                    let answer = connection.get(&format!("/{how}/{order}"), "").unwrap();
+                    assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
+                }
+            });
+        }
+    });
+}
+
+fn service(program: &str) -> (Running, u16) {
+    let mut service = Command::new(programs::go_parents().join(program));
+    service.arg(backend::start().to_string()).stdin(Stdio::piped());
+    let mut service = Running::start(&mut service);
+    let port = service.line().parse().unwrap();
+    (service, port)
+}
+
+fn watch(program: &str, traffic: impl FnOnce(u16)) -> Done {
+    let (service, port) = service(program);
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    traffic(port);
+    // What it does when it has answered, too.
+    thread::sleep(std::time::Duration::from_millis(300));
+    drop(service);
+    agent.stop()
+}
+
+/// `7` of `/first/7`.
+fn order(span: &Span) -> usize {
+    let line = span.line();
+    let path = line.split(' ').nth(1).unwrap();
+    path.rsplit('/').next().unwrap().parse().unwrap()
+}
+
+/// No CLIENT span lies under another order's span. Returns how many of those asked for by this name have a parent, and how many
+/// there are.
+fn none_is_wrong(done: &Done, name: &str) -> (usize, usize) {
+    let servers = done.spans.iter().filter(|span| span.kind == SERVER);
+    let servers: BTreeMap<&str, &Span> = servers.map(|span| (&*span.span_id, span)).collect();
+    let clients = done.spans.iter().filter(|span| span.kind == CLIENT);
+    let clients = clients.filter(|span| span.line().contains(&format!("/{name}/")));
+    let (mut with, mut all) = (0, 0);
+    for span in clients {
+        all += 1;
+        let Some(parent) = &span.parent else { continue };
+        let parent = servers[&**parent];
+        assert_eq!(order(span), order(parent), "wrong parent: {parent:?}\nof {span:?}");
+        assert_eq!(span.trace_id, parent.trace_id);
+        assert_eq!(span.text("remora.parent"), "context");
+        with += 1;
+    }
+    println!("/{name}: {with} of {all} with their parent, none wrong");
+    (with, all)
+}
+
+fn every_parent_is_there(program: &str, how: &str) {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(program, |port| traffic(port, how));
+    for name in ["first", "second"] {
+        assert_eq!(none_is_wrong(&done, name), (ORDERS, ORDERS), "{}", done.log);
+    }
+}
+
+#[test]
+fn requests_in_turn_are_under_their_own_server_span() {
+    every_parent_is_there(PLAIN, "turn");
+}
+
+#[test]
+fn requests_at_once_are_under_their_own_server_span() {
+    every_parent_is_there(PLAIN, "once");
+}
+
+#[test]
+fn requests_of_goroutines_of_goroutines_are_under_their_own_server_span() {
+    every_parent_is_there(PLAIN, "nested");
+}
+
+#[test]
+fn stripped_program_has_its_parents_in_turn() {
+    every_parent_is_there(STRIPPED, "turn");
+}
+
+#[test]
+fn stripped_program_has_its_parents_at_once() {
+    every_parent_is_there(STRIPPED, "once");
+}
+
+#[test]
+fn what_was_begun_for_an_answered_request_is_not_under_the_next_one() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, |port| traffic(port, "late"));
+    assert_eq!(none_is_wrong(&done, "first"), (ORDERS, ORDERS), "{}", done.log);
+    none_is_wrong(&done, "second");
+}
+
+#[test]
+fn handler_that_goes_on_behind_its_answer_does_not_work_for_the_request_that_is_read_ahead() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, |port| traffic(port, "early"));
+    none_is_wrong(&done, "first");
+    none_is_wrong(&done, "second");
+}
+
+#[test]
+fn client_that_writes_for_all_has_no_wrong_parent() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, |port| traffic(port, "shared"));
+    none_is_wrong(&done, "first");
+    none_is_wrong(&done, "second");
+}
+
+/// Asks for two orders at a time.
+fn pipelined(port: u16) {
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                for pair in 0..EACH / 2 {
+                    let first = client * EACH + pair * 2;
+                    let request = |order| format!("GET /once/{order} HTTP/1.1\r\nhost: t\r\n\r\n");
+                    // Now in one piece, now in two.
+                    stream.write_all(request(first).as_bytes()).unwrap();
+                    if pair % 2 == 0 {
+                        thread::yield_now();
+                    }
+                    stream.write_all(request(first + 1).as_bytes()).unwrap();
+                    let mut bytes = Vec::new();
+                    while bytes.windows(8).filter(|it| it == b"\r\n\r\ndone").count() < 2 {
+                        let mut more = [0; 1024];
+                        let len = stream.read(&mut more).unwrap();
+                        assert!(len > 0, "it hung up");
+                        bytes.extend_from_slice(&more[..len]);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn pipelined_requests_have_no_wrong_parent() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, pipelined);
+    none_is_wrong(&done, "first");
+    none_is_wrong(&done, "second");
+}
+
+#[test]
+fn service_with_warm_pools_has_its_parents_when_the_agent_comes() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let (service, port) = service(PLAIN);
+    let mut connections: Vec<_> = (0..CLIENTS).map(|_| Connection::open(port).unwrap()).collect();
+    let mut ask = |from: usize| {
+        thread::scope(|scope| {
+            for (client, connection) in connections.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    for order in 0..EACH {
+                        let order = from + client * EACH + order;
+                        let answer = connection.get(&format!("/once/{order}"), "").unwrap();
+                        assert_eq!(answer.status, 200);
+                    }
+                });
+            }
+        });
+    };
+    ask(1_000_000);
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    ask(0);
+    drop(service);
+    let done = agent.stop();
+    for name in ["first", "second"] {
+        assert_eq!(none_is_wrong(&done, name), (ORDERS, ORDERS), "{}", done.log);
+    }
+}
