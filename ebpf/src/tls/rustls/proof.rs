@@ -129,6 +129,11 @@ pub(super) fn note(tgid: u64) {
 /// VERIFIER: a function of its own, for its stack.
 #[inline(never)]
 fn prove(state: &mut State, object: &Object, sk: u64, connection: &mut Connection) {
+    link(state, object, sk, connection);
+}
+
+#[inline(always)]
+fn link(state: &mut State, object: &Object, sk: u64, connection: &mut Connection) {
     if connection.object == 0 {
         connection::becomes_plaintext(connection, object.address, state.whole != 0);
     }
@@ -138,20 +143,33 @@ fn prove(state: &mut State, object: &Object, sk: u64, connection: &mut Connectio
 
 /// Bytes moved on the socket `sk`, which may be records of rustls that prove whose connection it is. Where they are the first of
 /// an object, `moved` is their plaintext afterwards.
-///
-/// VERIFIER: a function of its own, so that what comes after it is verified once.
-#[inline(never)]
+#[inline(always)]
 pub fn carried(moved: &mut Moved, connection: &mut Connection, sk: u64) {
+    let word = noted(moved, connection, sk);
+    if word != 0 {
+        sent(moved, connection, sk, word);
+    }
+}
+
+/// Takes note of what was received; of what was sent it returns the ciphertext that a record waits for, 0: none does.
+///
+/// VERIFIER: a function of its own, so that what comes after it is verified once. It calls none, nor does it return a connection:
+/// the doors' stacks are nearly full.
+#[inline(never)]
+fn noted(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
     // SAFETY: the value is not looked at.
     if unsafe { RUSTLS_PROCESSES.get(moved.tgid) }.is_none() {
-        return;
+        return 0;
     }
     let (base, len) = first_piece::<SOCKET>(moved);
     if moved.direction == Direction::Rx as u32 {
         received(base, len, Link::to(sk, connection), moved.tgid);
-    } else {
-        sent(base, moved, connection, sk);
+        return 0;
     }
+    let word = read_user::<u64>(base.wrapping_add(HEADER + NONCE)).unwrap_or(0);
+    let key = Cipher { word, tgid: moved.tgid.into() };
+    // SAFETY: the value is not looked at.
+    if unsafe { RUSTLS_UNSENT.get(key) }.is_some() { word } else { 0 }
 }
 
 /// Whether [`carried`] should look at bytes of `connection`.
@@ -180,10 +198,11 @@ fn received(base: u64, len: u64, link: Link, tgid: u32) {
     }
 }
 
-/// Whether the record that is sent is one that waits.
-#[inline(always)]
-fn sent(base: u64, moved: &mut Moved, connection: &mut Connection, sk: u64) {
-    let Some(word) = read_user::<u64>(base.wrapping_add(HEADER + NONCE)) else { return };
+/// The record with `word` is sent, which waits.
+///
+/// VERIFIER: a function of its own, for its stack.
+#[inline(never)]
+fn sent(moved: &mut Moved, connection: &mut Connection, sk: u64, word: u64) {
     let key = Cipher { word, tgid: moved.tgid.into() };
     let Some(unsent) = RUSTLS_UNSENT.get_ptr_mut(key) else { return };
     // SAFETY: a map value. It is preallocated, so reading it after it was removed is reading memory; a record that another
@@ -194,7 +213,7 @@ fn sent(base: u64, moved: &mut Moved, connection: &mut Connection, sk: u64) {
         // SAFETY: a map value; only the thread that has the object writes to it.
         let state = unsafe { &mut *state };
         if state.proof == key.word {
-            prove(state, &object, sk, connection);
+            link(state, &object, sk, connection);
             first_plaintext(moved, unsent);
         }
     }
