@@ -38,6 +38,8 @@ pub struct Go {
 impl Go {
     /// `runtime.g.m`
     pub const M: u64 = 48;
+    /// `runtime.g.sched.pc`: of a goroutine that has not run yet, where it begins.
+    pub const PC: u64 = 64;
     /// `net/http.persistConn.conn`
     pub const PERSIST_CONN: u64 = 80;
 

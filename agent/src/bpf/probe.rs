@@ -27,6 +27,8 @@ pub enum Probe {
     RustlsDecryptReturn,
     /// Where `runtime.newproc` of Go makes a goroutine runnable.
     GoStarts,
+    /// `runtime.goexit0`
+    GoEnds,
     /// `net/http.(*persistConn).roundTrip`
     GoRoundTrip,
     /// Never attached: programs that move plaintext jump there for more of a call.
@@ -35,7 +37,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -51,6 +53,7 @@ impl Probe {
         Self::RustlsDecryptReturn,
         Self::RustlsEncrypt,
         Self::RustlsDecrypt,
+        Self::GoEnds,
         Self::GoStarts,
         Self::GoRoundTrip,
     ];
@@ -64,6 +67,7 @@ impl Probe {
                 | Self::GoTlsRead
                 | Self::GoTlsWrite
                 | Self::GoStarts
+                | Self::GoEnds
                 | Self::GoRoundTrip
                 | Self::RustlsEncrypt
                 | Self::RustlsEncryptReturn
@@ -91,6 +95,7 @@ impl Probe {
             Self::RustlsDecrypt => "rustls_decrypt",
             Self::RustlsDecryptReturn => "rustls_decrypt_return",
             Self::GoStarts => "go_starts",
+            Self::GoEnds => "go_ends",
             Self::GoRoundTrip => "go_round_trip",
             Self::TlsMore => "tls_more",
         }

@@ -126,7 +126,9 @@ impl Threads {
             self.latest.clear();
         }
         let again = work != 0 && self.latest.insert(unit, work) == Some(work);
-        if event_loop || again {
+        // Only while it is open: what is read behind it has a work of its own.
+        busy.uncertain |= again;
+        if event_loop {
             self.distrust(context);
         }
     }

@@ -5,6 +5,8 @@
 //!
 //! - The goroutine that reads a request from a connection handles it, and so do those that it starts while it does
 //!   (`runtime.newproc.func1`, at the call that makes the new one runnable).
+//! - One that is started for a request and lives on may work for others, too: a pool's worker. Whether goroutines end with the
+//!   request that they were started for is known of the function that they begin with ([`Begun`]).
 //! - `net/http`'s server has a second goroutine read ahead, one byte, to see whether the client has gone. If that is the next
 //!   request's first byte, the handler may still be busy with the last one: it begins the next one when it reads itself.
 //! - `net/http`'s client writes on a goroutine of the connection (`writeLoop`). For whom, is said when `roundTrip` is called
@@ -54,10 +56,39 @@ struct Work {
     context: u64,
     /// The connection that the request came on.
     conn_id: u64,
+    /// Address of the function that the goroutine began with, if another one started it for the request; else 0.
+    begins: u64,
 }
 
-/// Goroutines that handle a request, or were started by one that does. Nothing tells of a goroutine's end: the least recently
-/// used go, and what they do has no context any more.
+/// A function that goroutines begin with.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Function {
+    address: u64,
+    tgid: u64,
+}
+
+/// What is known of the goroutines that began with a function.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Begun {
+    /// Context of the latest one that has ended before its request was over.
+    latest: u64,
+    /// For how many works such have ended, one after the other.
+    works: u32,
+    /// One of them has asked for something when the request that it was started for was over.
+    outlived: u32,
+}
+
+/// Works for which goroutines have to end that began with a function, before others that begin so are believed to work for who has
+/// started them.
+const WORKS: u32 = 4;
+
+#[map]
+static GO_FUNCTIONS: LruHashMap<Function, Begun> = LruHashMap::with_max_entries(2048, 0);
+
+/// Goroutines that handle a request, or were started by one that does, until they end. The least recently used go, and what they do
+/// has no context any more.
 #[map]
 static GOROUTINES: LruHashMap<Goroutine, Work> = LruHashMap::with_max_entries(8192, 0);
 
@@ -153,7 +184,11 @@ fn reads_request(
         let _ = GO_CONNECTIONS.insert(sk, Tie { inode: connection.inode, context: reads }, 0);
     }
     if unit(reads) == goroutine.id as u32 && work_of(goroutine).is_none_or(|w| w.context != reads) {
-        let _ = GOROUTINES.insert(goroutine, Work { context: reads, conn_id: connection.id }, 0);
+        let _ = GOROUTINES.insert(
+            goroutine,
+            Work { context: reads, conn_id: connection.id, begins: 0 },
+            0,
+        );
     }
     reads
 }
@@ -185,12 +220,80 @@ pub fn go_starts(ctx: ProbeContext) -> u32 {
     let Some(parent) = running() else { return 0 };
     let parent = Goroutine::new(id_of(layout, parent), tgid);
     if parent.id != 0
-        && let Some(work) = work_of(&parent)
+        && let Some(mut work) = work_of(&parent)
     {
+        work.begins = read_user(new.wrapping_add(Go::PC)).unwrap_or(0);
         let child = Goroutine::new(id_of(layout, new), tgid);
         let _ = GOROUTINES.insert(child, work, 0);
     }
     0
+}
+
+/// `runtime.goexit0(goroutine)`, on a thread's own stack.
+#[uprobe]
+pub fn go_ends(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let tgid = emit::current().0;
+    let Some(layout) = layout(selection(tgid)) else { return 0 };
+    let goroutine = Goroutine::new(id_of(layout, registers(&ctx)[0]), tgid);
+    if let Some(work) = work_of(&goroutine) {
+        if work.begins != 0 && !is_over(&work, goroutine.tgid) {
+            ended(&work, goroutine.tgid);
+        }
+        let _ = GOROUTINES.remove(goroutine);
+    }
+    0
+}
+
+/// A goroutine that was started for `work` has ended before that was over.
+#[inline(always)]
+fn ended(work: &Work, tgid: u64) {
+    let function = Function { address: work.begins, tgid };
+    match GO_FUNCTIONS.get_ptr_mut(function) {
+        Some(begun) => {
+            // SAFETY: a map value. Two threads may count one work for two, or two for one.
+            let begun = unsafe { &mut *begun };
+            if begun.latest != work.context {
+                begun.latest = work.context;
+                begun.works = begun.works.saturating_add(1);
+            }
+        }
+        None => {
+            let new = Begun { latest: work.context, works: 1, outlived: 0 };
+            let _ = GO_FUNCTIONS.insert(function, new, 0);
+        }
+    }
+}
+
+/// Whether the goroutine that has read the request of `work` has ended or reads another one.
+#[inline(always)]
+fn is_over(work: &Work, tgid: u64) -> bool {
+    let handler = Goroutine { id: unit(work.context).into(), tgid };
+    work_of(&handler).is_none_or(|now| now.context != work.context)
+}
+
+/// The context in which `goroutine` asks.
+#[inline(always)]
+fn asks(goroutine: &Goroutine) -> u64 {
+    let own = context(goroutine.id, 0);
+    let Some(work) = work_of(goroutine) else { return own };
+    if work.begins == 0 {
+        return work.context;
+    }
+    let function = Function { address: work.begins, tgid: goroutine.tgid };
+    let over = is_over(&work, goroutine.tgid);
+    let Some(begun) = GO_FUNCTIONS.get_ptr_mut(function) else {
+        if over {
+            let _ = GO_FUNCTIONS.insert(function, Begun { latest: 0, works: 0, outlived: 1 }, 0);
+        }
+        return own;
+    };
+    // SAFETY: a map value; numbers that only rise.
+    let begun = unsafe { &mut *begun };
+    if over {
+        begun.outlived = 1;
+    }
+    if begun.works >= WORKS && begun.outlived == 0 { work.context } else { own }
 }
 
 /// `net/http.(*persistConn).roundTrip(request)`.
@@ -206,7 +309,7 @@ pub fn go_round_trip(ctx: ProbeContext) -> u32 {
     if goroutine.id != 0
         && let Some(socket) = value.and_then(socket_below)
     {
-        let context = work_of(&goroutine).map_or(context(goroutine.id, 0), |work| work.context);
+        let context = asks(&goroutine);
         let _ = GO_CONNECTIONS.insert(socket.sk, Tie { inode: socket.inode, context }, 0);
     }
     0

@@ -1,7 +1,8 @@
 // A service that asks another one twice for each request, with the request's number. What is asked for says how:
 // /turn/7 in turn, /once/7 both at once, /nested/7 by goroutines of goroutines, /late/7 the second time when it has answered long since,
 // /early/7 both times when it has answered and its handler goes on, /shared/7 at once over one connection that has a goroutine to
-// write and one to read, which the first request has started. Argument: the other service's port.
+// write and one to read, which the first request has started, /pool/7 by workers that the first request has started, /elastic/7 by workers
+// that are started with a first order where none is idle. Of the latter two the first requests take longest. Argument: the other service's port.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -80,6 +82,67 @@ func (s *shared) read(connection net.Conn) {
 
 var one = shared{asked: make(chan question), waiting: make(chan question, 1024)}
 
+// Workers that take what anybody wants done.
+type pool struct {
+	start sync.Once
+	tasks chan func()
+}
+
+func (p *pool) do(task func()) {
+	p.start.Do(func() {
+		for worker := 0; worker < 8; worker++ {
+			go func() {
+				for task := range p.tasks {
+					task()
+				}
+			}()
+		}
+	})
+	done := make(chan struct{})
+	p.tasks <- func() {
+		defer close(done)
+		task()
+	}
+	<-done
+}
+
+var lazy = pool{tasks: make(chan func(), 1024)}
+
+// Workers that come with their first task and stay for others.
+type elastic struct{ tasks chan func() }
+
+func (e *elastic) do(task func()) {
+	done := make(chan struct{})
+	one := func() {
+		defer close(done)
+		task()
+	}
+	select {
+	case e.tasks <- one:
+	default:
+		go e.work(one)
+	}
+	<-done
+}
+
+func (e *elastic) work(task func()) {
+	for {
+		task()
+		task = <-e.tasks
+	}
+}
+
+var stretching = elastic{tasks: make(chan func())}
+
+// How many requests were slow.
+var slow atomic.Int32
+
+func sometimes() {
+	if slow.Add(1) <= 8 {
+		time.Sleep(300 * time.Millisecond)
+	}
+}
+
 // Runs all at once; returns when all have.
 func all(tasks ...func()) {
 	var group sync.WaitGroup
@@ -109,6 +172,14 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		all(func() { all(first, func() { all(second) }) })
 	case "shared":
 		all(func() { one.ask("first", parts[2]) }, func() { one.ask("second", parts[2]) })
+	case "pool":
+		lazy.do(first)
+		sometimes()
+		lazy.do(second)
+	case "elastic":
+		stretching.do(first)
+		sometimes()
+		stretching.do(second)
 	case "late":
 		first()
 		go func() {

@@ -3,6 +3,7 @@
 //! | function | where |
 //! |---|---|
 //! | `runtime.newproc.func1` | at its call of `runtime.runqput`, with the new goroutine |
+//! | `runtime.goexit0` | behind the check of the stack, if it has one |
 //! | `net/http.(*persistConn).roundTrip` | behind the check of the stack, if the program has it |
 //!
 //! A call is emulated by the kernel, as is the `push` behind the check of the stack (from Go 1.21 on).
@@ -13,11 +14,12 @@ use iced_x86::{Code, Decoder, DecoderOptions};
 use object::{Architecture, read::ReadCache};
 use remora_common::context::Go;
 
-use super::{NotGo, Program, code};
+use super::{NotGo, Program, code, functions::Function};
 use crate::{attach::runtime::Followed, bpf::Probe};
 
 const STARTS: &str = "runtime.newproc.func1";
 const RUNNABLE: &str = "runtime.runqput";
+const ENDS: &str = "runtime.goexit0";
 const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
 
 /// How the goroutines of the program in `file` are followed.
@@ -27,11 +29,11 @@ const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
 pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     let cache = ReadCache::new(file);
     let program = Program::open(file, &cache)?;
-    let found = program.find([STARTS, RUNNABLE, ROUND_TRIP])?;
+    let found = program.find([STARTS, RUNNABLE, ENDS, ROUND_TRIP])?;
     let version = program.version()?;
     let runtime = minor(&version).and_then(Go::runtime);
     let runtime = runtime.ok_or_else(|| NotGo::Version(version.clone()))?;
-    let [starts, runnable, round_trip] = found;
+    let [starts, runnable, ends, round_trip] = found;
     let starts = starts.ok_or(NotGo::NoFunction(STARTS))?;
     let runnable = runnable.ok_or(NotGo::NoFunction(RUNNABLE))?;
 
@@ -42,11 +44,15 @@ pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     };
     let (at, bytes) = program.code(&starts, STARTS)?;
     let call = call_of(&bytes, starts.start, runnable.start).ok_or(NotGo::Code(STARTS))?;
-    let mut points = vec![(Probe::GoStarts, at + call)];
+    let entry = |function: Function, name| {
+        let (at, bytes) = program.code(&function, name)?;
+        let entry = behind_check(&bytes).ok_or(NotGo::Code(name))?.entry;
+        Ok::<_, NotGo>(at + entry)
+    };
+    let ends = ends.ok_or(NotGo::NoFunction(ENDS))?;
+    let mut points = vec![(Probe::GoStarts, at + call), (Probe::GoEnds, entry(ends, ENDS)?)];
     if let Some(round_trip) = round_trip {
-        let (at, bytes) = program.code(&round_trip, ROUND_TRIP)?;
-        let entry = behind_check(&bytes).ok_or(NotGo::Code(ROUND_TRIP))?.entry;
-        points.push((Probe::GoRoundTrip, at + entry));
+        points.push((Probe::GoRoundTrip, entry(round_trip, ROUND_TRIP)?));
     }
     Ok(Followed { runtime, version, points })
 }
