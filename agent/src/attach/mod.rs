@@ -127,7 +127,7 @@ impl TlsSources {
     /// request would be missed; they are detached again if they are not mapped.
     pub fn process_started(&mut self, tgid: u32) {
         self.prepare(tgid, libraries::installed(tgid));
-        self.process_selected(tgid);
+        self.watch(tgid, Instant::now());
     }
 
     /// `tgid` will become the executable at `path`, which may have OpenSSL in it: large ones take a while to be read, longer
@@ -148,10 +148,17 @@ impl TlsSources {
     }
 
     /// `tgid` is selected from now on. Looks at it at once; what it maps later is found by
-    /// [`Self::tick`].
+    /// [`Self::tick`], soon if it has not been there for long.
     pub fn process_selected(&mut self, tgid: u32) {
         let now = Instant::now();
-        let watched = Watched { since: now, looks: 0, next: now, files: Vec::new() };
+        let since = age(tgid).and_then(|age| now.checked_sub(age));
+        self.watch(tgid, since.unwrap_or(now));
+    }
+
+    /// `tgid`, whose program has run `since` then, is looked at.
+    fn watch(&mut self, tgid: u32, since: Instant) {
+        let now = Instant::now();
+        let watched = Watched { since, looks: 0, next: now, files: Vec::new() };
         self.processes.insert(tgid, watched);
         self.look(tgid, now);
         self.release(now);
@@ -242,8 +249,7 @@ impl TlsSources {
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.files = files;
             process.looks += 1;
-            let scheduled = SCHEDULE.iter().map(|delay| process.since + *delay);
-            process.next = scheduled.into_iter().find(|next| *next > now).unwrap_or(now + PERIOD);
+            process.next = next_look(process.since, now);
         }
     }
 
@@ -299,6 +305,20 @@ impl TlsSources {
             }
         }
     }
+}
+
+/// When a process whose program has run `since` then is looked at again.
+fn next_look(since: Instant, now: Instant) -> Instant {
+    let mut scheduled = SCHEDULE.iter().map(|delay| since + *delay);
+    scheduled.find(|next| *next > now).unwrap_or(now + PERIOD)
+}
+
+/// For how long `tgid` has been there; `None` if it is gone.
+fn age(tgid: u32) -> Option<Duration> {
+    let process = procfs::process::Process::new(i32::try_from(tgid).ok()?).ok()?;
+    let start = process.stat().ok()?.starttime as f64 / procfs::ticks_per_second() as f64;
+    let age = <procfs::Uptime as procfs::Current>::current().ok()?.uptime - start;
+    Some(Duration::try_from_secs_f64(age).unwrap_or_default())
 }
 
 impl Drop for TlsSources {
@@ -374,5 +394,31 @@ impl Drop for Detacher {
         for thread in self.running.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_have_run_for_long_are_looked_at_once_a_period() {
+        let now = Instant::now();
+        let before = |ms| now.checked_sub(Duration::from_millis(ms)).unwrap();
+        assert_eq!(next_look(now, now), now + SCHEDULE[0]);
+        assert_eq!(next_look(before(100), now), before(100) + Duration::from_millis(120));
+        assert_eq!(next_look(before(1500), now), before(1500) + Duration::from_secs(2));
+        assert_eq!(next_look(before(2000), now), now + PERIOD);
+    }
+
+    #[test]
+    fn age_counts_from_the_start_of_a_process() {
+        let mut child = std::process::Command::new("sleep").arg("10").spawn().unwrap();
+        let young = age(child.id()).unwrap();
+        assert!(young < Duration::from_secs(5), "{young:?}");
+        assert!(age(std::process::id()).unwrap() >= young);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(age(u32::MAX), None);
     }
 }
