@@ -91,9 +91,8 @@ async fn main() -> Result<()> {
 fn acceptor(folder: &Path) -> Result<TlsAcceptor> {
     let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"))?;
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+    // With the provider that it was built with.
+    let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))

@@ -16,7 +16,7 @@ use crate::{
     plan::{self, Request},
     process::{Running, until},
     programs::{self, Ecosystem},
-    rustls_peers::{self, Build},
+    rustls_peers::{self, Peers},
 };
 
 /// A server of the plan that logs what it does.
@@ -59,8 +59,8 @@ impl Server for Nginx {
 pub enum Client {
     Curl,
     Of(Ecosystem),
-    /// The one of [`rustls_peers`] of this version.
-    Rustls(&'static str, Build),
+    /// That of these [`rustls_peers`].
+    Rustls(Peers),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +101,8 @@ impl Conversation {
         let (mut command, input) = match client {
             Client::Curl => (curl::command(), curl::configuration(&plan, &url, folder.path())),
             Client::Of(ecosystem) => (ecosystem.client(&url), plan::lines(&plan)),
-            Client::Rustls(version, build) => {
-                let peers = rustls_peers::peers(version, build);
+            Client::Rustls(peers) => {
+                let peers = rustls_peers::peers(peers);
                 let mut command = Command::new(peers.join("client"));
                 command.arg(&url);
                 (command, plan::lines(&plan))

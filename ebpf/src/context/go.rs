@@ -85,12 +85,12 @@ struct Begun {
 const WORKS: u32 = 4;
 
 #[map]
-static GO_FUNCTIONS: LruHashMap<Function, Begun> = LruHashMap::with_max_entries(2048, 0);
+static GO_FUNCTIONS: LruHashMap<Function, Begun> = LruHashMap::with_max_entries(1024, 0);
 
 /// Goroutines that handle a request, or were started by one that does, until they end. The least recently used go, and what they do
 /// has no context any more.
 #[map]
-static GOROUTINES: LruHashMap<Goroutine, Work> = LruHashMap::with_max_entries(8192, 0);
+static GOROUTINES: LruHashMap<Goroutine, Work> = LruHashMap::with_max_entries(4096, 0);
 
 /// The context of what moves on a connection, whoever moves it.
 #[repr(C)]
@@ -103,7 +103,7 @@ struct Tie {
 
 /// By the address of a `struct sock`: of a server's the context of the latest request, of a client's that of who asked last.
 #[map]
-static GO_CONNECTIONS: LruHashMap<u64, Tie> = LruHashMap::with_max_entries(8192, 0);
+static GO_CONNECTIONS: LruHashMap<u64, Tie> = LruHashMap::with_max_entries(4096, 0);
 
 /// Where the Go of a process of this byte keeps things.
 #[inline(always)]

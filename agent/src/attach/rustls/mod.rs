@@ -22,6 +22,10 @@ use crate::bpf::Probe;
 
 /// Most bytes of constants that are searched for the version.
 const CONSTANTS_LIMIT: u64 = 96 << 20;
+/// So many at a time.
+const CHUNK: u64 = 1 << 20;
+/// Longest version, and the `/rustls-` and the `/` around it.
+const NAME_LIMIT: u64 = 8 + 32 + 1;
 /// Longest function that is decoded; they have about 1 KiB.
 const CODE_LIMIT: u64 = 64 << 10;
 
@@ -140,9 +144,13 @@ fn versions(file: &File, elf: &Elf<'_>) -> io::Result<Vec<String>> {
         let Some((offset, len)) = section.file_range() else { continue };
         let len = len.min(left);
         left -= len;
-        for version in versions_in(&read(file, offset, len)?) {
-            if !found.contains(&version) {
-                found.push(version);
+        for at in (0..len).step_by(CHUNK as usize) {
+            // A name that begins in this piece may end in the next.
+            let piece = read(file, offset + at, (len - at).min(CHUNK + NAME_LIMIT))?;
+            for version in versions_in(&piece) {
+                if !found.contains(&version) {
+                    found.push(version);
+                }
             }
         }
     }

@@ -72,7 +72,7 @@ const DECRYPTS: u64 = 2;
 
 /// Nothing tells when an object is freed, nor when a call ends in a panic: the least recently used go.
 #[map]
-static RUSTLS_OBJECTS: LruHashMap<Object, State> = LruHashMap::with_max_entries(16384, 0);
+static RUSTLS_OBJECTS: LruHashMap<Object, State> = LruHashMap::with_max_entries(8192, 0);
 
 /// By tid.
 #[map]
