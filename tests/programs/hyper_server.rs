@@ -92,9 +92,8 @@ fn acceptor(folder: &Path) -> Result<TlsAcceptor> {
     let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"))?;
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
     // With the provider that it was built with.
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -82,9 +82,16 @@ const MORE: &str = "MORE_TLS";
 /// Programs that are loaded, by name: shared with those who tell what they cost.
 pub(super) type Loaded = Arc<Mutex<Vec<(&'static str, OwnedFd)>>>;
 
+/// A program that is not loaded.
+struct Code {
+    instructions: Vec<bpf_insn>,
+    license: CString,
+}
+
 /// The programs, some of which are loaded when they are attached for the first time.
 pub struct Uprobes {
-    object: Object,
+    /// What is not loaded yet. The object that it is from takes ten times as much memory.
+    waiting: HashMap<Probe, Code>,
     programs: HashMap<Probe, OwnedFd>,
     loaded: Loaded,
     kind: LinkKind,
@@ -98,7 +105,7 @@ impl Uprobes {
         maps: &[(String, OwnedFd)],
         loaded: Loaded,
     ) -> Result<Self, UprobeError> {
-        let object = relocated(object, maps)?;
+        let waiting = codes(object, maps)?;
         let slots = maps.iter().find(|(name, _)| name == MORE).map(|(_, fd)| fd.as_raw_fd());
         let slots = slots.ok_or_else(|| UprobeError::Object(format!("no map {MORE}")))?;
         // Asked first: a map of programs takes only those of one attach type (enforced since 2025, in stable
@@ -117,7 +124,7 @@ impl Uprobes {
                 (LinkKind::Perf, perf_type)
             }
         };
-        let mut uprobes = Self { object, programs: HashMap::new(), loaded, kind, perf_type };
+        let mut uprobes = Self { waiting, programs: HashMap::new(), loaded, kind, perf_type };
         for probe in Probe::ALL.into_iter().filter(|probe| probe.is_loaded_at_start()) {
             uprobes.program(probe)?;
         }
@@ -135,13 +142,12 @@ impl Uprobes {
             LinkKind::Multi => BPF_TRACE_UPROBE_MULTI as u32,
             LinkKind::Perf => 0,
         };
-        let program = self
-            .object
-            .programs
-            .get(name)
+        let code = self
+            .waiting
+            .get(&probe)
             .ok_or_else(|| UprobeError::Object(format!("no program {name}")))?;
-        let code = &self.object.functions[&program.function_key()].instructions;
-        let fd = load(name, code, &program.license, attach_type)?;
+        let fd = load(name, &code.instructions, &code.license, attach_type)?;
+        self.waiting.remove(&probe);
         let copy = fd.try_clone().map_err(UprobeError::Unsupported)?;
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).push((name, copy));
         let raw = fd.as_raw_fd();
@@ -191,6 +197,19 @@ impl Uprobes {
         }
         Ok(Links(links))
     }
+}
+
+/// The programs of the object, which is not needed afterwards.
+fn codes(object: &[u8], maps: &[(String, OwnedFd)]) -> Result<HashMap<Probe, Code>, UprobeError> {
+    let mut object = relocated(object, maps)?;
+    let code = |probe: Probe| {
+        let program = object.programs.get(probe.name())?;
+        let function = object.functions.get_mut(&program.function_key())?;
+        let mut instructions = std::mem::take(&mut function.instructions);
+        instructions.shrink_to_fit();
+        Some((probe, Code { instructions, license: program.license.clone() }))
+    };
+    Ok(Probe::ALL.into_iter().filter_map(code).collect())
 }
 
 /// Parses the object anew and points its programs at `maps`.

@@ -23,7 +23,7 @@ use crate::bpf::Probe;
 /// Most bytes of constants that are searched for the version.
 const CONSTANTS_LIMIT: u64 = 96 << 20;
 /// So many at a time.
-const CHUNK: u64 = 1 << 20;
+const CHUNK: u64 = 64 << 10;
 /// Longest version, and the `/rustls-` and the `/` around it.
 const NAME_LIMIT: u64 = 8 + 32 + 1;
 /// Longest function that is decoded; they have about 1 KiB.

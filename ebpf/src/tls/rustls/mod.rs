@@ -76,7 +76,7 @@ static RUSTLS_OBJECTS: LruHashMap<Object, State> = LruHashMap::with_max_entries(
 
 /// By tid.
 #[map]
-static RUSTLS_CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(4096, 0);
+static RUSTLS_CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(2048, 0);
 
 /// `ContentType` of rustls, in the order of its declaration.
 const DATA: u8 = 3;

@@ -51,10 +51,10 @@ struct Unsent {
 
 /// Connections by the ciphertext that was received on them.
 #[map]
-static RUSTLS_RECEIVED: LruHashMap<Cipher, Link> = LruHashMap::with_max_entries(4096, 0);
+static RUSTLS_RECEIVED: LruHashMap<Cipher, Link> = LruHashMap::with_max_entries(2048, 0);
 
 #[map]
-static RUSTLS_UNSENT: LruHashMap<Cipher, Unsent> = LruHashMap::with_max_entries(2048, 0);
+static RUSTLS_UNSENT: LruHashMap<Cipher, Unsent> = LruHashMap::with_max_entries(1024, 0);
 
 /// Processes that have called one of the functions.
 #[map]
