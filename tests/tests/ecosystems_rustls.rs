@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 use remora_tests::{
     agent::Agent,
-    conversation::{Client, Conversation, Scheme},
+    conversation::{Client, Conversation, Scheme, Server as _},
     plan::plan,
     process::output,
     programs::{Ecosystem, certificate},
