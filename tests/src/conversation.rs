@@ -63,6 +63,18 @@ pub enum Client {
     Rustls(Peers),
 }
 
+impl Client {
+    /// Programs that it needs.
+    #[must_use]
+    pub fn needs(self) -> &'static [&'static str] {
+        match self {
+            Self::Curl => &["curl"],
+            Self::Of(ecosystem) => ecosystem.needs(),
+            Self::Rustls(_) => &[],
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     Http,

@@ -18,12 +18,7 @@ const RELEASE: Peers = Peers { version: "v0_23", build: Build::Release, provider
 
 /// The plan, carried out by the server of `peers` and a client; both ends agree, and nothing is lost.
 fn both_ends_agree(of: Peers, client: Client) {
-    let needs: &[&str] = match client {
-        Client::Curl => &["curl", "openssl"],
-        Client::Of(ecosystem) => &[ecosystem.needs(), &["openssl"]].concat(),
-        Client::Rustls(_) => &["openssl"],
-    };
-    if skip::without_root() || skip::without(needs) {
+    if skip::without_root() || skip::without(&[client.needs(), &["openssl"]].concat()) {
         return;
     }
     let folder = TempDir::new().unwrap();

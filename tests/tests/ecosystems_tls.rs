@@ -21,17 +21,9 @@ fn new_certificate() -> TempDir {
     folder
 }
 
-fn client_needs(client: Client) -> &'static [&'static str] {
-    match client {
-        Client::Curl => &["curl"],
-        Client::Of(ecosystem) => ecosystem.needs(),
-        Client::Rustls(..) => &[],
-    }
-}
-
 /// The plan over TLS, on which the client agrees; `None`: skipped.
 fn hold(ecosystem: Ecosystem, client: Client) -> Option<Conversation> {
-    let needs = [ecosystem.needs(), client_needs(client), &["openssl"]].concat();
+    let needs = [ecosystem.needs(), client.needs(), &["openssl"]].concat();
     if skip::without_root() || skip::without(&needs) {
         return None;
     }
@@ -90,7 +82,7 @@ fn node_https_server_and_curl_agree_with_their_logs() {
 }
 
 fn nginx_agrees_with(client: Client) {
-    let needs = [client_needs(client), &["nginx", "openssl"]].concat();
+    let needs = [client.needs(), &["nginx", "openssl"]].concat();
     if skip::without_root() || skip::without(&needs) {
         return;
     }

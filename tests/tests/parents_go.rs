@@ -149,35 +149,25 @@ fn what_was_begun_for_an_answered_request_is_not_under_the_next_one() {
 
 #[test]
 fn handler_that_goes_on_behind_its_answer_does_not_work_for_the_request_that_is_read_ahead() {
-    if skip::without_root() || skip::without(&["go"]) {
-        return;
-    }
-    let done = watch(PLAIN, |port| traffic(port, "early"));
-    none_is_wrong(&done, "first");
-    none_is_wrong(&done, "second");
+    no_wrong_parent("early");
 }
 
 #[test]
 fn client_that_writes_for_all_has_no_wrong_parent() {
-    if skip::without_root() || skip::without(&["go"]) {
-        return;
-    }
-    let done = watch(PLAIN, |port| traffic(port, "shared"));
-    none_is_wrong(&done, "first");
-    none_is_wrong(&done, "second");
+    no_wrong_parent("shared");
 }
 
 #[test]
 fn workers_that_the_first_request_has_started_have_no_wrong_parent() {
-    workers_have_no_wrong_parent("pool");
+    no_wrong_parent("pool");
 }
 
 #[test]
 fn workers_that_come_with_their_first_task_have_no_wrong_parent() {
-    workers_have_no_wrong_parent("elastic");
+    no_wrong_parent("elastic");
 }
 
-fn workers_have_no_wrong_parent(how: &str) {
+fn no_wrong_parent(how: &str) {
     if skip::without_root() || skip::without(&["go"]) {
         return;
     }

@@ -17,6 +17,7 @@ mod runtime;
 pub mod rustls;
 mod segments;
 pub mod stacks;
+mod unused;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,6 +35,7 @@ use self::{
     libraries::{Candidate, FileKey},
     plan::{Library, Plan, Via},
     runtime::Runtimes,
+    unused::Unused,
 };
 use crate::bpf::{LinkKind, Links, Programs, UprobeError, Uprobes};
 
@@ -51,8 +53,6 @@ const SCHEDULE: [Duration; 9] = [
 ];
 /// And from then on.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long a file stays attached after its last process: short-lived processes come in series.
-const LINGER: Duration = Duration::from_secs(2);
 /// Files remembered for having no TLS library in them; beyond, all are forgotten and looked at again.
 const MAX_REFUSED: usize = 4096;
 
@@ -77,14 +77,11 @@ struct Attached {
     path: PathBuf,
     plan: Plan,
     links: Result<Links, UprobeError>,
-    /// Since when no selected process maps it.
-    idle_since: Option<Instant>,
+    unused: Unused,
 }
 
 struct Watched {
     since: Instant,
-    /// Looks so far.
-    looks: usize,
     next: Instant,
     files: Vec<FileKey>,
 }
@@ -142,7 +139,7 @@ impl TlsSources {
                 self.attach(tgid, &candidate);
             }
             if let Some(file) = self.files.get_mut(&candidate.key) {
-                file.idle_since = file.idle_since.map(|_| Instant::now());
+                file.unused.restart();
             }
         }
     }
@@ -158,7 +155,7 @@ impl TlsSources {
     /// `tgid`, whose program has run `since` then, is looked at.
     fn watch(&mut self, tgid: u32, since: Instant) {
         let now = Instant::now();
-        let watched = Watched { since, looks: 0, next: now, files: Vec::new() };
+        let watched = Watched { since, next: now, files: Vec::new() };
         self.processes.insert(tgid, watched);
         self.look(tgid, now);
         self.release(now);
@@ -192,7 +189,7 @@ impl TlsSources {
         }
         self.release(now);
         let looks = self.processes.values().map(|process| process.next);
-        let idle = self.files.values().filter_map(|file| Some(file.idle_since? + LINGER));
+        let idle = self.files.values().filter_map(|file| file.unused.due());
         looks.chain(idle).chain(self.runtimes.due()).min().unwrap_or(now + PERIOD)
     }
 
@@ -248,7 +245,6 @@ impl TlsSources {
         }
         if let Some(process) = self.processes.get_mut(&tgid) {
             process.files = files;
-            process.looks += 1;
             process.next = next_look(process.since, now);
         }
     }
@@ -284,20 +280,19 @@ impl TlsSources {
             }
         }
         let path = candidate.path.clone();
-        self.files.insert(candidate.key, Attached { path, plan, links, idle_since: None });
+        self.files.insert(candidate.key, Attached { path, plan, links, unused: Unused::default() });
         true
     }
 
-    /// Detaches files that no selected process has mapped for [`LINGER`].
+    /// Detaches files that no selected process has mapped for a while.
     fn release(&mut self, now: Instant) {
         self.runtimes.release(now, &mut self.detacher);
         let used: HashSet<FileKey> =
             self.processes.values().flat_map(|process| process.files.iter().copied()).collect();
         for (key, file) in &mut self.files {
-            file.idle_since = if used.contains(key) { None } else { file.idle_since.or(Some(now)) };
+            file.unused.update(used.contains(key), now);
         }
-        let over = |file: &mut Attached| file.idle_since.is_some_and(|since| now >= since + LINGER);
-        for (_, file) in self.files.extract_if(|_, file| over(file)) {
+        for (_, file) in self.files.extract_if(|_, file| file.unused.is_over(now)) {
             let library = file.plan.library.as_str();
             tracing::info!(path = %file.path.display(), "detached from {library}: nobody maps it");
             if let Ok(links) = file.links {

@@ -13,8 +13,9 @@ use std::{
 };
 
 use super::{
-    Detacher, LINGER, MAX_REFUSED, chain, go,
+    Detacher, MAX_REFUSED, chain, go,
     libraries::{Candidate, FileKey},
+    unused::Unused,
 };
 use crate::bpf::{Links, Marks, Probe, Uprobes};
 
@@ -38,8 +39,7 @@ const RUNTIMES: [Recognise; 1] =
 struct Attached {
     runtime: u8,
     links: Links,
-    /// Since when no selected process runs it.
-    idle_since: Option<Instant>,
+    unused: Unused,
 }
 
 /// See the module.
@@ -89,7 +89,7 @@ impl Runtimes {
                     match uprobes.attach(Path::new(&name), &points) {
                         Ok(links) => {
                             tracing::info!(%path, version, "contexts of its runtime are followed");
-                            let attached = Attached { runtime, links, idle_since: None };
+                            let attached = Attached { runtime, links, unused: Unused::default() };
                             self.files.insert(candidate.key, attached);
                             return true;
                         }
@@ -115,21 +115,20 @@ impl Runtimes {
         self.processes.remove(&tgid);
     }
 
-    /// Detaches files that no selected process has run for [`LINGER`].
+    /// Detaches files that no selected process has run for a while.
     pub(super) fn release(&mut self, now: Instant, detacher: &mut Detacher) {
         let used: HashSet<FileKey> = self.processes.values().copied().collect();
         for (key, file) in &mut self.files {
-            file.idle_since = if used.contains(key) { None } else { file.idle_since.or(Some(now)) };
+            file.unused.update(used.contains(key), now);
         }
-        let over = |file: &Attached| file.idle_since.is_some_and(|since| now >= since + LINGER);
-        for (_, file) in self.files.extract_if(|_, file| over(file)) {
+        for (_, file) in self.files.extract_if(|_, file| file.unused.is_over(now)) {
             detacher.detach(file.links);
         }
     }
 
     /// When [`Self::release`] is due next.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.files.values().filter_map(|file| Some(file.idle_since? + LINGER)).min()
+        self.files.values().filter_map(|file| file.unused.due()).min()
     }
 
     pub(super) fn detach(&mut self, detacher: &mut Detacher) {

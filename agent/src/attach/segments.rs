@@ -1,13 +1,25 @@
-//! Where in a file the code stands that is mapped at an address.
+//! Parts of a program's file: where in it the code stands that is mapped at an address, and its bytes.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use object::{
     Endianness,
     elf::{PF_X, PT_LOAD},
     read::{
-        ReadRef,
+        ReadCache, ReadRef,
         elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
     },
 };
+
+/// A 64-bit ELF file, of which the cache keeps what was looked at.
+pub(super) type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
+
+/// `len` bytes of `file` at `offset`.
+pub(super) fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes)
+}
 
 /// File offset of an address in an executable segment of `elf`, which was read from `data`.
 pub(super) fn file_offset<'a, R: ReadRef<'a>>(

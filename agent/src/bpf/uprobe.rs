@@ -90,7 +90,7 @@ struct Code {
 
 /// The programs, some of which are loaded when they are attached for the first time.
 pub struct Uprobes {
-    /// What is not loaded yet. The object that it is from takes ten times as much memory.
+    /// What is not loaded yet. The whole object that it is from would take some 9 MB for as long as the agent runs.
     waiting: HashMap<Probe, Code>,
     programs: HashMap<Probe, OwnedFd>,
     loaded: Loaded,

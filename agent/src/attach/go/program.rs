@@ -1,24 +1,19 @@
 //! A Go program's file: where its functions are, and which release built it.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::fs::File;
 
-use object::{
-    Architecture, Endianness, Object as _, ObjectSection as _,
-    read::{ReadCache, elf::ElfFile64},
-};
+use object::{Architecture, Object as _, ObjectSection as _, read::ReadCache};
 
 use super::{
     NotGo,
     functions::{self, Function, Functions},
 };
-use crate::attach::segments::file_offset;
+use crate::attach::segments::{Elf, file_offset, read};
 
 /// Largest table of functions that is read; that of the Kubernetes API server has 40 MB.
 pub(super) const TABLE_LIMIT: u64 = 256 << 20;
 /// Longest function that is decoded; those that are probed have less than 3 KiB.
 const CODE_LIMIT: u64 = 64 << 10;
-
-type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
 
 /// A Go program's file, whose ELF structures `cache` keeps.
 pub(super) struct Program<'a> {
@@ -29,7 +24,7 @@ pub(super) struct Program<'a> {
 
 impl<'a> Program<'a> {
     pub(super) fn open(file: &'a File, cache: &'a ReadCache<&'a File>) -> Result<Self, NotGo> {
-        Ok(Self { file, cache, elf: ElfFile64::parse(cache).map_err(NotGo::Elf)? })
+        Ok(Self { file, cache, elf: Elf::parse(cache).map_err(NotGo::Elf)? })
     }
 
     pub(super) fn architecture(&self) -> Architecture {
@@ -127,10 +122,4 @@ fn text_start(file: &File, elf: &Elf<'_>, table: u64) -> Option<u64> {
     };
     let is_its = of_table.or_else(|| word(0)) == Some(table);
     in_module.or_else(|| word(IN_MODULE)).filter(|_| is_its)
-}
-
-fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
 }

@@ -6,17 +6,16 @@
 
 mod code;
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io};
 
 use memchr::memmem;
 use object::{
-    Architecture, Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind,
-    read::{ReadCache, elf::ElfFile64},
+    Architecture, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, read::ReadCache,
 };
 
 use super::{
     plan::{Library, Plan, Via},
-    segments::file_offset,
+    segments::{Elf, file_offset, read},
 };
 use crate::bpf::Probe;
 
@@ -57,7 +56,7 @@ pub enum NotRustls {
 /// [`NotRustls`] says what is missing.
 pub fn plan(file: &File) -> Result<Plan, NotRustls> {
     let cache = ReadCache::new(file);
-    let elf = ElfFile64::<Endianness, _>::parse(&cache).map_err(NotRustls::Elf)?;
+    let elf = Elf::parse(&cache).map_err(NotRustls::Elf)?;
     let versions = versions(file, &elf)?;
     let version = match &versions[..] {
         [] => return Err(NotRustls::None),
@@ -133,8 +132,6 @@ fn shown(symbol: &str) -> &str {
     symbol.split("17h").next().unwrap_or(symbol)
 }
 
-type Elf<'a> = ElfFile64<'a, Endianness, &'a ReadCache<&'a File>>;
-
 /// Each version of rustls whose sources are named among the constants, for panics.
 fn versions(file: &File, elf: &Elf<'_>) -> io::Result<Vec<String>> {
     let constants = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
@@ -167,12 +164,6 @@ fn versions_in(constants: &[u8]) -> impl Iterator<Item = String> {
         // Other crates' names begin so, too.
         version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())
     })
-}
-
-fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, offset)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
