@@ -6,7 +6,7 @@
 //! transfer.rs   on which connection, and who is told    -> connection/ state of each connection
 //! capture.rs    what of them is copied                  -> copy.rs, emit.rs  into the ring
 //! more.rs       more of a call than its first bytes     -> walk.rs    which of its frames are wanted
-//! context/      who makes a call: goroutines
+//! context/      who makes a call: goroutines            -> golang.rs  what Go has where
 //! tls/          the same for bytes that a TLS library encrypts
 //! lifecycle.rs  fork, exec, exit, listen, connection states  -> process.rs  what is kept of processes
 //! moved.rs      what these hand on      maps.rs, kernel.rs, user.rs  memory: shared, the kernel's, the process's
@@ -20,6 +20,7 @@ mod context;
 mod copy;
 mod doors;
 mod emit;
+mod golang;
 mod kernel;
 mod lifecycle;
 mod maps;

@@ -3,7 +3,7 @@
 
 use core::mem::MaybeUninit;
 
-use remora_common::record::Source;
+use remora_common::{connection::NOT_COUNTED, record::Source};
 
 /// What kind of [`Source`], as a parameter: the kernel programs of both are verified apart.
 pub const SOCKET: u8 = Source::Socket as u8;
@@ -56,6 +56,32 @@ pub struct Moved {
 }
 
 impl Moved {
+    /// Plaintext that a library moved in one piece, address and length.
+    #[inline(always)]
+    pub fn plaintext(
+        source: Source,
+        direction: u32,
+        (base, len): (u64, u64),
+        tgid: u32,
+        tid: u32,
+    ) -> Self {
+        Self {
+            fd: 0,
+            direction,
+            layout: Layout::Flat,
+            source: source as u16,
+            count: 1,
+            base,
+            len,
+            rest: 0,
+            begin_ns: 0,
+            seq: NOT_COUNTED,
+            tgid,
+            tid,
+            context: 0,
+        }
+    }
+
     /// Its place in what a connection has for each direction.
     #[inline(always)]
     pub const fn side(&self) -> usize {

@@ -27,7 +27,8 @@ use remora_common::{
 
 use super::Caller;
 use crate::{
-    emit, kernel,
+    emit,
+    golang::{registers, socket_below},
     maps::selection,
     moved::{Moved, SOCKET},
     scan,
@@ -215,7 +216,7 @@ pub fn go_starts(ctx: ProbeContext) -> u32 {
     own_stack(&ctx);
     let tgid = emit::current().0;
     let Some(layout) = layout(selection(tgid)) else { return 0 };
-    let [_, new, g0] = registers(&ctx);
+    let [_, new, _, g0] = registers(&ctx);
     let running = || read_user::<u64>(read_user::<u64>(g0 + Go::M)? + u64::from(layout.curg));
     let Some(parent) = running() else { return 0 };
     let parent = Goroutine::new(id_of(layout, parent), tgid);
@@ -248,21 +249,22 @@ pub fn go_ends(ctx: ProbeContext) -> u32 {
 /// A goroutine that was started for `work` has ended before that was over.
 #[inline(always)]
 fn ended(work: &Work, tgid: u64) {
-    let function = Function { address: work.begins, tgid };
-    match GO_FUNCTIONS.get_ptr_mut(function) {
-        Some(begun) => {
-            // SAFETY: a map value. Two threads may count one work for two, or two for one.
-            let begun = unsafe { &mut *begun };
-            if begun.latest != work.context {
-                begun.latest = work.context;
-                begun.works = begun.works.saturating_add(1);
-            }
-        }
-        None => {
-            let new = Begun { latest: work.context, works: 1, outlived: 0 };
-            let _ = GO_FUNCTIONS.insert(function, new, 0);
-        }
+    let Some(begun) = begun(work, tgid) else { return };
+    if begun.latest != work.context {
+        begun.latest = work.context;
+        begun.works = begun.works.saturating_add(1);
     }
+}
+
+/// What is known of goroutines that began with the function of the one that was started for `work`.
+#[inline(always)]
+fn begun(work: &Work, tgid: u64) -> Option<&'static mut Begun> {
+    let function = Function { address: work.begins, tgid };
+    if GO_FUNCTIONS.get_ptr_mut(function).is_none() {
+        let _ = GO_FUNCTIONS.insert(function, Begun { latest: 0, works: 0, outlived: 0 }, 0);
+    }
+    // SAFETY: a map value. Two threads may count one work for two, or two for one.
+    GO_FUNCTIONS.get_ptr_mut(function).map(|begun| unsafe { &mut *begun })
 }
 
 /// Whether the goroutine that has read the request of `work` has ended or reads another one.
@@ -280,17 +282,8 @@ fn asks(goroutine: &Goroutine) -> u64 {
     if work.begins == 0 {
         return work.context;
     }
-    let function = Function { address: work.begins, tgid: goroutine.tgid };
-    let over = is_over(&work, goroutine.tgid);
-    let Some(begun) = GO_FUNCTIONS.get_ptr_mut(function) else {
-        if over {
-            let _ = GO_FUNCTIONS.insert(function, Begun { latest: 0, works: 0, outlived: 1 }, 0);
-        }
-        return own;
-    };
-    // SAFETY: a map value; numbers that only rise.
-    let begun = unsafe { &mut *begun };
-    if over {
+    let Some(begun) = begun(&work, goroutine.tgid) else { return own };
+    if is_over(&work, goroutine.tgid) {
         begun.outlived = 1;
     }
     if begun.works >= WORKS && begun.outlived == 0 { work.context } else { own }
@@ -302,53 +295,15 @@ pub fn go_round_trip(ctx: ProbeContext) -> u32 {
     own_stack(&ctx);
     let tgid = emit::current().0;
     let Some(layout) = layout(selection(tgid)) else { return 0 };
-    let [connection, _, g] = registers(&ctx);
+    let [connection, _, _, g] = registers(&ctx);
     let goroutine = Goroutine::new(id_of(layout, g), tgid);
     // An interface: its type, its value.
     let value = read_user::<u64>(connection + Go::PERSIST_CONN + 8);
     if goroutine.id != 0
-        && let Some(socket) = value.and_then(socket_below)
+        && let Some((_, socket)) = value.and_then(socket_below)
     {
         let context = asks(&goroutine);
         let _ = GO_CONNECTIONS.insert(socket.sk, Tie { inode: socket.inode, context }, 0);
     }
     0
-}
-
-/// The socket below the `net.Conn` whose value is at `value`: a `TCPConn` or `UnixConn`, whose first and only word leads to a
-/// `netFD`; or another connection around one, if that is its first member (`tls.Conn`).
-#[inline(never)]
-fn socket_below(mut value: u64) -> Option<kernel::Socket> {
-    const LEVELS: u32 = 3;
-    let mut level = 0;
-    while level < LEVELS {
-        let [first, second] = read_user::<[u64; 2]>(value)?;
-        // `poll.FD`: a mutex of 16 bytes, the descriptor. Behind a word that tells a type stands a hash.
-        if let Some(fd) = read_user::<u64>(first.wrapping_add(16))
-            && fd < 1 << 30
-            && let Some(socket) = kernel::socket_of(fd as u32)
-        {
-            return Some(socket);
-        }
-        value = second;
-        level += 1;
-    }
-    None
-}
-
-/// The first two arguments, and the goroutine.
-#[inline(always)]
-fn registers(ctx: &ProbeContext) -> [u64; 3] {
-    let regs = ctx.regs;
-    // SAFETY: the kernel passes the registers of user space.
-    #[cfg(bpf_target_arch = "x86_64")]
-    unsafe {
-        [(*regs).rax, (*regs).rbx, (*regs).r14]
-    }
-    // SAFETY: as above.
-    #[cfg(bpf_target_arch = "aarch64")]
-    unsafe {
-        let regs = &(*regs.cast::<aya_ebpf::bindings::user_pt_regs>()).regs;
-        [regs[0], regs[1], regs[28]]
-    }
 }

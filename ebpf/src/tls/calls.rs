@@ -16,7 +16,7 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, closing, tls},
+    connection::{Connection, closing, tls},
     counter::Counter,
     record::{Direction, Source},
 };
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     connection, emit,
     maps::{self, selection},
-    moved::{LIBRARY, Layout, Moved},
+    moved::{LIBRARY, Moved},
     process,
     user::read_user,
 };
@@ -215,29 +215,14 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
         read_user::<u64>(thread.done).unwrap_or(0)
     };
     let Some((sk, connection)) = connection_of(thread, len, tgid) else {
-        if len > 0 {
-            maps::count(Counter::TlsUnlinked);
-        }
-        return false;
+        return len > 0 && plaintext::unlinked();
     };
     if len == 0 || !process::may_use(connection, tgid) {
         return false;
     }
-    let moved = Moved {
-        fd: 0,
-        direction: thread.direction,
-        layout: Layout::Flat,
-        source: Source::OpenSsl as u16,
-        count: 1,
-        base: thread.buffer,
-        len,
-        rest: 0,
-        begin_ns: thread.begin_ns,
-        seq: NOT_COUNTED,
-        tgid,
-        tid,
-        context: 0,
-    };
+    let bytes = (thread.buffer, len);
+    let mut moved = Moved::plaintext(Source::OpenSsl, thread.direction, bytes, tgid, tid);
+    moved.begin_ns = thread.begin_ns;
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }
 

@@ -10,18 +10,17 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use remora_common::{
-    connection::{Connection, NOT_COUNTED, joined},
-    counter::Counter,
+    connection::{Connection, joined},
     record::{Direction, Source},
 };
 
-use super::plaintext::{self, own_stack};
+use super::plaintext::{self, own_stack, unlinked};
 use crate::{
     connection, emit,
-    kernel::{self, Socket},
-    maps::{self, selection},
+    golang::{registers, socket_below},
+    maps::selection,
     more,
-    moved::{LIBRARY, Layout, Moved},
+    moved::{LIBRARY, Moved},
     process,
     user::read_user,
 };
@@ -103,10 +102,7 @@ pub fn go_tls_read_return(ctx: ProbeContext) -> u32 {
 /// `len` bytes of plaintext at `base` were moved by the `tls.Conn` at `object`. `true`: jump to [`more`].
 #[inline(always)]
 fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid: u32) -> bool {
-    let Some((sk, connection)) = connection_of(object, tgid) else {
-        maps::count(Counter::TlsUnlinked);
-        return false;
-    };
+    let Some((sk, connection)) = connection_of(object, tgid) else { return unlinked() };
     if !process::may_use(connection, tgid) {
         return false;
     }
@@ -114,69 +110,16 @@ fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid:
         let complete = connection.joined == joined::NO;
         connection::becomes_plaintext(connection, object, complete);
     }
-    let moved = Moved {
-        fd: 0,
-        direction: direction as u32,
-        layout: Layout::Flat,
-        source: Source::GoTls as u16,
-        count: 1,
-        base,
-        len,
-        rest: 0,
-        begin_ns: 0,
-        seq: NOT_COUNTED,
-        tgid,
-        tid,
-        context: 0,
-    };
+    let moved = Moved::plaintext(Source::GoTls, direction as u32, (base, len), tgid, tid);
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }
 
 /// The connection of the socket that the `tls.Conn` at `object` works on.
 #[inline(always)]
 fn connection_of(object: u64, tgid: u32) -> Option<(u64, &'static mut Connection)> {
-    let (fd, socket) = socket_of(object)?;
+    // Its first member is a `net.Conn`: words for type and value.
+    let (fd, socket) = socket_below(read_user(object.wrapping_add(8))?)?;
     let connection = connection::of(&socket, fd, tgid)?;
     // SAFETY: a map value, preallocated.
     Some((socket.sk, unsafe { &mut *connection }))
-}
-
-/// The socket below the `tls.Conn` at `object`, whose first member is a `net.Conn`: words for type and value. The value is a
-/// pointer to a `TCPConn` or `UnixConn`, whose first and only word leads to a `netFD`; or to another connection around
-/// one, if that is its first member.
-#[inline(never)]
-fn socket_of(object: u64) -> Option<(u32, Socket)> {
-    const LEVELS: u32 = 3;
-    let mut value = read_user::<u64>(object.wrapping_add(8))?;
-    let mut level = 0;
-    while level < LEVELS {
-        let [first, second] = read_user::<[u64; 2]>(value)?;
-        // `poll.FD`: a mutex of 16 bytes, the descriptor. Behind a word that tells a type stands a hash.
-        if let Some(fd) = read_user::<u64>(first.wrapping_add(16))
-            && fd < 1 << 30
-            && let Some(socket) = kernel::socket_of(fd as u32)
-        {
-            return Some((fd as u32, socket));
-        }
-        value = second;
-        level += 1;
-    }
-    None
-}
-
-/// The first three arguments or results, and the goroutine.
-#[inline(always)]
-fn registers(ctx: &ProbeContext) -> [u64; 4] {
-    let regs = ctx.regs;
-    // SAFETY: the kernel passes the registers of user space.
-    #[cfg(bpf_target_arch = "x86_64")]
-    unsafe {
-        [(*regs).rax, (*regs).rbx, (*regs).rcx, (*regs).r14]
-    }
-    // SAFETY: as above.
-    #[cfg(bpf_target_arch = "aarch64")]
-    unsafe {
-        let regs = &(*regs.cast::<aya_ebpf::bindings::user_pt_regs>()).regs;
-        [regs[0], regs[1], regs[2], regs[28]]
-    }
 }

@@ -8,10 +8,10 @@ use aya_ebpf::{
     maps::ProgramArray,
     programs::ProbeContext,
 };
-use remora_common::{connection::Connection, layout::ABSENT};
+use remora_common::{connection::Connection, counter::Counter, layout::ABSENT};
 
 use crate::{
-    capture, emit, more,
+    capture, emit, maps, more,
     moved::{LIBRARY_PIECES, Moved, Next, ON_STACK},
     offset, user,
 };
@@ -44,6 +44,13 @@ pub fn account<const SOURCE: u8>(mut moved: Moved, connection: &mut Connection, 
         // SAFETY: written, or there would be nothing more of it.
         Next::More => more::leave::<SOURCE>(&moved, unsafe { piece.assume_init_mut() }, sk),
     }
+}
+
+/// Plaintext whose connection is not known, or that is not as it should be, is counted and not sent: `false`.
+#[inline(always)]
+pub fn unlinked() -> bool {
+    maps::count(Counter::TlsUnlinked);
+    false
 }
 
 /// Never attached: see [`more`].

@@ -14,8 +14,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use remora_common::{
-    connection::{NOT_COUNTED, tls},
-    counter::Counter,
+    connection::tls,
     record::{Direction, Source},
 };
 
@@ -26,11 +25,11 @@ pub use proof::{carried, may_prove};
 
 use super::{
     link::{Link, Object},
-    plaintext::{self, own_stack},
+    plaintext::{self, own_stack, unlinked},
 };
 use crate::{
     emit,
-    maps::{self, selection},
+    maps::selection,
     more,
     moved::{LIBRARY, LIBRARY_PIECES, Layout, Moved},
     process,
@@ -159,7 +158,10 @@ fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> 
         connection.tls |= tls::TX_PROVED;
         let (layout, base) =
             if single { (Layout::Flat, base) } else { pieces(base, count, skip, len) };
-        let moved = of(base, len, Direction::Tx, layout, count as u32, tgid, tid);
+        let mut moved =
+            Moved::plaintext(Source::Rustls, Direction::Tx as u32, (base, len), tgid, tid);
+        moved.layout = layout;
+        moved.count = count as u32;
         return process::may_use(connection, tgid)
             && plaintext::account::<LIBRARY_PIECES>(moved, connection, state.link.sk);
     }
@@ -227,7 +229,7 @@ fn encrypted(tgid: u32, tid: u32) {
             proof::await_proof(unsafe { &mut *state }, &object, base, plaintext, rest)
         });
     if !is_awaited {
-        maps::count(Counter::TlsUnlinked);
+        unlinked();
     }
 }
 
@@ -278,42 +280,8 @@ fn decrypted(tgid: u32, tid: u32) -> bool {
     if len == 0 || !process::may_use(connection, tgid) {
         return false;
     }
-    let moved = of(base, len, Direction::Rx, Layout::Flat, 1, tgid, tid);
+    let moved = Moved::plaintext(Source::Rustls, Direction::Rx as u32, (base, len), tgid, tid);
     plaintext::account::<LIBRARY>(moved, connection, link.sk)
-}
-
-#[inline(always)]
-fn of(
-    base: u64,
-    len: u64,
-    direction: Direction,
-    layout: Layout,
-    count: u32,
-    tgid: u32,
-    tid: u32,
-) -> Moved {
-    Moved {
-        fd: 0,
-        direction: direction as u32,
-        layout,
-        source: Source::Rustls as u16,
-        count,
-        base,
-        len,
-        rest: 0,
-        begin_ns: 0,
-        seq: NOT_COUNTED,
-        tgid,
-        tid,
-        context: 0,
-    }
-}
-
-/// Plaintext whose connection is not known, or that is not as it should be, is counted and not sent.
-#[inline(always)]
-fn unlinked() -> bool {
-    maps::count(Counter::TlsUnlinked);
-    false
 }
 
 /// What is known of `object`, which is called for record `seq`: nothing, if that is not the next one.
