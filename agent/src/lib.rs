@@ -29,6 +29,8 @@ mod ids;
 pub mod kubernetes;
 pub mod log;
 pub mod metrics_data;
+#[cfg(test)]
+mod properties;
 pub mod protocol;
 pub mod recording;
 pub mod resource;

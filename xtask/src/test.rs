@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Tests to run at once in the rings that need root
     #[arg(long, default_value_t = 1)]
     test_threads: usize,
+    /// Run each property test with this many cases of its own, instead of the same few each time
+    #[arg(long)]
+    cases: Option<u32>,
     /// Only tests whose name contains this
     filter: Option<String>,
 }
@@ -145,6 +148,11 @@ fn ring_report(ring: Ring, options: &Options) -> Result<Report> {
         Ring::Host => {
             command.args(["--exclude", "remora-tests"]);
             command.args(&options.filter);
+            match options.cases {
+                Some(cases) => command.env("PROPTEST_CASES", cases.to_string()),
+                // A change that passes goes on to pass.
+                None => command.env("PROPTEST_RNG_SEED", "1"),
+            };
         }
         Ring::Kernel | Ring::EndToEnd => {
             let files = test_files(ring)?;

@@ -129,13 +129,21 @@ impl Connection {
             _ => Noticed::NextTurn,
         };
         let cx = &mut Cx { wire: &mut self.wire, shared, sink };
-        if opposite_missing && self.conversation.is_between_messages(direction) {
-            let behind_hole = fragment.pos > cx.wire.flow(direction).pos;
-            let noticed = Noticed::FromOpposite { behind_hole };
-            self.conversation.gap(opposite, fragment.other_pos, fragment, noticed, cx);
+        let behind_hole = fragment.pos > cx.wire.flow(direction).pos;
+        let from_opposite = Noticed::FromOpposite { behind_hole };
+        let begins_message = self.conversation.is_between_messages(direction);
+        if opposite_missing && begins_message {
+            self.conversation.gap(opposite, fragment.other_pos, fragment, from_opposite, cx);
         }
-        if fragment.pos > cx.wire.flow(direction).pos {
+        if behind_hole {
             self.conversation.gap(direction, fragment.pos, fragment, noticed, cx);
+            // The hole may have been the rest of a message. Then the next message begins here.
+            if opposite_missing
+                && !begins_message
+                && self.conversation.is_between_messages(direction)
+            {
+                self.conversation.gap(opposite, fragment.other_pos, fragment, from_opposite, cx);
+            }
         }
     }
 

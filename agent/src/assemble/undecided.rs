@@ -313,7 +313,7 @@ impl Undecided {
                     }
                     Recognised::MayBe => {
                         self.held = Some(held);
-                        return Some(Decision::Open);
+                        return None;
                     }
                     Recognised::No => {}
                 }

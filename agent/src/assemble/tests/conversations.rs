@@ -13,14 +13,8 @@ mod generated;
 
 use generated::*;
 
-fn config(cases: u32) -> ProptestConfig {
-    let default = ProptestConfig::default();
-    // `PROPTEST_CASES` asks for more than the usual number.
-    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, ..default }
-}
-
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(crate::properties::config(400))]
 
     #[test]
     fn any_split_gives_the_same_exchanges(
@@ -245,4 +239,47 @@ proptest! {
         }
         assemble(Limits { max_open_per_connection: 4, max_head_len: 100, ..Limits::default() }, &kernel.records);
     }
+}
+
+/// Plays conversations with a server, one turn after the other, and exchanges records by index.
+fn swapped(turns: &[Turn], cuts: &[usize], swaps: &[(usize, usize)]) -> Collector {
+    let mut kernel = Kernel::opened(Role::Server, 0);
+    let batches: Vec<Batch> = turns.iter().map(|turn| vec![turn.clone()]).collect();
+    play(&mut kernel, Direction::Rx, &batches, cuts);
+    kernel.gone();
+    let mut records = kernel.records;
+    for &(one, other) in swaps {
+        records.swap(one, other);
+    }
+    let (out, _) = assemble(Limits::default(), &records);
+    assert_no_wrong_pair(&out, &turns.iter().collect::<Vec<_>>());
+    out
+}
+
+const PLAIN: Turn = Turn {
+    method: "GET",
+    status: 200,
+    request: Content::None,
+    response: Content::None,
+    interim: false,
+    head_fill: 0,
+    bare_lf: false,
+    absolute: false,
+};
+
+#[test]
+fn a_response_that_comes_before_its_request_is_nobody_elses() {
+    // The hole before the second response is exactly the rest of the first one.
+    let turns = [
+        Turn { response: Content::Length(13_877), ..PLAIN },
+        Turn { status: 204, ..PLAIN },
+        Turn { response: Content::Length(902), ..PLAIN },
+    ];
+    let out = swapped(&turns, &[9332], &[(4, 6)]);
+    assert_eq!(out.finished.iter().map(ids).collect::<Vec<_>>(), [(0, Some(0)), (2, Some(2))]);
+}
+
+#[test]
+fn pieces_that_may_be_a_command_are_judged_alike_in_a_recording() {
+    swapped(&[Turn { interim: true, ..PLAIN }], &[12, 5, 19, 12], &[(0, 2), (2, 5)]);
 }

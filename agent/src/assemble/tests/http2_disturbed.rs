@@ -307,7 +307,7 @@ fn conversation() -> impl Strategy<Value = Kernel> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(crate::properties::config(300))]
 
     /// Whatever is lost, doubled or swapped: every exchange that is told has the path of its own stream.
     #[test]

@@ -154,7 +154,7 @@ fn assert_no_secret(records: &[Owned]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(crate::properties::config(200))]
 
     #[test]
     fn no_secret_is_kept_of_any_split_and_the_exchanges_are_the_same(

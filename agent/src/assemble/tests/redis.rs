@@ -333,7 +333,7 @@ fn assert_pairs(out: &Collector) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::config(200))]
 
     #[test]
     fn any_split_gives_the_same_exchanges(

@@ -92,7 +92,7 @@ fn decode(format: Format, bytes: &[u8]) -> ExportTraceServiceRequest {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(crate::properties::config(96))]
 
     #[test]
     fn any_span_decodes_to_itself(sample in samples()) {

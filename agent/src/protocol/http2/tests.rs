@@ -365,7 +365,7 @@ fn direction() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(crate::properties::config(400))]
 
     #[test]
     fn however_it_is_cut_the_same_is_said(

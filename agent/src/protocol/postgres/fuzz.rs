@@ -158,7 +158,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::properties::config(300))]
 
         #[test]
         fn what_is_said_of_real_sessions_with_holes_is_true(
