@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use crate::{
     accounting::Lost,
     assemble::{Assembler, HeadMask, Limits},
-    attach::openssl,
+    attach::{gnutls, openssl},
     config::{Config, Flags},
     decode::{self, Record},
     discover::{self, Pattern, Ports, resource_attributes},
@@ -354,9 +354,10 @@ fn patterns(bytes: &[u8]) {
 }
 
 fn elf(bytes: &[u8]) {
-    let _ = openssl::plan(bytes);
     let Ok(mut file) = tempfile() else { return };
     if file.write_all(bytes).is_ok() {
+        let _ = openssl::plan(&file);
+        let _ = gnutls::plan(&file);
         let _ = crate::attach::stacks::fuzz_tls_in(&file);
     }
 }

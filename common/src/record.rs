@@ -74,8 +74,9 @@ impl Direction {
 pub enum Source {
     /// System calls on a socket.
     Socket = 0,
-    /// `SSL_read`/`SSL_write` of OpenSSL 1.1 or 3.
-    OpenSsl = 1,
+    /// Calls of a TLS library in C: `SSL_read` and `SSL_write` of OpenSSL and BoringSSL, `gnutls_record_recv` and
+    /// `gnutls_record_send` of GnuTLS.
+    CLibrary = 1,
     /// `crypto/tls` of Go.
     GoTls = 2,
     /// The record protection of rustls.
@@ -88,7 +89,7 @@ impl Source {
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::Socket),
-            1 => Some(Self::OpenSsl),
+            1 => Some(Self::CLibrary),
             2 => Some(Self::GoTls),
             3 => Some(Self::Rustls),
             _ => None,

@@ -132,7 +132,7 @@ fn both_ends_of_a_connection_yield_their_plaintext_and_no_ciphertext() {
         let stream = streams[0];
         assert_eq!(stream.server, is_server);
         assert!(!stream.joined, "{stream:#?}");
-        assert_eq!(stream.sources, HashSet::from([Source::OpenSsl]));
+        assert_eq!(stream.sources, HashSet::from([Source::CLibrary]));
         let (requests, responses) = if is_server { (0, 1) } else { (1, 0) };
         assert_eq!(stream.text[requests].matches("GET /").count(), 2, "{stream:#?}");
         assert_eq!(stream.text[responses].matches("HTTP/1.1 200").count(), 2, "{stream:#?}");

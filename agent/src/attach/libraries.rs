@@ -1,4 +1,4 @@
-//! Which files with OpenSSL in them a process has mapped as code.
+//! Which files with a TLS library in them a process has mapped as code.
 
 use std::{
     fs::{self, File, Metadata},
@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memchr::memmem;
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
 /// One file that may be attached to, wherever it is seen. Every container has an overlay, a device of its
@@ -43,7 +44,7 @@ impl FileKey {
     }
 }
 
-/// A mapped file that may have OpenSSL in it.
+/// A mapped file that may have a TLS library in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub key: FileKey,
@@ -53,8 +54,7 @@ pub struct Candidate {
     range: (u64, u64),
 }
 
-/// The candidates among what `tgid` has mapped as code now: libraries named as OpenSSL's are, and the
-/// executable.
+/// The candidates among what `tgid` has mapped as code now: libraries whose names tell of TLS, and the executable.
 ///
 /// # Errors
 /// The process is gone, or may not be inspected.
@@ -78,7 +78,7 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Candidate>> {
 
 fn candidate(tgid: u32, map: MemoryMap, exe: &Path) -> Option<Candidate> {
     let MMapPath::Path(path) = map.pathname else { return None };
-    if path != exe && !is_libssl(&path) {
+    if path != exe && !is_tls_library(&path) {
         return None;
     }
     // Deleted or replaced since, it is found by its mapping, and is the same file as before.
@@ -117,12 +117,12 @@ const FOLDERS: [&str; 6] = [
     "/usr/local/lib",
 ];
 
-/// The OpenSSL libraries that a program in the root of `tgid` would be linked with.
+/// The TLS libraries that a program in the root of `tgid` would be linked with.
 #[must_use]
 pub fn installed(tgid: u32) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for folder in FOLDERS {
-        for name in ["libssl.so.3", "libssl.so.1.1"] {
+        for name in ["libssl.so.3", "libssl.so.1.1", "libgnutls.so.30"] {
             if let Some(candidate) = at(tgid, &Path::new(folder).join(name))
                 && !found.iter().any(|known| known.key == candidate.key)
             {
@@ -141,12 +141,42 @@ pub fn at(tgid: u32, path: &Path) -> Option<Candidate> {
     Some(Candidate { key: FileKey::of(&here, &metadata), path: path.to_owned(), range: (0, 0) })
 }
 
+fn is_tls_library(path: &Path) -> bool {
+    is_libssl(path) || is_gnutls(path) || is_boringssl(path)
+}
+
 /// `libssl.so.3`, `libssl.so.1.1`, and those that bundles rename (`libssl-0123abcd.so.3`).
 fn is_libssl(path: &Path) -> bool {
+    let name = name(path);
+    is_named(name, b"libssl") && (name.ends_with(b".so.3") || name.ends_with(b".so.1.1"))
+}
+
+/// `libgnutls.so.30`, renamed or with all of its version, too.
+#[must_use]
+pub fn is_gnutls(path: &Path) -> bool {
+    let name = name(path);
+    is_named(name, b"libgnutls") && memmem::find(name, b".so.30").is_some()
+}
+
+/// Libraries with BoringSSL in them: those of Java's netty (`libnetty_tcnative_linux_x86_64.so`, with a number behind it and a prefix
+/// before it where others bundle it) and Conscrypt, and `libssl.so` as Android and others have it.
+#[must_use]
+pub fn is_boringssl(path: &Path) -> bool {
+    let name = name(path);
+    memmem::find(name, b"netty_tcnative").is_some()
+        || name.starts_with(b"libconscrypt")
+        || name == b"libssl.so"
+}
+
+/// Name of a mapped file, which may have been deleted.
+fn name(path: &Path) -> &[u8] {
     let name = path.file_name().map_or(&b""[..], OsStrExt::as_bytes);
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-    (name.starts_with(b"libssl.so") || name.starts_with(b"libssl-"))
-        && (name.ends_with(b".so.3") || name.ends_with(b".so.1.1"))
+    name.strip_suffix(b" (deleted)").unwrap_or(name)
+}
+
+fn is_named(name: &[u8], library: &[u8]) -> bool {
+    let rest = name.strip_prefix(library);
+    rest.is_some_and(|rest| rest.starts_with(b".so") || rest.starts_with(b"-"))
 }
 
 impl Candidate {
@@ -185,6 +215,24 @@ mod tests {
             ("/usr/lib/libcrypto.so.3", false),
         ] {
             assert_eq!(is_libssl(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn knows_other_libraries_by_name() {
+        for (name, gnutls, boringssl) in [
+            ("/usr/lib/x86_64-linux-gnu/libgnutls.so.30.34.3", true, false),
+            ("/opt/wheel.libs/libgnutls-0123abcd.so.30", true, false),
+            ("/usr/lib/libgnutls-openssl.so.27", false, false),
+            ("/usr/lib/libgnutlsxx.so.30", false, false),
+            ("/tmp/libnetty_tcnative_linux_x86_641234.so (deleted)", false, true),
+            ("/tmp/libio_grpc_netty_shaded_netty_tcnative_linux_x86_64.so", false, true),
+            ("/usr/lib/libssl.so", false, true),
+            ("/usr/lib/libcrypto.so", false, false),
+        ] {
+            let path = Path::new(name);
+            assert_eq!((is_gnutls(path), is_boringssl(path)), (gnutls, boringssl), "{name}");
+            assert_eq!(is_tls_library(path), gnutls || boringssl, "{name}");
         }
     }
 

@@ -9,7 +9,9 @@
 //! processes from their first call on. Which TLS libraries a process uses at all, and which of them are not
 //! seen, [`stacks`] says.
 
+pub mod gnutls;
 pub mod go;
+mod image;
 pub mod libraries;
 pub mod openssl;
 pub mod plan;
@@ -28,8 +30,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-use object::read::ReadCache;
 
 use self::{
     libraries::{Candidate, FileKey},
@@ -340,10 +340,15 @@ fn read_plan(tgid: u32, candidate: &Candidate) -> io::Result<Option<(File, Plan)
             return Ok(None);
         }
     }
-    // Reads only what is asked for: an executable may have gigabytes of debug information.
-    match openssl::plan(&ReadCache::new(&file)) {
+    match openssl::plan(&file) {
         Ok(plan) => return Ok(Some((file, plan))),
         Err(reason) => tracing::debug!(%path, %reason, "no OpenSSL to attach to"),
+    }
+    if libraries::is_gnutls(&candidate.path) {
+        match gnutls::plan(&file) {
+            Ok(plan) => return Ok(Some((file, plan))),
+            Err(reason) => tracing::debug!(%path, %reason, "no GnuTLS to attach to"),
+        }
     }
     match rustls::plan(&file) {
         Ok(plan) => Ok(Some((file, plan))),

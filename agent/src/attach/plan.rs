@@ -6,6 +6,8 @@ use crate::bpf::Probe;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Library {
     OpenSsl,
+    BoringSsl,
+    GnuTls,
     GoCryptoTls,
     Rustls,
 }
@@ -16,6 +18,8 @@ impl Library {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenSsl => "OpenSSL",
+            Self::BoringSsl => "BoringSSL",
+            Self::GnuTls => "GnuTLS",
             Self::GoCryptoTls => "Go crypto/tls",
             Self::Rustls => "rustls",
         }

@@ -14,13 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use object::ReadCache;
 use procfs::{
     ProcResult,
     process::{MMapPath, Process},
 };
 
-use super::{go, openssl, rustls};
+use super::{go, libraries, openssl, rustls};
 use crate::discover::pid;
 
 /// For `fuzzing`: what an executable of any bytes has.
@@ -79,19 +78,20 @@ pub struct TlsStack {
 }
 
 const SUPPORTED: &str = "read through its SSL_read and SSL_write";
-const EXPORTED: &str = "linked into the executable, which exports SSL_read and SSL_write";
-const STATIC: &str = "linked into the executable, which does not export SSL_read and SSL_write";
+const SYMBOLS: &str = "with symbols of its SSL_read and SSL_write, by which it is read";
+const NO_SYMBOLS: &str = "without symbols of its SSL_read and SSL_write";
+const GNUTLS: &str = "read through its gnutls_record_recv and gnutls_record_send";
 const GO: &str = "read through its Conn.Read and Conn.Write";
 const OTHER_GO: &str = "of a Go before 1.18, or with code that is not understood";
 const RUSTLS: &str = "read through what encrypts and decrypts its records";
 const OTHER_RUSTLS: &str = "without symbols, of a version that is not known, or beside OpenSSL";
 const NOT_READ: &str = "this library is not read";
 
-/// Looks into processes; remembers what it found out about each executable file.
+/// Looks into processes; remembers what it found out about each file.
 #[derive(Debug, Default)]
 pub struct TlsScanner {
     /// Kinds, and whether their plaintext is seen.
-    executables: HashMap<FileId, Vec<(TlsKind, bool)>>,
+    files: HashMap<FileId, Vec<(TlsKind, bool)>>,
 }
 
 /// A file as long as it is not rewritten.
@@ -103,7 +103,7 @@ struct FileId {
     len: u64,
 }
 
-/// Executables remembered; beyond, all are forgotten and looked at again when they come up.
+/// Files remembered; beyond, all are forgotten and looked at again when they come up.
 const MAX_FILES: usize = 4096;
 
 impl TlsScanner {
@@ -121,15 +121,20 @@ impl TlsScanner {
                 TlsKind::GoCryptoTls => OTHER_GO,
                 TlsKind::Rustls if supported => RUSTLS,
                 TlsKind::Rustls => OTHER_RUSTLS,
-                _ if supported => EXPORTED,
-                _ => STATIC,
+                _ if supported => SYMBOLS,
+                _ => NO_SYMBOLS,
             };
             let stack = TlsStack { kind, path: exe.clone(), supported, reason };
             found.insert((kind, exe.clone()), stack);
         }
         for map in process.maps()? {
             let MMapPath::Path(path) = map.pathname else { continue };
-            if let Some(stack) = library(&path) {
+            if let Some(mut stack) = library(&path)
+                && !found.contains_key(&(stack.kind, path.clone()))
+            {
+                if stack.kind == TlsKind::BoringSsl && self.boringssl_is_seen(tgid, &path) {
+                    (stack.supported, stack.reason) = (true, SYMBOLS);
+                }
                 found.insert((stack.kind, path), stack);
             }
         }
@@ -148,6 +153,40 @@ impl TlsScanner {
 
     fn in_executable(&mut self, tgid: u32) -> Vec<(TlsKind, bool)> {
         let Ok(file) = File::open(format!("/proc/{tgid}/exe")) else { return Vec::new() };
+        self.in_file(&file, || {
+            let kinds = elf::tls_in(&file).unwrap_or_else(|error| {
+                tracing::debug!(pid = tgid, %error, "executable not understood");
+                Vec::new()
+            });
+            let seen = |kind| match kind {
+                TlsKind::OpenSsl | TlsKind::BoringSsl => openssl::plan(&file).is_ok(),
+                TlsKind::GoCryptoTls => go::plan(&file).is_ok(),
+                // Of a file that has both, OpenSSL is attached to.
+                TlsKind::Rustls => openssl::plan(&file).is_err() && rustls::plan(&file).is_ok(),
+                _ => false,
+            };
+            kinds.into_iter().map(|kind| (kind, seen(kind))).collect()
+        })
+    }
+
+    /// Whether the functions of the library are found that `tgid` has mapped from `path`.
+    fn boringssl_is_seen(&mut self, tgid: u32, path: &Path) -> bool {
+        let candidates = libraries::candidates(tgid).unwrap_or_default();
+        let mapped = candidates.into_iter().find(|candidate| candidate.path == path);
+        let Some(file) = mapped.and_then(|candidate| candidate.open(tgid).ok()) else {
+            return false;
+        };
+        let kinds =
+            self.in_file(&file, || vec![(TlsKind::BoringSsl, openssl::plan(&file).is_ok())]);
+        kinds.contains(&(TlsKind::BoringSsl, true))
+    }
+
+    /// What `look` finds in `file`, or has found before.
+    fn in_file(
+        &mut self,
+        file: &File,
+        look: impl FnOnce() -> Vec<(TlsKind, bool)>,
+    ) -> Vec<(TlsKind, bool)> {
         let Ok(metadata) = file.metadata() else { return Vec::new() };
         let id = FileId {
             device: metadata.dev(),
@@ -155,27 +194,14 @@ impl TlsScanner {
             modified_ns: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
             len: metadata.len(),
         };
-        if let Some(known) = self.executables.get(&id) {
+        if let Some(known) = self.files.get(&id) {
             return known.clone();
         }
-        let kinds = elf::tls_in(&file).unwrap_or_else(|error| {
-            tracing::debug!(pid = tgid, %error, "executable not understood");
-            Vec::new()
-        });
-        let seen = |kind| match kind {
-            TlsKind::OpenSsl => openssl::plan(&ReadCache::new(&file)).is_ok(),
-            TlsKind::GoCryptoTls => go::plan(&file).is_ok(),
-            // Of a file that has both, OpenSSL is attached to.
-            TlsKind::Rustls => {
-                openssl::plan(&ReadCache::new(&file)).is_err() && rustls::plan(&file).is_ok()
-            }
-            _ => false,
-        };
-        let kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, seen(kind))).collect();
-        if self.executables.len() >= MAX_FILES {
-            self.executables.clear();
+        let kinds = look();
+        if self.files.len() >= MAX_FILES {
+            self.files.clear();
         }
-        self.executables.insert(id, kinds.clone());
+        self.files.insert(id, kinds.clone());
         kinds
     }
 }
@@ -187,15 +213,19 @@ fn library(path: &Path) -> Option<TlsStack> {
     let (kind, supported, reason) = if let Some(version) = libssl_version(name) {
         match version {
             "3" | "1.1" => (TlsKind::OpenSsl, true, SUPPORTED),
-            "" => (TlsKind::BoringSsl, false, "a libssl.so without version is not OpenSSL's"),
+            "" => (TlsKind::BoringSsl, false, NO_SYMBOLS),
             _ if version.starts_with("1.0") || version == "10" => {
                 (TlsKind::OpenSsl, false, "OpenSSL before 1.1 is not read")
             }
             _ => (TlsKind::LibreSsl, false, NOT_READ),
         }
+    } else if libraries::is_gnutls(path) {
+        (TlsKind::GnuTls, true, GNUTLS)
+    } else if libraries::is_boringssl(path) {
+        (TlsKind::BoringSsl, false, NO_SYMBOLS)
     } else {
         let starts = |prefix: &str| name.starts_with(prefix);
-        let kind = if starts("libgnutls.so") || starts("libgnutls-") && name.contains(".so.") {
+        let kind = if starts("libgnutls.so.") {
             TlsKind::GnuTls
         } else if name == "libssl3.so" {
             TlsKind::Nss
@@ -205,8 +235,6 @@ fn library(path: &Path) -> Option<TlsStack> {
             TlsKind::WolfSsl
         } else if name == "libjvm.so" {
             TlsKind::Jvm
-        } else if name.contains("netty_tcnative") || starts("libconscrypt") {
-            TlsKind::BoringSsl
         } else {
             return None;
         };
@@ -250,7 +278,8 @@ mod tests {
             ("/usr/lib/libssl.so.55", Some((LibreSsl, false))),
             ("/usr/lib/libssl.so", Some((BoringSsl, false))),
             ("/usr/lib/libssl3.so", Some((Nss, false))),
-            ("/usr/lib/libgnutls.so.30", Some((GnuTls, false))),
+            ("/usr/lib/libgnutls.so.30", Some((GnuTls, true))),
+            ("/usr/lib/libgnutls.so.26", Some((GnuTls, false))),
             ("/usr/lib/libmbedtls.so.14", Some((MbedTls, false))),
             ("/opt/jdk/lib/server/libjvm.so", Some((Jvm, false))),
             ("/tmp/libnetty_tcnative_linux_x86_64.so", Some((BoringSsl, false))),
@@ -301,16 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn node_is_seen_through_if_it_exports_its_openssl() {
+    fn node_is_seen_through() {
         let program = "console.log('ready'); process.stdin.resume()";
         let Some(node) = Ready::start("node", &["-e", program]) else { return };
         let mut scanner = TlsScanner::default();
         let stacks = scanner.stacks(node.0.id()).unwrap();
         let exe = File::open(format!("/proc/{}/exe", node.0.id())).unwrap();
-        let own = openssl::plan(&ReadCache::new(&exe)).is_ok();
+        let own = openssl::plan(&exe).is_ok();
         let found: Vec<_> = stacks.iter().map(|stack| (stack.kind, stack.reason)).collect();
         // Distributions build node with the system's libssl.so.
-        let expected = if own { EXPORTED } else { SUPPORTED };
+        let expected = if own { SYMBOLS } else { SUPPORTED };
         assert_eq!(found, [(TlsKind::OpenSsl, expected)], "{stacks:?}");
         assert_eq!(scanner.blind_spots(node.0.id()).unwrap(), []);
         assert_eq!(scanner.stacks(node.0.id()).unwrap(), stacks, "from memory");

@@ -317,7 +317,7 @@ fn full_url_is_put_together_and_hides_credentials() {
     ] {
         let found = made(Role::Client, |exchange| {
             on(exchange, |connection| {
-                connection.source = if tls { Source::OpenSsl } else { Source::Socket };
+                connection.source = if tls { Source::CLibrary } else { Source::Socket };
                 if let Some(remote) = remote {
                     connection.remote = remote;
                 }

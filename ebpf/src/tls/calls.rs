@@ -221,7 +221,7 @@ fn moved(thread: &mut Thread, result: i32, tgid: u32, tid: u32) -> bool {
         return false;
     }
     let bytes = (thread.buffer, len);
-    let mut moved = Moved::plaintext(Source::OpenSsl, thread.direction, bytes, tgid, tid);
+    let mut moved = Moved::plaintext(Source::CLibrary, thread.direction, bytes, tgid, tid);
     moved.begin_ns = thread.begin_ns;
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }

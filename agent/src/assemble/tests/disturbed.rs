@@ -151,7 +151,7 @@ fn plaintext_takes_the_place_of_ciphertext() {
     let mut kernel = client();
     kernel.tx(b"\x16\x03\x01\x02\0\x01").rx(b"\x16\x03\x03\0\x10\x02");
     let mut plain = Kernel::new(7);
-    plain.source = Source::OpenSsl;
+    plain.source = Source::CLibrary;
     plain.now_ns = kernel.now_ns;
     plain.tx(GET).rx(OK_2);
     kernel.records.append(&mut plain.records);

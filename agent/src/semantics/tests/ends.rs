@@ -6,11 +6,11 @@ use super::*;
 fn scheme_comes_from_the_first_proxy_else_from_the_connection() {
     for (source, forwarded, expected) in [
         (Source::Socket, None, "http"),
-        (Source::OpenSsl, None, "https"),
+        (Source::CLibrary, None, "https"),
         (Source::Socket, Some("https"), "https"),
         (Source::Socket, Some("HTTPS, http"), "https"),
-        (Source::OpenSsl, Some("http"), "http"),
-        (Source::OpenSsl, Some("random-text-of-a-client"), "https"),
+        (Source::CLibrary, Some("http"), "http"),
+        (Source::CLibrary, Some("random-text-of-a-client"), "https"),
     ] {
         let found = made(Role::Server, |exchange| {
             on(exchange, |connection| connection.source = source);
