@@ -18,7 +18,8 @@ pub const SECRET: &str = "QZQZQZQZ";
 
 /// What `cargo xtask setup --tests` has brought under this name: below the folder that `cargo xtask test` names, else the
 /// user's cache.
-pub(crate) fn brought(name: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn brought(name: &str) -> Option<PathBuf> {
     let set = |variable| std::env::var_os(variable).map(PathBuf::from);
     let folder = set("REMORA_DATABASES").or_else(|| {
         let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));

@@ -28,6 +28,7 @@ pub mod images;
 pub mod impatient;
 pub mod kernel_objects;
 pub mod lab;
+pub mod lighttpd;
 pub mod nginx;
 pub mod node;
 pub mod oracle;

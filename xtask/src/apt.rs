@@ -21,6 +21,7 @@ fn packages(command: &str) -> &str {
         "gunicorn" => "gunicorn python3-setproctitle",
         "host-local" => "containernetworking-plugins",
         "ip" => "iproute2",
+        "lighttpd" => "lighttpd lighttpd-mod-gnutls",
         "javac" => "default-jdk-headless",
         "mvn" => "maven",
         "h2load" => "nghttp2-client",

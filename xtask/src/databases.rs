@@ -1,7 +1,7 @@
-//! Which clients of databases, and servers and clients of HTTP/2, are here, in the languages of their users, and how does
+//! Which clients of databases, servers and clients of HTTP/2, and other programs with libraries are here, in the languages of their users, and how does
 //! one get those that are not?
 //!
-//! `tests/targets/databases` and `tests/targets/http2` have their programs and pin the versions of their libraries. What
+//! `tests/targets/databases`, `http2` and `libraries` have their programs and pin the versions of their libraries. What
 //! each language's own tool makes of a folder there is kept outside the tree, as `~/.cache/remora/databases/NAME-HASH`, by
 //! what it was made of; a link `NAME` beside these folders leads to the one in use. Nothing is installed into the system.
 
@@ -26,8 +26,8 @@ pub(crate) const FOLDER: &str = "REMORA_DATABASES";
 /// The driver of `java/Client.java`.
 const JDBC: &str = "org.postgresql:postgresql:42.7.8";
 
-/// The plugin that brings it, in a version that does not change by itself.
-const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
+/// The plugin that brings jars, in a version that does not change by itself.
+const MAVEN_PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1";
 
 /// A language with its libraries.
 struct Clients {
@@ -41,7 +41,7 @@ struct Clients {
     make: fn(sources: &Path, to: &Path) -> Result<()>,
 }
 
-const ALL: [Clients; 6] = [
+const ALL: [Clients; 7] = [
     Clients {
         name: "python",
         sources: "tests/targets/databases/python",
@@ -83,6 +83,13 @@ const ALL: [Clients; 6] = [
         files: &["Client.java"],
         tool: &["javac", "--version"],
         make: java,
+    },
+    Clients {
+        name: "netty",
+        sources: "tests/targets/libraries/netty",
+        files: &["Peers.java", "pom.xml"],
+        tool: &["javac", "--version"],
+        make: netty,
     },
 ];
 
@@ -156,13 +163,30 @@ fn node(sources: &Path, to: &Path) -> Result<()> {
 }
 
 fn java(sources: &Path, to: &Path) -> Result<()> {
-    let mut maven = Command::new("mvn");
-    maven.args(["--quiet", "--batch-mode", MAVEN_COPY, &format!("-Dartifact={JDBC}")]);
-    maven.arg("-Dmdep.stripVersion=true").arg(format!("-DoutputDirectory={}", to.display()));
+    let mut maven = maven("copy", to);
+    maven.args([&format!("-Dartifact={JDBC}"), "-Dmdep.stripVersion=true"]);
     run(maven.current_dir(to))?;
+    javac(&sources.join("Client.java"), to)
+}
+
+fn netty(sources: &Path, to: &Path) -> Result<()> {
+    run(maven("copy-dependencies", to).arg("-f").arg(sources.join("pom.xml")))?;
+    javac(&sources.join("Peers.java"), to)
+}
+
+/// Maven with a goal of the plugin, which writes into the folder `to`.
+fn maven(goal: &str, to: &Path) -> Command {
+    let mut maven = Command::new("mvn");
+    maven.args(["--quiet", "--batch-mode", &format!("{MAVEN_PLUGIN}:{goal}")]);
+    maven.arg(format!("-DoutputDirectory={}", to.display()));
+    maven
+}
+
+/// Compiles `source` with the jars in the folder `to`, into it.
+fn javac(source: &Path, to: &Path) -> Result<()> {
     let mut javac = Command::new("javac");
-    javac.arg("-cp").arg(to.join("postgresql.jar")).arg("-d").arg(to);
-    run(javac.arg(sources.join("Client.java")))
+    javac.arg("-cp").arg(to.join("*")).arg("-d").arg(to);
+    run(javac.arg(source))
 }
 
 /// Where they are, whoever asks first.

@@ -104,6 +104,7 @@ pub(crate) fn test_programs() -> Result<()> {
         "host-local",
         "ip",
         "javac",
+        "lighttpd",
         "mvn",
         "nghttp",
         "nghttpd",
@@ -124,6 +125,7 @@ pub(crate) fn test_programs() -> Result<()> {
         "runc",
         "strace",
         "uvicorn",
+        "wget",
         "wrk",
     ])
     .context("some end-to-end tests need programs that cannot be installed")?;

@@ -74,10 +74,7 @@ pub fn plan(file: &File) -> Result<Plan, NotOpenSsl> {
                     found.filter_map(|(at, probe)| at.ok().map(|at| (probe, at))).collect();
                 if found.is_empty() { Err(NoFunction::Undefined(names[0].0)) } else { Ok(found) }
             };
-            points.extend(all(&[
-                ("SSL_read", Probe::SslRead),
-                ("SSL_read_ex", Probe::SslReadEx),
-            ])?);
+            points.extend(all(&[("SSL_read", Probe::SslRead), ("SSL_read_ex", Probe::SslReadEx)])?);
             points.extend(all(&[
                 ("SSL_write", Probe::SslWrite),
                 ("SSL_write_ex", Probe::SslWriteEx),
@@ -104,33 +101,33 @@ enum Done {
     Fifth,
 }
 
-    /// The internal function that `export` and its twin both call first: they agree on it, it begins
-    /// with a `push`, and `export` passes the address of a local as its fourth or fifth argument.
-    fn internal(image: &Image<'_>, export: u64, twin: Option<u64>) -> Option<(u64, Done)> {
-        if image.elf.architecture() != Architecture::X86_64 {
-            return None;
-        }
-        let twin = calls(image, twin?);
-        calls(image, export).into_iter().find_map(|(at, target)| {
-            twin.iter().find(|(_, other)| *other == target)?;
-            let entry = image.code(image.behind_landing_pad(target), 2)?;
-            let done = local_passed(image.code(export, at)?)?;
-            is_push(entry).then_some((target, done))
-        })
+/// The internal function that `export` and its twin both call first: they agree on it, it begins
+/// with a `push`, and `export` passes the address of a local as its fourth or fifth argument.
+fn internal(image: &Image<'_>, export: u64, twin: Option<u64>) -> Option<(u64, Done)> {
+    if image.elf.architecture() != Architecture::X86_64 {
+        return None;
     }
+    let twin = calls(image, twin?);
+    calls(image, export).into_iter().find_map(|(at, target)| {
+        twin.iter().find(|(_, other)| *other == target)?;
+        let entry = image.code(image.behind_landing_pad(target), 2)?;
+        let done = local_passed(image.code(export, at)?)?;
+        is_push(entry).then_some((target, done))
+    })
+}
 
-    /// Every place in the first bytes at `vaddr` that could be a near call, with where it leads. Not
-    /// disassembled: bytes of other instructions are told apart by where they lead.
-    fn calls(image: &Image<'_>, vaddr: u64) -> Vec<(usize, u64)> {
-        const WRAPPER: usize = 80;
-        let code = image.code(vaddr, WRAPPER).unwrap_or_default();
-        let call = |at: usize| {
-            let distance = code.get(at + 1..at + 5)?.try_into().ok()?;
-            let next = vaddr + at as u64 + 5;
-            Some((at, next.wrapping_add_signed(i32::from_le_bytes(distance).into())))
-        };
-        (0..code.len()).filter(|at| code[*at] == 0xe8).filter_map(call).collect()
-    }
+/// Every place in the first bytes at `vaddr` that could be a near call, with where it leads. Not
+/// disassembled: bytes of other instructions are told apart by where they lead.
+fn calls(image: &Image<'_>, vaddr: u64) -> Vec<(usize, u64)> {
+    const WRAPPER: usize = 80;
+    let code = image.code(vaddr, WRAPPER).unwrap_or_default();
+    let call = |at: usize| {
+        let distance = code.get(at + 1..at + 5)?.try_into().ok()?;
+        let next = vaddr + at as u64 + 5;
+        Some((at, next.wrapping_add_signed(i32::from_le_bytes(distance).into())))
+    };
+    (0..code.len()).filter(|at| code[*at] == 0xe8).filter_map(call).collect()
+}
 
 /// Which argument register `code` loads with the address of a local: `mov reg, rsp` or
 /// `lea reg, [rsp/rbp + d8]`.
