@@ -35,9 +35,8 @@ fn config(histogram: &str, own: SocketAddr, collector: &Otelcol) -> Value {
                 },
             },
         },
-        // Over OTLP an exemplar is told once, and the Collector shows what came last: longer than it
-        // takes to be scraped.
-        "metrics": { "interval": "1500ms", "histogram": histogram },
+        // Shorter than the time between two scrapes: the Collector shows the exemplars of the latest export.
+        "metrics": { "interval": "200ms", "histogram": histogram },
     })
 }
 

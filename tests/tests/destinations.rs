@@ -1,6 +1,7 @@
 //! Destinations as people write them in variables, and a collector that is selected itself.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::Command,
@@ -15,9 +16,11 @@ use remora_tests::{
     client::Connection,
     config_file::ConfigFile,
     nginx::Nginx,
-    process::{Running, until},
+    process::{Running, output, until},
     skip,
+    spans::Span,
 };
+use tempfile::TempDir;
 
 /// Heads of the requests that came, each answered with 200 after `delay`.
 fn receiver(delay: Duration) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
@@ -135,4 +138,45 @@ fn exports_to_a_collector_that_is_selected_become_no_spans() {
     assert!(books.filtered >= 10 && books.filtered == books.unmeasured, "{}", done.log);
     let said = "takes exports of this agent or another one";
     assert_eq!(done.log.matches(said).count(), 1, "{}", done.log);
+}
+
+/// A service that exports by itself to a collector; both are selected.
+#[test]
+fn telemetry_of_a_service_becomes_spans_only_if_asked_for() {
+    if skip::without_root() || skip::without(&["curl"]) {
+        return;
+    }
+    for (settings, kept) in [("{}", 0), ("filter: {telemetry: true}", 2)] {
+        let mut collector =
+            Running::start(Command::new(env!("CARGO_BIN_EXE_collector")).arg("http/protobuf"));
+        let endpoint = collector.line();
+        let folder = TempDir::new().unwrap();
+        let client = folder.path().join("client");
+        fs::copy("/usr/bin/curl", &client).unwrap();
+        let config = ConfigFile::new(settings);
+        let client = client.display().to_string();
+        let pid = collector.pid().to_string();
+        let flags = config.flags();
+        let arguments = [&flags[..], &["--pid", &pid, "--exe", &client]].concat();
+        let agent =
+            Agent::start("run", &arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        for target in ["/v1/traces", "/shop"] {
+            output(Command::new(&client).args([
+                "-sS",
+                "--data-binary",
+                "",
+                "--user-agent",
+                "OTel-OTLP-Exporter-Python/1.38.0",
+                &format!("{endpoint}{target}"),
+            ]));
+        }
+        drop(collector);
+        let done = agent.stop();
+        let exports = |span: &&Span| span.line().contains("/v1/traces");
+        assert_eq!(done.spans.iter().filter(exports).count(), kept, "{}", done.log);
+        assert_eq!(done.spans.len(), 2 + kept, "{}", done.log);
+        let said = "sends or takes telemetry over OTLP";
+        assert_eq!(done.log.matches(said).count(), usize::from(kept == 0), "{}", done.log);
+        assert_eq!(done.books().unmeasured, 2 - kept as u64, "{}", done.log);
+    }
 }

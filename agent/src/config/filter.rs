@@ -65,6 +65,9 @@ impl Section for Filter {
             exclude, live();
             /// Where this names any for a signal, what none of them matches is left out of that signal, too.
             include, live();
+            /// Whether exports over OTLP by services and collectors are kept. They are left out otherwise: a collector that is
+            /// selected would send a span for each span that it gets.
+            telemetry, live();
         )
     }
 }
@@ -78,6 +81,8 @@ section! {
         pub exclude: Option<Vec<Rule>> = None;
         /// Where this names any for a signal, what none of them matches is left out of that signal, too.
         pub include: Option<Vec<Rule>> = None;
+        /// Whether exports over OTLP by services and collectors are kept.
+        pub telemetry: Option<bool> = None;
     }
 }
 

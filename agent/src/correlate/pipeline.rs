@@ -10,7 +10,11 @@ use crate::{
     clock::Clock,
     exchange::{Endpoint, Exchange, Role, Sink, Started},
     resource::Whose,
-    semantics::{self, filter::Kept},
+    semantics::{
+        self,
+        filter::Kept,
+        telemetry::{self, Export},
+    },
     span::{Peer, Span},
 };
 
@@ -79,8 +83,32 @@ pub struct Pipeline<R, O> {
     counts: Counts,
     /// Spans of processes of which more will be known soon, oldest first.
     waiting: VecDeque<Span>,
-    /// It was said that exports of agents are left out.
-    told_own_exports: bool,
+    told_exports: ToldExports,
+}
+
+/// What was said of exports that are left out: once of each kind.
+#[derive(Debug, Default)]
+struct ToldExports {
+    agents: bool,
+    others: bool,
+}
+
+impl ToldExports {
+    fn tell(&mut self, export: Export, service: &str) {
+        match export {
+            Export::Agents if !mem::replace(&mut self.agents, true) => tracing::info!(
+                service,
+                "a selected process takes exports of this agent or another one: they become no \
+                 spans and are not measured, or there would be one more for each"
+            ),
+            Export::Others if !mem::replace(&mut self.others, true) => tracing::info!(
+                service,
+                "a selected process sends or takes telemetry over OTLP: such requests become no \
+                 spans and are not measured (filter.telemetry keeps them)"
+            ),
+            Export::Agents | Export::Others => {}
+        }
+    }
 }
 
 impl<R: Resources, O: Output> Pipeline<R, O> {
@@ -103,7 +131,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             output,
             counts,
             waiting,
-            told_own_exports: false,
+            told_exports: ToldExports::default(),
         }
     }
 
@@ -148,6 +176,10 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         }
     }
 
+    fn leaves_out(&self, export: Export, selector: Option<usize>) -> bool {
+        export == Export::Agents || !self.policies.keeps_telemetry(selector)
+    }
+
     fn pass(&mut self, mut span: Span) {
         let selector = self.selector(span.exchange.connection.tgid);
         span.options = self.policies.options(selector);
@@ -155,19 +187,12 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             let service = span.resource.service_name();
             span.route = self.policies.route(selector, service, path, status);
         }
-        let kept = if span.is_own_export() {
-            if !self.told_own_exports {
-                self.told_own_exports = true;
-                let service = span.resource.service_name();
-                tracing::info!(
-                    service,
-                    "a selected process takes exports of this agent or another one: they become no \
-                     spans and are not measured, or there would be one more for each"
-                );
+        let kept = match telemetry::export(&span.exchange) {
+            Some(export) if self.leaves_out(export, selector) => {
+                self.told_exports.tell(export, span.resource.service_name());
+                Kept { traces: false, metrics: false }
             }
-            Kept { traces: false, metrics: false }
-        } else {
-            self.policies.keeps(selector, &span)
+            _ => self.policies.keeps(selector, &span),
         };
         if kept.metrics {
             let attributes = self.policies.metric_attributes(selector);

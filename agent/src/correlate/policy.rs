@@ -117,6 +117,11 @@ impl Policies {
         self.policies[self.index(selector)].filter.keeps(span)
     }
 
+    /// Whether exports of telemetry are kept that others than agents send.
+    pub(super) fn keeps_telemetry(&self, selector: Option<usize>) -> bool {
+        self.policies[self.index(selector)].filter.telemetry
+    }
+
     pub(super) fn metric_attributes(&self, selector: Option<usize>) -> &MetricAttributes {
         &self.policies[self.index(selector)].metric_attributes
     }

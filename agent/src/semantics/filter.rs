@@ -54,6 +54,8 @@ pub struct Filter {
     pub exclude: Vec<Rule>,
     /// Where there are some, what none of them matches is left out, too.
     pub include: Vec<Rule>,
+    /// Whether exports of telemetry are kept that others than agents send.
+    pub telemetry: bool,
 }
 
 /// What is left of an exchange.

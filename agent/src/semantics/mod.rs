@@ -20,6 +20,7 @@ mod rpc;
 mod series;
 pub mod sql;
 mod target;
+pub mod telemetry;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -38,9 +39,6 @@ pub use self::{
     outcome::{Outcome, Tone},
     target::{Form, Target},
 };
-
-/// How the `User-Agent` of the agent's exports begins.
-pub const OWN_USER_AGENT: &str = "OTel-OTLP-Exporter-Remora/";
 
 /// For `fuzzing`: everything that reads an address.
 #[cfg(any(test, fuzzing))]
@@ -128,15 +126,6 @@ impl Span {
     #[must_use]
     pub fn other_end(&self) -> &Endpoint {
         network::peer_and_local(&self.exchange).0
-    }
-
-    /// Whether it is an export of this agent, or of another one: a span of it would be exported, too, and so
-    /// on without end.
-    #[must_use]
-    pub fn is_own_export(&self) -> bool {
-        let http = self.exchange.detail.http();
-        let agent = http.and_then(|http| http.user_agent.as_deref());
-        agent.is_some_and(|agent| agent.starts_with(OWN_USER_AGENT))
     }
 
     fn http_error(&self, http: &HttpExchange) -> Option<http::ErrorType> {

@@ -196,7 +196,7 @@ fn what_filters_leave_out_is_counted_for_each_signal_and_by_selector() {
         let pattern = path.parse().unwrap();
         Rule { paths: vec![Glob { pattern, negated: false }], signal, ..Rule::default() }
     };
-    let filter = |signal| Filter { exclude: vec![rule("/users/*", signal)], include: vec![] };
+    let filter = |signal| Filter { exclude: vec![rule("/users/*", signal)], ..Filter::default() };
     let of_first = Policy { filter: filter(Signal::Metrics), ..Policy::default() };
     let mut pipeline = pipeline_with("always_on", vec![of_first]);
     let mut finish = |tgid: u32| {

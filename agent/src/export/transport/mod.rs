@@ -24,7 +24,7 @@ use super::{
     otlp::{Format, Signal, response::PartialSuccess},
     settings::{OtlpSettings, Protocol},
 };
-use crate::{config::without_credentials, semantics::OWN_USER_AGENT};
+use crate::{config::without_credentials, semantics::telemetry::OWN_USER_AGENT};
 
 /// Sent with every request (OTLP exporter specification, "User Agent").
 const USER_AGENT: &str = concat!("OTel-OTLP-Exporter-Remora/", env!("CARGO_PKG_VERSION"));

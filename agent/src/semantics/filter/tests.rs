@@ -87,7 +87,7 @@ fn routes_attributes_and_resources_are_asked_for_by_their_names() {
 fn exclude_comes_before_include_and_each_signal_is_asked_for_by_itself() {
     let api = request("GET", "/api/1", 200);
     let (health, other) = (request("GET", "/healthz", 200), request("GET", "/x", 200));
-    let filter = Filter { exclude: vec![path(&["/healthz"])], include: vec![] };
+    let filter = Filter { exclude: vec![path(&["/healthz"])], ..Filter::default() };
     assert_eq!(keeps(&filter, &health), (false, false));
     assert_eq!(keeps(&filter, &api), (true, true));
     let include = vec![path(&["/api/*", "/healthz"])];
@@ -97,7 +97,7 @@ fn exclude_comes_before_include_and_each_signal_is_asked_for_by_itself() {
     assert_eq!(keeps(&filter, &other), (false, false));
     let traces = Rule { signal: Signal::Traces, ..path(&["/healthz"]) };
     let metrics = Rule { signal: Signal::Metrics, ..path(&["/api/*"]) };
-    let filter = Filter { exclude: vec![traces], include: vec![metrics] };
+    let filter = Filter { exclude: vec![traces], include: vec![metrics], telemetry: false };
     assert_eq!(keeps(&filter, &health), (false, false));
     assert_eq!(keeps(&filter, &api), (true, true));
     assert_eq!(keeps(&filter, &other), (true, false));

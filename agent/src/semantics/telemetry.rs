@@ -1,0 +1,88 @@
+//! Exports of telemetry: requests of OTLP, which services, collectors and this agent send.
+
+use crate::exchange::{Detail, Exchange};
+
+/// Product of the agent's `User-Agent`.
+pub const OWN_USER_AGENT: &str = "OTel-OTLP-Exporter-Remora/";
+
+/// How the `User-Agent` of other exporters begins: those of SDKs (OTLP specification, "User Agent"; Go's writes spaces) and of the
+/// Collector.
+const USER_AGENTS: [&str; 3] =
+    ["OTel-OTLP-Exporter-", "OTel OTLP Exporter ", "OpenTelemetry Collector"];
+/// How the targets of OTLP over HTTP end.
+const PATHS: [&str; 4] = ["/v1/traces", "/v1/metrics", "/v1/logs", "/v1development/profiles"];
+/// How those over gRPC begin.
+const SERVICES: &str = "/opentelemetry.proto.collector.";
+
+/// Whose telemetry is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// This agent's, or another one's: a span of it would be exported, too, and so on without end.
+    Agents,
+    /// That of services, or what a collector passes on.
+    Others,
+}
+
+/// Whether `exchange` is an export of telemetry.
+#[must_use]
+pub fn export(exchange: &Exchange) -> Option<Export> {
+    let http = exchange.detail.http()?;
+    let user_agent = http.user_agent.as_deref().unwrap_or_default();
+    if user_agent.starts_with(OWN_USER_AGENT) {
+        return Some(Export::Agents);
+    }
+    let exports = if matches!(exchange.detail, Detail::Grpc(_)) {
+        http.target.starts_with(SERVICES)
+    } else {
+        let path = http.target.split(['?', '#']).next().unwrap_or_default();
+        PATHS.iter().any(|end| path.ends_with(end))
+            && USER_AGENTS.iter().any(|begin| user_agent.starts_with(begin))
+    };
+    exports.then_some(Export::Others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::exchange, *};
+    use crate::exchange::{HttpExchange, Role, RpcExchange};
+
+    fn http(target: &str, user_agent: &str) -> HttpExchange {
+        HttpExchange {
+            method: "POST".into(),
+            target: target.into(),
+            user_agent: (!user_agent.is_empty()).then(|| user_agent.into()),
+            ..HttpExchange::default()
+        }
+    }
+
+    fn of(detail: Detail) -> Option<Export> {
+        export(&Exchange { detail, ..exchange(Role::Client) })
+    }
+
+    #[test]
+    fn exports_are_told_by_where_they_go_and_who_sends_them() {
+        let contrib = "OpenTelemetry Collector Contrib/0.140.0 (linux/amd64)";
+        for (target, user_agent, expected) in [
+            ("/v1/traces", "OTel-OTLP-Exporter-Remora/0.1", Some(Export::Agents)),
+            ("/v1/metrics?tenant=a", "OTel-OTLP-Exporter-Python/1.38.0", Some(Export::Others)),
+            ("/otlp/v1/logs", "OTel OTLP Exporter Go/1.38.0", Some(Export::Others)),
+            ("/v1/traces", contrib, Some(Export::Others)),
+            // Somebody's own interface.
+            ("/v1/metrics", "curl/8.0", None),
+            ("/v1/logs", "", None),
+            ("/v1/users", "OTel-OTLP-Exporter-Python/1.38.0", None),
+        ] {
+            let detail = Detail::Http(Box::new(http(target, user_agent)));
+            assert_eq!(of(detail), expected, "{target} {user_agent}");
+        }
+    }
+
+    #[test]
+    fn calls_of_the_collectors_services_are_exports() {
+        let traces = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+        for (target, expected) in [(traces, Some(Export::Others)), ("/shop.Orders/Export", None)] {
+            let rpc = RpcExchange { http: http(target, "grpc-go/1.75"), status: Some(0) };
+            assert_eq!(of(Detail::Grpc(Box::new(rpc))), expected, "{target}");
+        }
+    }
+}
