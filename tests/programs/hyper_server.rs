@@ -5,6 +5,9 @@
 mod plan {
     pub(crate) mod content;
 }
+mod tls {
+    pub(crate) mod server;
+}
 
 use std::{
     convert::Infallible,
@@ -27,13 +30,6 @@ use plan::content::Content;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    },
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -68,7 +64,8 @@ impl Drop for Report {
 async fn main() -> Result<()> {
     let log = env::args().nth(1).ok_or("where is the log?")?;
     let log = Arc::new(File::options().append(true).create(true).open(log)?);
-    let acceptor = env::args().nth(2).map(|folder| acceptor(Path::new(&folder))).transpose()?;
+    let acceptor =
+        env::args().nth(2).map(|folder| tls::server::acceptor(Path::new(&folder))).transpose()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     loop {
@@ -86,15 +83,6 @@ async fn main() -> Result<()> {
             };
         });
     }
-}
-
-fn acceptor(folder: &Path) -> Result<TlsAcceptor> {
-    let certificate = CertificateDer::from_pem_file(folder.join("cert.pem"))?;
-    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
-    // With the provider that it was built with.
-    let config =
-        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 async fn serve(

@@ -1,5 +1,11 @@
 //! The server and the client of `targets/http2/README.md`, of gRPC with tonic: `tonic_peer server LOG`, `tonic_peer client
-//! PORT WORKERS ROUNDS`. What a compiler of services would write is written by hand.
+//! PORT WORKERS ROUNDS`; over rustls, if `PEER_TLS` names the folder of a certificate. What a compiler of services would write
+//! is written by hand.
+
+mod tls {
+    pub(crate) mod client;
+    pub(crate) mod server;
+}
 
 use std::{
     convert::Infallible,
@@ -8,20 +14,28 @@ use std::{
     fs::{File, OpenOptions},
     future::Future,
     io::Write as _,
+    net::Ipv4Addr,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::stream;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 use tonic::{
     Code, Request, Response, Status,
     body::Body,
     codegen::{BoxFuture, Service, http},
     server::{Grpc, NamedService, ServerStreamingService, UnaryService},
-    transport::{Channel, server::TcpIncoming},
+    transport::{Channel, Uri, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
 
@@ -142,8 +156,53 @@ async fn serve(log: &str) -> Result<()> {
     let log = OpenOptions::new().append(true).create(true).open(log)?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("{}", listener.local_addr()?.port());
-    let server = tonic::transport::Server::builder().add_service(TestService(Arc::new(log)));
+    let service = TestService(Arc::new(log));
+    if let Some(folder) = env::var_os("PEER_TLS") {
+        return serve_tls(Path::new(&folder), &listener, service).await;
+    }
+    let server = tonic::transport::Server::builder().add_service(service);
     Ok(server.serve_with_incoming(TcpIncoming::from(listener)).await?)
+}
+
+/// tonic's own server has TLS where its features are chosen; hyper is what it stands on.
+async fn serve_tls(folder: &Path, listener: &TcpListener, service: TestService) -> Result<()> {
+    let acceptor = tls::server::acceptor(folder)?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (acceptor, service) = (acceptor.clone(), service.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let answer = service_fn(move |request: http::Request<Incoming>| {
+                service.clone().call(request.map(Body::new))
+            });
+            let server = http2::Builder::new(TokioExecutor::new());
+            // A client that goes away concerns nobody else.
+            let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+}
+
+/// Connects over TLS, whatever the address says.
+struct Connect(TlsConnector);
+
+impl Service<Uri> for Connect {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = self.0.clone();
+        Box::pin(async move {
+            let port = uri.port_u16().ok_or("no port")?;
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+            let name = ServerName::try_from("localhost")?;
+            Ok(TokioIo::new(connector.connect(name, stream).await?))
+        })
+    }
 }
 
 /// One call; its code.
@@ -182,7 +241,11 @@ async fn work(channel: Channel, rounds: u64) -> Result<()> {
 }
 
 async fn ask(port: &str, workers: &str, rounds: u64) -> Result<()> {
-    let channel = Channel::from_shared(format!("http://127.0.0.1:{port}"))?.connect().await?;
+    let endpoint = Channel::from_shared(format!("http://127.0.0.1:{port}"))?;
+    let channel = match env::var_os("PEER_TLS") {
+        None => endpoint.connect().await?,
+        Some(_) => endpoint.connect_with_connector(Connect(tls::client::connector())).await?,
+    };
     for number in workers.split(',') {
         let mut all = JoinSet::new();
         for _ in 0..number.parse::<u32>()? {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::{
     database_clients::{brought, waiting},
     process::Running,
-    programs::{built, target},
+    programs::{built, certificate, target},
     skip,
 };
 
@@ -37,6 +37,8 @@ pub enum Peer {
     Python,
     /// tonic.
     Rust,
+    /// tonic over rustls.
+    RustTls,
 }
 
 impl Peer {
@@ -46,7 +48,7 @@ impl Peer {
             Self::Go | Self::GoTls => "http2-go",
             Self::Python => "http2-python",
             Self::Node => return Some(target("http2/node")),
-            Self::Rust => return Some(built()),
+            Self::Rust | Self::RustTls => return Some(built()),
         };
         brought(name)
     }
@@ -57,6 +59,7 @@ impl Peer {
         let needs: &[&str] = match self {
             Self::Python => &["python3"],
             Self::Node => &["node"],
+            Self::RustTls => &["openssl"],
             Self::Go | Self::GoTls | Self::Rust => &[],
         };
         if skip::without(needs) {
@@ -73,7 +76,7 @@ impl Peer {
         let folder = self.folder().expect("looked for before");
         let mut command = match self {
             Self::Go | Self::GoTls => Command::new(folder.join("peer")),
-            Self::Rust => Command::new(folder.join("tonic_peer")),
+            Self::Rust | Self::RustTls => Command::new(folder.join("tonic_peer")),
             Self::Node => {
                 let mut node = Command::new("node");
                 node.arg(folder.join("peer.js"));
@@ -103,6 +106,9 @@ impl Peer {
     #[must_use]
     pub fn client(self, kind: Kind, port: u16, workers: &str, rounds: u64) -> Running {
         let mut command = self.program(kind, "client");
+        if self == Self::RustTls {
+            command.env("PEER_TLS", "any");
+        }
         waiting(command.args([&port.to_string(), workers, &rounds.to_string()]))
     }
 }
@@ -122,6 +128,10 @@ impl Server {
         let folder = TempDir::new().expect("a folder");
         fs::write(folder.path().join("log"), "").expect("a file");
         let mut command = peer.program(kind, "server");
+        if peer == Peer::RustTls {
+            certificate(folder.path());
+            command.env("PEER_TLS", folder.path());
+        }
         let mut process =
             Running::start(command.arg(folder.path().join("log")).stdin(Stdio::null()));
         let port = process.line().trim().parse().expect("a port");

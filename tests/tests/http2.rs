@@ -173,6 +173,11 @@ fn tonic_agrees_with_its_log() {
     grpc_agrees(Peer::Rust, Peer::Rust, MANY, ROUNDS);
 }
 
+#[test]
+fn tonic_over_rustls_agrees_with_its_log() {
+    grpc_agrees(Peer::RustTls, Peer::RustTls, MANY, ROUNDS);
+}
+
 /// nghttpd with a page of 12 bytes.
 struct Nghttpd {
     process: Running,
