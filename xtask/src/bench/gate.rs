@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::{
     accepted::{Accepted, Section},
-    databases, guest,
+    guest, protocols,
 };
 use crate::{
     shell::{self, cargo, target_dir},
@@ -25,7 +25,7 @@ const DOORS: [&str; 2] = ["socket", "fexit"];
 pub(crate) fn run(accept: bool) -> Result<Option<String>> {
     let mut accepted = Accepted::read()?;
     vm::install()?;
-    databases::install()?;
+    protocols::install()?;
     shell::run(cargo().args(["build", "--release", "-p", "remora"]))?;
     let counted = guest::measure(&target_dir().join("release/remora"), KERNEL, &DOORS)?;
     let now = Section {

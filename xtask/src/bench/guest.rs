@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     Lab, accepted,
     agent::{Agent, DOORS, open_doors},
-    databases::{self, Database, GUEST_CLUSTER},
-    load::KeptConnection,
+    load::{Ask, KeptConnection},
     measure::{Spread, cpu_ns},
     program::Nginx,
+    protocols::{self, GUEST_CLUSTER, Protocol},
     results::Row,
     sink::Sink,
 };
@@ -60,7 +60,7 @@ pub(crate) fn ask(
     // Off the machine's file system: what is read from there is not counted alike every time.
     let mut script =
         format!("cp '{}' /tmp/xtask && cp '{}' /tmp/remora", own.display(), agent.display());
-    let cluster = databases::cluster()?;
+    let cluster = protocols::cluster()?;
     if part == GUEST {
         script += &format!(" && cp -a '{}' {GUEST_CLUSTER}", cluster.display());
         files.push(&cluster);
@@ -95,7 +95,7 @@ struct Costs {
 /// A client on one connection, and the process that serves it.
 struct Bench {
     serving: u32,
-    client: KeptConnection,
+    client: Box<dyn Ask>,
 }
 
 impl Bench {
@@ -135,7 +135,7 @@ pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
     let traces = sink.flags("http/protobuf");
     let nginx = Nginx::start("bench-guest")?;
     let other = Nginx::start("bench-other")?;
-    let client = KeptConnection::http(nginx.port, "/small")?;
+    let client = Box::new(KeptConnection::http(nginx.port, "/small")?);
     let worker = nginx.worker;
     let mut bench = Bench { serving: worker, client };
     let base = bench.costs(None)?.in_line;
@@ -171,7 +171,7 @@ pub(crate) fn inside(agent: &Path, wanted: &[String]) -> Result<()> {
     }
     match doors.first() {
         Some(door) => {
-            Database::ALL.into_iter().try_for_each(|it| database(it, agent, door, &traces))
+            Protocol::ALL.into_iter().try_for_each(|it| protocol(it, agent, door, &traces))
         }
         None => Ok(()),
     }
@@ -186,12 +186,12 @@ fn more(with: Spread, without: Spread) -> Spread {
     }
 }
 
-/// A request of a database, without an agent and with one that watches the server.
-fn database(database: Database, agent: &Path, door: &str, traces: &[&str]) -> Result<()> {
+/// A request of a protocol, without an agent and with one that watches the server.
+fn protocol(protocol: Protocol, agent: &Path, door: &str, traces: &[&str]) -> Result<()> {
     let per_request = |what: &str, value| {
-        say(&format!("{}: {what}", database.name()), value, "instructions/request");
+        say(&format!("{}: {what}", protocol.name()), value, "instructions/request");
     };
-    let server = database.start()?;
+    let server = protocol.start()?;
     let (client, serving) = server.connect()?;
     let base = Bench { serving, client }.costs(None)?.in_line;
     per_request(accepted::WITHOUT, base);
@@ -202,7 +202,7 @@ fn database(database: Database, agent: &Path, door: &str, traces: &[&str]) -> Re
     let (_, books) = watching.stop()?;
     let asked = u64::from(REQUESTS) * (ROUNDS as u64 + 1);
     if books.requests() < asked {
-        bail!("{}: of {asked} requests the agent has seen {}", database.name(), books.requests());
+        bail!("{}: of {asked} requests the agent has seen {}", protocol.name(), books.requests());
     }
     per_request(&format!("{door}: selected, added in line"), more(selected.in_line, base));
     per_request(&format!("{door}: agent, traces and RED"), selected.agent);

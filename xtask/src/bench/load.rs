@@ -10,6 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+/// A connection on which one request is made after the other.
+pub(crate) trait Ask {
+    /// Makes one, and returns when its answer is there.
+    fn ask(&mut self) -> Result<()>;
+}
+
 /// A kept connection whose requests and answers are all alike.
 pub(crate) struct KeptConnection {
     stream: TcpStream,
@@ -75,11 +81,6 @@ impl KeptConnection {
         Ok((Self::on(stream, &query)?, process.context("it does not say which process it is")?))
     }
 
-    pub(crate) fn ask(&mut self) -> Result<()> {
-        self.send()?;
-        self.receive()
-    }
-
     fn send(&mut self) -> Result<()> {
         Ok(self.stream.write_all(&self.request)?)
     }
@@ -94,6 +95,13 @@ impl KeptConnection {
             left -= read;
         }
         Ok(())
+    }
+}
+
+impl Ask for KeptConnection {
+    fn ask(&mut self) -> Result<()> {
+        self.send()?;
+        self.receive()
     }
 }
 

@@ -6,9 +6,9 @@
 
 mod accepted;
 mod agent;
-mod databases;
 mod gate;
 mod guest;
+mod http2;
 mod load;
 mod measure;
 mod neighbour;
@@ -16,6 +16,7 @@ mod own;
 mod page;
 mod profile;
 mod program;
+mod protocols;
 mod results;
 mod servers;
 mod shapes;

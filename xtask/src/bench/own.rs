@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{
     Lab,
     agent::{Agent, Books},
-    load::{self, KeptConnection},
+    load::{self, Ask as _, KeptConnection},
     measure::{Spread, cpu_ns, map_bytes, rss, user_seconds},
     program::{Nginx, Program, free_port, until},
     results::Row,

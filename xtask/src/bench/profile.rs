@@ -20,7 +20,7 @@ use super::{
     Lab,
     agent::Agent,
     guest,
-    load::KeptConnection,
+    load::{Ask as _, KeptConnection},
     measure::Spread,
     program::{Nginx, Program},
     results::Row,

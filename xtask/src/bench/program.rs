@@ -113,6 +113,15 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// `name` tells its folder from others'.
     pub(crate) fn start(name: &str) -> Result<Self> {
+        Self::with(name, "")
+    }
+
+    /// One that speaks HTTP/2, without TLS.
+    pub(crate) fn http2(name: &str) -> Result<Self> {
+        Self::with(name, " http2")
+    }
+
+    fn with(name: &str, listen: &str) -> Result<Self> {
         let folder = Scratch::new(name)?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         fs::write(folder.path().join("file"), vec![b'f'; 20_000])?;
@@ -122,8 +131,9 @@ impl Nginx {
              events {{ worker_connections 512; }}
              http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;
                client_body_temp_path {root}/body;
-               server {{ listen 127.0.0.1:{port};
+               server {{ listen 127.0.0.1:{port}{listen};
                  location /small {{ return 200 'hello'; }}
+                 location /shop.Orders/ {{ default_type application/grpc; add_trailer grpc-status 0; return 200 'hello'; }}
                  location /file {{ root {root}; }} }} }}"
         );
         let file = folder.path().join("nginx.conf");

@@ -1,4 +1,4 @@
-//! Redis and PostgreSQL as the gate counts them: a server, and one connection whose requests are all alike.
+//! Protocols beside HTTP/1 as the gate counts them: a server, and one connection whose requests are all alike.
 
 use std::{
     fs::{self, Permissions},
@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    load::KeptConnection,
-    program::{Program, copied, free_port, listening, until},
+    http2::{Http2Connection, Request},
+    load::{Ask, KeptConnection},
+    program::{Nginx, Program, copied, free_port, listening, until},
 };
 use crate::{
     apt,
@@ -32,83 +33,111 @@ pub(crate) fn install() -> Result<()> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Database {
+pub(crate) enum Protocol {
+    Http2,
+    /// Calls as gRPC writes them, answered by nginx: what a server of gRPC does besides does not count.
+    Grpc,
     Redis,
     Postgres,
 }
 
 /// One that runs.
-pub(crate) struct Server {
-    database: Database,
-    process: Program,
-    port: u16,
-    _folder: Scratch,
+pub(crate) enum Server {
+    Nginx { nginx: Nginx, request: Request },
+    Redis { process: Program, port: u16, _folder: Scratch },
+    Postgres { process: Program, port: u16, _folder: Scratch },
 }
 
-impl Database {
-    pub(crate) const ALL: [Self; 2] = [Self::Redis, Self::Postgres];
+impl Protocol {
+    pub(crate) const ALL: [Self; 4] = [Self::Http2, Self::Grpc, Self::Redis, Self::Postgres];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Http2 => "http/2",
+            Self::Grpc => "grpc unary",
             Self::Redis => "redis GET",
             Self::Postgres => "postgresql simple query",
         }
     }
 
     pub(crate) fn start(self) -> Result<Server> {
-        let folder = Scratch::new("bench-database")?;
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o777))?;
-        let port = free_port()?;
-        let mut command = match self {
-            Self::Redis => {
-                let mut redis = Command::new(copied("redis-server", folder.path())?);
-                // It looks at its clients once a second, not ten times.
-                redis.args(["--bind", "127.0.0.1", "--save", "", "--hz", "1"]);
-                redis.args(["--port", &port.to_string()]);
-                redis
-            }
-            Self::Postgres => {
-                let mut postgres = as_postgres(&program("postgres")?);
-                postgres.args(["-D", GUEST_CLUSTER, "-p", &port.to_string()]);
-                for setting in [
-                    "listen_addresses=127.0.0.1",
-                    "unix_socket_directories=",
-                    "autovacuum=off",
-                    "fsync=off",
-                    "max_connections=10",
-                    "shared_buffers=16MB",
-                ] {
-                    postgres.args(["-c", setting]);
-                }
-                postgres
-            }
-        };
-        command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Program::start(&mut command)?;
         match self {
-            Self::Redis => listening(port)?,
-            // It listens before it answers.
-            Self::Postgres => {
-                until("PostgreSQL", || KeptConnection::postgres(port, QUESTION).ok())?;
-            }
+            Self::Http2 => Server::nginx(Request::Get),
+            Self::Grpc => Server::nginx(Request::Grpc),
+            Self::Redis => Server::redis(),
+            Self::Postgres => Server::postgres(),
         }
-        Ok(Server { database: self, process, port, _folder: folder })
     }
 }
 
 impl Server {
+    fn nginx(request: Request) -> Result<Self> {
+        Ok(Self::Nginx { nginx: Nginx::http2("bench-http2")?, request })
+    }
+
+    fn redis() -> Result<Self> {
+        let (folder, port) = (folder()?, free_port()?);
+        let mut redis = Command::new(copied("redis-server", folder.path())?);
+        // It looks at its clients once a second, not ten times.
+        redis.args(["--bind", "127.0.0.1", "--save", "", "--hz", "1"]);
+        redis.args(["--port", &port.to_string()]);
+        let process = start(&mut redis, &folder)?;
+        listening(port)?;
+        Ok(Self::Redis { process, port, _folder: folder })
+    }
+
+    fn postgres() -> Result<Self> {
+        let (folder, port) = (folder()?, free_port()?);
+        let mut postgres = as_postgres(&program("postgres")?);
+        postgres.args(["-D", GUEST_CLUSTER, "-p", &port.to_string()]);
+        for setting in [
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "autovacuum=off",
+            "fsync=off",
+            "max_connections=10",
+            "shared_buffers=16MB",
+        ] {
+            postgres.args(["-c", setting]);
+        }
+        let process = start(&mut postgres, &folder)?;
+        // It listens before it answers.
+        until("PostgreSQL", || KeptConnection::postgres(port, QUESTION).ok())?;
+        Ok(Self::Postgres { process, port, _folder: folder })
+    }
+
     /// What an agent is told to watch.
     pub(crate) fn pid(&self) -> u32 {
-        self.process.pid()
+        match self {
+            Self::Nginx { nginx, .. } => nginx.worker,
+            Self::Redis { process, .. } | Self::Postgres { process, .. } => process.pid(),
+        }
     }
 
     /// A new connection, and the process that serves it.
-    pub(crate) fn connect(&self) -> Result<(KeptConnection, u32)> {
-        match self.database {
-            Database::Redis => Ok((KeptConnection::redis(self.port)?, self.pid())),
-            Database::Postgres => KeptConnection::postgres(self.port, QUESTION),
+    pub(crate) fn connect(&self) -> Result<(Box<dyn Ask>, u32)> {
+        match self {
+            Self::Nginx { nginx, request } => {
+                Ok((Box::new(Http2Connection::open(nginx.port, *request)?), nginx.worker))
+            }
+            Self::Redis { port, .. } => Ok((Box::new(KeptConnection::redis(*port)?), self.pid())),
+            Self::Postgres { port, .. } => {
+                let (connection, serving) = KeptConnection::postgres(*port, QUESTION)?;
+                Ok((Box::new(connection), serving))
+            }
         }
     }
+}
+
+fn folder() -> Result<Scratch> {
+    let folder = Scratch::new("bench-database")?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777))?;
+    Ok(folder)
+}
+
+fn start(command: &mut Command, folder: &Scratch) -> Result<Program> {
+    command.current_dir(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    Program::start(command)
 }
 
 fn program(name: &str) -> Result<PathBuf> {
