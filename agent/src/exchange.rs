@@ -301,6 +301,42 @@ pub struct HeaderValues {
     pub values: Vec<Box<str>>,
 }
 
+/// Which request of which connection, as both ends of it would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct At {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// The network namespace of addresses that mean nothing outside of it: those of the loopback device. 0 of others.
+    pub netns: u32,
+    /// Bytes that were moved before the request's first one, from the connection's beginning on; of HTTP/2 the number of the
+    /// request's stream.
+    pub request: u64,
+}
+
+impl At {
+    /// `None`: there is nothing to tell the other end by.
+    #[must_use]
+    pub fn of(connection: &Connection, role: Role, request: u64) -> Option<Self> {
+        let address = |end: &Endpoint| match end {
+            Endpoint::Inet { addr, port } => Some(SocketAddr::new(*addr, *port)),
+            Endpoint::Unix { .. } | Endpoint::Unknown => None,
+        };
+        if connection.joined {
+            return None;
+        }
+        let (local, remote) = (address(&connection.local)?, address(&connection.remote)?);
+        let netns = if local.ip().is_loopback() { connection.netns } else { 0 };
+        if netns == 0 && local.ip().is_loopback() {
+            return None;
+        }
+        let (client, server) = match role {
+            Role::Client => (local, remote),
+            Role::Server => (remote, local),
+        };
+        Some(Self { client, server, netns, request })
+    }
+}
+
 /// A request's head is complete; its response is not. Announced before [`Exchange`] so that requests
 /// made while it is open can become its children.
 #[derive(Clone, Debug, PartialEq)]
@@ -309,6 +345,10 @@ pub struct Started {
     pub serial: u64,
     pub role: Role,
     pub tgid: u32,
+    /// What both ends call the request, if that is known.
+    pub at: Option<At>,
+    /// Network namespace inode, 0 if unknown.
+    pub netns: u32,
     /// Thread and execution context that moved the request's first byte.
     pub tid: u32,
     pub context: u64,

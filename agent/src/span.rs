@@ -18,6 +18,8 @@ pub enum ParentFrom {
     Root,
     /// The request carried it (`traceparent`).
     Header,
+    /// The process at the other end of the connection is watched, too, and this is the request that it made.
+    Connection,
     /// The thread or execution context was handling exactly one server request.
     Context,
     /// Several server requests were open where this one was made; no parent was chosen.
@@ -31,6 +33,7 @@ impl ParentFrom {
         match self {
             Self::Root => "none",
             Self::Header => "header",
+            Self::Connection => "connection",
             Self::Context => "context",
             Self::Ambiguous => "ambiguous",
         }
@@ -94,6 +97,7 @@ impl Span {
     /// that the request itself placed. A `traceparent` that a client sends names a span of its own process.
     #[must_use]
     pub fn parent_is_remote(&self) -> bool {
-        self.parent_from == ParentFrom::Header && self.kind() == SpanKind::Server
+        matches!(self.parent_from, ParentFrom::Header | ParentFrom::Connection)
+            && self.kind() == SpanKind::Server
     }
 }

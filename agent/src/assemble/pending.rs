@@ -8,7 +8,7 @@ use remora_common::record::Direction;
 
 use crate::{
     accounting::Lost,
-    exchange::{self, Detail, Exchange, Failure, Marks, Sink, Started},
+    exchange::{self, At, Detail, Exchange, Failure, Marks, Sink, Started},
     trace_context::TraceContext,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Begin {
     pub(super) context: u64,
     /// Where the fragment with that byte began.
     pub(super) pos: u64,
+    /// What both ends of the connection number the message by ([`At::request`]), if that is known.
+    pub(super) number: Option<u64>,
 }
 
 /// What a protocol keeps of an exchange that is not over.
@@ -133,10 +135,13 @@ impl<D: InProgress> Pending<D> {
         connection: &exchange::Connection,
         requests: Direction,
     ) -> Started {
+        let role = role_of(requests);
         Started {
             serial: self.serial,
-            role: role_of(requests),
+            role,
             tgid: connection.tgid,
+            at: self.begin.number.and_then(|number| At::of(connection, role, number)),
+            netns: connection.netns,
             tid: self.begin.tid,
             context: self.begin.context,
             start_mono_ns: self.begin.mono_ns,

@@ -138,6 +138,7 @@ impl Fragment {
                 tid: header.tid,
                 context: header.context,
                 pos: header.pos,
+                number: None,
             },
             end,
             at: header.pos,
@@ -148,6 +149,12 @@ impl Fragment {
             begins_frame: whole && header.flags & data_flag::FRAME != 0,
             used: false,
         }
+    }
+
+    /// Of a message whose first byte is that of the piece that is looked at.
+    pub(super) fn begin_here(&self) -> Begin {
+        let is_first = self.place == Place::Head(0);
+        Begin { number: is_first.then_some(self.pos), ..self.begin }
     }
 
     /// The end of a direction, which may show that bytes are missing before it.

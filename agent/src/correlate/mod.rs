@@ -3,13 +3,15 @@
 //! [`Correlator`] is told of every exchange twice: when its request is known (`started`: this is when
 //! ids are given and a parent is looked for) and when it ended. What a *parent* may be:
 //!
-//! 1. A SERVER exchange belongs where its `traceparent` says, else it is a root.
+//! 1. A SERVER exchange belongs where its `traceparent` says, else to the CLIENT exchange that is the same request seen from
+//!    its other end, if that is watched ([`joins`]), else it is a root.
 //! 2. A CLIENT exchange belongs to the SERVER exchange that is open on the same execution context, if
 //!    there is exactly one and the context never served two at once ([`threads`]); if it carries a
 //!    `traceparent` of another trace, or no context is known, that field decides.
 //!
 //! `docs/semantics.md` tells the same to users, with the reasons.
 
+mod joins;
 pub mod pipeline;
 pub mod policy;
 pub mod sampler;
@@ -20,13 +22,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use self::{
+    joins::Joins,
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
 };
 use crate::{
     attribute::AttributeOptions,
     clock::ClockOffset,
-    exchange::{Exchange, Role, Started},
+    exchange::{At, Exchange, Role, Started},
     ids::{IdGenerator, random_seed},
     resource::Resource,
     span::{ParentFrom, Span},
@@ -78,8 +81,11 @@ struct Open {
     role: Role,
     context: Context,
     start_mono_ns: u64,
+    at: Option<At>,
     /// Serial of the SERVER exchange that became the parent by context.
     parent: Option<u64>,
+    /// Others have their places below this one: its ids stay.
+    is_parent: bool,
     /// Of the trace that the place is in.
     state: TraceState,
 }
@@ -92,6 +98,7 @@ pub struct Correlator {
     limits: Limits,
     open: HashMap<u64, Open, foldhash::fast::RandomState>,
     threads: Threads,
+    joins: Joins,
     left_out: LeftOut,
 }
 
@@ -110,6 +117,7 @@ impl Correlator {
             limits,
             open: HashMap::default(),
             threads: Threads::new(limits.contexts),
+            joins: Joins::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -131,9 +139,15 @@ impl Correlator {
             }
             return;
         }
-        let (place, parent) = self.place(started.role, context, started.trace_parent);
+        let other = self.joins.started(started);
+        let client =
+            other.filter(|_| started.role == Role::Server && started.trace_parent.is_none());
+        let (place, parent) = match client.and_then(|client| self.place_below(client)) {
+            Some(place) => (place, None),
+            None => self.place(started.role, context, started.trace_parent),
+        };
         // A trace is carried on with its state (W3C Trace Context section 3.3): by children, too.
-        let inherited = match (parent, started.trace_parent) {
+        let inherited = match (parent.or(client), started.trace_parent) {
             (Some(parent), None) => self.open.get(&parent).map(|open| open.state.clone()),
             _ => None,
         };
@@ -142,8 +156,70 @@ impl Correlator {
             Role::Server => self.threads.server_started(context, started.serial),
             Role::Client => self.threads.client_started(context, started.serial),
         }
-        let Started { serial, role, start_mono_ns, .. } = *started;
-        self.open.insert(serial, Open { place, role, context, start_mono_ns, parent, state });
+        let Started { serial, role, start_mono_ns, at, .. } = *started;
+        let is_parent = false;
+        let open = Open { place, role, context, start_mono_ns, at, parent, is_parent, state };
+        self.open.insert(serial, open);
+        if let Some(parent) = parent.and_then(|parent| self.open.get_mut(&parent)) {
+            parent.is_parent = true;
+        }
+        if role == Role::Client
+            && let Some(server) = other
+        {
+            self.join_later(server, serial);
+        }
+    }
+
+    /// The place of a SERVER exchange whose other end is the CLIENT exchange `client`.
+    fn place_below(&mut self, client: u64) -> Option<Place> {
+        let open = self.open.get_mut(&client)?;
+        open.is_parent = true;
+        let Place { trace_id, span_id, flags, .. } = open.place;
+        Some(Place {
+            trace_id,
+            span_id: self.ids.span_id(),
+            parent_span_id: Some(span_id),
+            parent_from: ParentFrom::Connection,
+            flags: self.sampler.decide(trace_id, Parent::Remote(flags)).flags(flags),
+        })
+    }
+
+    /// The request of `server` was received before its sender told of it. Its place changes as long as nobody has a place below it.
+    fn join_later(&mut self, server: u64, client: u64) {
+        let may_move = |open: &Open| !open.is_parent && open.place.parent_from == ParentFrom::Root;
+        if !self.open.get(&server).is_some_and(may_move) {
+            return;
+        }
+        let Some(place) = self.place_below(client) else { return };
+        let state = self.open.get(&client).map(|open| open.state.clone()).unwrap_or_default();
+        if let Some(server) = self.open.get_mut(&server) {
+            // Its own id may have been told already.
+            server.place = Place { span_id: server.place.span_id, ..place };
+            server.state = state;
+        }
+    }
+
+    /// The place of an exchange whose parent has become doubtful. Below it others may have theirs, in its trace: then it has no
+    /// parent any more, but stays where it is.
+    fn place_without_parent(
+        &mut self,
+        open: &Open,
+        carried: Option<TraceParent>,
+        otherwise: ParentFrom,
+    ) -> Place {
+        if open.is_parent {
+            return Place { parent_span_id: None, parent_from: otherwise, ..open.place };
+        }
+        self.place_alone(carried, otherwise)
+    }
+
+    /// An exchange is not open any more.
+    fn close(&mut self, serial: u64) -> Option<Open> {
+        let open = self.open.remove(&serial)?;
+        if let Some(at) = open.at {
+            self.joins.ended(at, open.role, serial);
+        }
+        Some(open)
     }
 
     /// The response of an exchange is over: what its thread does from now on is not for it.
@@ -190,7 +266,7 @@ impl Correlator {
     /// The place given at the start, unless it has become doubtful since; with the state of the trace, where
     /// the place came from the context.
     fn final_place(&mut self, exchange: &Exchange) -> (Place, Option<TraceState>) {
-        let Some(open) = self.open.remove(&exchange.serial) else {
+        let Some(open) = self.close(exchange.serial) else {
             // Not announced, or not remembered: nothing but what it carries is known.
             return (self.place_alone(exchange.trace.parent, ParentFrom::Root), None);
         };
@@ -200,15 +276,17 @@ impl Correlator {
         }
         if open.parent.is_some() && !self.threads.trusts(open.context) {
             // Since this request was made, its thread turned out to serve several at once.
-            return (self.place_alone(exchange.trace.parent, ParentFrom::Ambiguous), None);
+            let carried = exchange.trace.parent;
+            return (self.place_without_parent(&open, carried, ParentFrom::Ambiguous), None);
         }
-        (open.place, open.parent.is_some().then_some(open.state))
+        let inherits = open.parent.is_some() || open.place.parent_from == ParentFrom::Connection;
+        (open.place, inherits.then_some(open.state))
     }
 
     /// An announced exchange will not become a span. Its thread may still be at work on it, so the
     /// next request of that thread gets no children.
     pub fn lost(&mut self, serial: u64) {
-        if let Some(open) = self.open.remove(&serial) {
+        if let Some(open) = self.close(serial) {
             self.threads.ended(open.role, open.context, serial);
             if open.role == Role::Server {
                 self.threads.server_lost(open.context);
@@ -226,10 +304,13 @@ impl Correlator {
     /// parents from then on, for they may still be at work on them.
     pub fn expire(&mut self, now_mono_ns: u64) -> usize {
         let before = self.open.len();
-        let Self { open, threads, limits, .. } = self;
+        let Self { open, threads, joins, limits, .. } = self;
         open.retain(|&serial, open| {
             let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
             if !keep {
+                if let Some(at) = open.at {
+                    joins.ended(at, open.role, serial);
+                }
                 threads.ended(open.role, open.context, serial);
                 if open.role == Role::Server {
                     threads.distrust(open.context);
@@ -321,7 +402,13 @@ impl Correlator {
             if client.parent != Some(server) || client.start_mono_ns <= end_mono_ns {
                 continue;
             }
-            let place = self.place_alone(None, ParentFrom::Root);
+            let is_parent = client.is_parent;
+            let place = match is_parent {
+                true => {
+                    Place { parent_span_id: None, parent_from: ParentFrom::Root, ..client.place }
+                }
+                false => self.place_alone(None, ParentFrom::Root),
+            };
             if let Some(client) = self.open.get_mut(&serial) {
                 client.place = place;
                 client.parent = None;

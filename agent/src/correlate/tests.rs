@@ -7,6 +7,8 @@ use remora_common::context;
 use super::*;
 use crate::{export::exportable::Placement, semantics::tests::exchange, trace_context::TraceState};
 
+mod joins;
+
 /// Feeds a correlator and keeps the spans by serial. Time goes by a millisecond per step.
 struct Scene {
     correlator: Correlator,
@@ -34,6 +36,8 @@ impl Scene {
             serial,
             role,
             tgid: TGID,
+            at: None,
+            netns: 0,
             tid,
             context: 0,
             start_mono_ns: self.now,
@@ -406,8 +410,19 @@ fn cost_per_exchange() {
         let Exchange { serial, role, tid, start_mono_ns, .. } = exchange;
         let (tgid, context, trace_parent) = (TGID, 0, None);
         let trace_state = TraceState::default();
-        let started =
-            Started { serial, role, tgid, tid, context, start_mono_ns, trace_parent, trace_state };
+        let (at, netns) = (None, 0);
+        let started = Started {
+            serial,
+            role,
+            tgid,
+            at,
+            netns,
+            tid,
+            context,
+            start_mono_ns,
+            trace_parent,
+            trace_state,
+        };
         correlator.started(&started);
         let offset = ClockOffset::fixed(0);
         std::hint::black_box(correlator.finished(exchange, Arc::clone(&resource), offset));

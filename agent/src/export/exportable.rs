@@ -56,7 +56,10 @@ impl<'a> From<&'a Span> for Placement<'a> {
             parent_span_id: span.parent_span_id,
             flags: u32::from(span.flags.0) | HAS_IS_REMOTE | remote,
             // tracestate belongs to the trace that the header names, not to one begun here.
-            trace_state: if matches!(span.parent_from, ParentFrom::Header | ParentFrom::Context) {
+            trace_state: if matches!(
+                span.parent_from,
+                ParentFrom::Header | ParentFrom::Connection | ParentFrom::Context
+            ) {
                 &span.exchange.trace.state.0
             } else {
                 ""

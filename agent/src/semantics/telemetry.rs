@@ -26,12 +26,16 @@ pub enum Export {
 /// Whether `exchange` is an export of telemetry.
 #[must_use]
 pub fn export(exchange: &Exchange) -> Option<Export> {
-    let http = exchange.detail.http()?;
+    let (http, is_grpc) = match &exchange.detail {
+        Detail::Http(http) => (&**http, false),
+        Detail::Grpc(rpc) => (&rpc.http, true),
+        Detail::Redis(_) | Detail::Postgres(_) => return None,
+    };
     let user_agent = http.user_agent.as_deref().unwrap_or_default();
     if user_agent.starts_with(OWN_USER_AGENT) {
         return Some(Export::Agents);
     }
-    let exports = if matches!(exchange.detail, Detail::Grpc(_)) {
+    let exports = if is_grpc {
         http.target.starts_with(SERVICES)
     } else {
         let path = http.target.split(['?', '#']).next().unwrap_or_default();

@@ -152,8 +152,11 @@ impl<T: Talk> Dialogue<T> {
             let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, bytes);
             let said = match self.asked.next(bytes, &mut used, &mut keep) {
                 Next::Message(request) => {
-                    let began_here = T::Requests::place(&request).begin.is_some();
-                    let begin = if began_here { fragment.begin } else { self.begun[at] };
+                    let begin = match T::Requests::place(&request).begin {
+                        Some(0) => fragment.begin_here(),
+                        Some(_) => fragment.begin,
+                        None => self.begun[at],
+                    };
                     let answered = &mut self.answered;
                     Next::Message(self.talk.request(request, answered, begin, fragment, cx))
                 }
@@ -166,8 +169,8 @@ impl<T: Talk> Dialogue<T> {
                 Next::More => {}
             }
         }
-        if self.asked.began().is_some() {
-            self.begun[at] = fragment.begin;
+        if let Some(offset) = self.asked.began() {
+            self.begun[at] = if offset == 0 { fragment.begin_here() } else { fragment.begin };
         }
         if self.talk.wants_all() {
             self.ask_for_all(cx);

@@ -41,14 +41,14 @@ impl Http1 {
             return Some(empty);
         }
         fragment.place = fragment.place.plus(empty);
-        let place = fragment.place;
+        let (place, begin) = (fragment.place, fragment.begin_here());
         let sure = !std::mem::take(&mut self.guessed);
         match self.parse(fragment.direction, bytes) {
             Parse::Parsed { value, used } => {
                 cx.keep(|kept| {
                     kept.head_bytes(place, &bytes[..used], sure, &mut HeadMask::new());
                 });
-                self.head_ended(value, used, fragment.begin, fragment, cx);
+                self.head_ended(value, used, begin, fragment, cx);
                 Some(empty + used)
             }
             Parse::NotThis(_) if bytes != b"\r" => {
@@ -58,7 +58,7 @@ impl Http1 {
             Parse::NeedMore | Parse::NotThis(_) => {
                 let half = half_mut(&mut self.halves, fragment.direction);
                 half.enter(State::Head);
-                half.begin = fragment.begin;
+                half.begin = begin;
                 if half.head.capacity() == 0 {
                     half.head = cx.buffer();
                 }

@@ -108,6 +108,7 @@ impl Streams {
         }
         let (detail, values_cut) = InStream::request(head, &cx.shared.headers.request);
         cx.shared.stats.values_cut += values_cut;
+        let begin = Begin { number: Some(id.into()), ..begin };
         let mut pending = Pending::request(0, begin, detail);
         pending.trace = carried(head.fields);
         pending.marks.request_head_cut = head.fields.is_cut();
