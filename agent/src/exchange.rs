@@ -66,6 +66,20 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The client's address, then the server's; the process is the one of `role`. `None`: not over the Internet protocol.
+    #[must_use]
+    pub fn addresses(&self, role: Role) -> Option<(SocketAddr, SocketAddr)> {
+        let address = |end: &Endpoint| match end {
+            Endpoint::Inet { addr, port } => Some(SocketAddr::new(*addr, *port)),
+            Endpoint::Unix { .. } | Endpoint::Unknown => None,
+        };
+        let (local, remote) = (address(&self.local)?, address(&self.remote)?);
+        Some(match role {
+            Role::Client => (local, remote),
+            Role::Server => (remote, local),
+        })
+    }
+
     /// Whether the bytes on the wire are encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -317,23 +331,12 @@ impl At {
     /// `None`: there is nothing to tell the other end by.
     #[must_use]
     pub fn of(connection: &Connection, role: Role, request: u64) -> Option<Self> {
-        let address = |end: &Endpoint| match end {
-            Endpoint::Inet { addr, port } => Some(SocketAddr::new(*addr, *port)),
-            Endpoint::Unix { .. } | Endpoint::Unknown => None,
-        };
-        if connection.joined {
-            return None;
-        }
-        let (local, remote) = (address(&connection.local)?, address(&connection.remote)?);
-        let netns = if local.ip().is_loopback() { connection.netns } else { 0 };
-        if netns == 0 && local.ip().is_loopback() {
-            return None;
-        }
-        let (client, server) = match role {
-            Role::Client => (local, remote),
-            Role::Server => (remote, local),
-        };
-        Some(Self { client, server, netns, request })
+        let (client, server) = connection.addresses(role)?;
+        let is_local = server.ip().is_loopback();
+        let netns = if is_local { connection.netns } else { 0 };
+        // Without the beginning nobody knows how far the connection is, and such an address means nothing by itself.
+        let is_known = !connection.joined && (netns != 0 || !is_local);
+        is_known.then_some(Self { client, server, netns, request })
     }
 }
 
@@ -360,6 +363,8 @@ pub struct Started {
 
 /// Takes what reassembly yields, in the order in which it became known.
 pub trait Sink {
+    /// A process that is watched has opened a connection.
+    fn opened(&mut self, _client: SocketAddr, _server: SocketAddr) {}
     /// A request head was read.
     fn started(&mut self, started: &Started);
     /// The response of an exchange that was announced is over, and the process done with it as far as anybody can

@@ -2,6 +2,7 @@
 //! says about it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::{Command, Stdio},
 };
@@ -12,11 +13,12 @@ use crate::{
     agent::{Agent, Done},
     curl,
     nginx::Nginx,
-    oracle::{Said, agree},
+    oracle::{self, Said, agree},
     plan::{self, Request},
     process::{Running, until},
     programs::{self, Ecosystem},
     rustls_peers::{self, Peers},
+    spans::{CLIENT, SERVER, Span},
 };
 
 /// A server of the plan that logs what it does.
@@ -154,15 +156,24 @@ impl Conversation {
     /// # Panics
     /// If they do not agree.
     pub fn client_agrees(&self, who: &str) {
-        self.agrees(crate::spans::CLIENT, &self.client, who);
+        self.agrees(CLIENT, &self.client, who);
     }
 
-    /// Checks SERVER spans against the server's log.
+    /// Checks SERVER spans against the server's log, and that each is the child of the CLIENT span of the same request.
     ///
     /// # Panics
     /// If they do not agree.
     pub fn server_agrees(&self, who: &str) {
-        self.agrees(crate::spans::SERVER, &self.server, who);
+        self.agrees(SERVER, &self.server, who);
+        let of_kind = |kind| self.done.spans.iter().filter(move |span| span.kind == kind);
+        let sent: BTreeMap<String, &Span> =
+            of_kind(CLIENT).map(|span| (oracle::target(span), span)).collect();
+        for received in of_kind(SERVER) {
+            let sent = sent[&oracle::target(received)];
+            let found = (received.text("remora.parent"), &received.parent, &received.trace_id);
+            let expected = ("connection", &Some(sent.span_id.clone()), &sent.trace_id);
+            assert_eq!(found, expected, "{who}: {received:?}\n{}", self.done.log);
+        }
     }
 
     fn agrees(&self, kind: u64, said: &[Said], who: &str) {

@@ -202,7 +202,7 @@ impl fmt::Display for Summary {
 }
 
 /// Path and query as they were sent.
-fn target(span: &Span) -> String {
+pub(crate) fn target(span: &Span) -> String {
     if span.kind == SERVER {
         return format!("{}?{}", span.text("url.path"), span.text("url.query"));
     }

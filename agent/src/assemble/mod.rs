@@ -298,7 +298,7 @@ impl Assembler {
     pub fn record(&mut self, record: &Record<'_>, out: &mut impl Sink) {
         match record {
             Record::Data(data) => self.data(data, out),
-            Record::Open { role, open } => self.open(*role, open),
+            Record::Open { role, open } => self.open(*role, open, out),
             Record::Close { cause, close } => {
                 let Entry::Occupied(mut entry) = self.connections.entry(close.conn_id) else {
                     self.shared.stats.records_elsewhere += 1;
@@ -399,7 +399,7 @@ impl Assembler {
         }
     }
 
-    fn open(&mut self, role: Role, open: &Open) {
+    fn open<S: Sink>(&mut self, role: Role, open: &Open, out: &mut S) {
         let full = self.connections.len() >= self.shared.limits.max_connections;
         let stats = &mut self.shared.stats;
         match self.connections.entry(open.conn_id) {
@@ -413,6 +413,11 @@ impl Assembler {
                 stats.connections += 1;
                 let joined = open.flags & open_flag::JOINED != 0;
                 let info = endpoint::describe(open, Source::Socket, joined);
+                if role == Role::Client
+                    && let Some((client, server)) = info.addresses(exchange::Role::Client)
+                {
+                    out.opened(client, server);
+                }
                 entry.insert(Box::new(Connection::new(Arc::new(info), role, open.mono_ns)));
             }
         }

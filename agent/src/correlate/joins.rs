@@ -3,14 +3,33 @@
 //!
 //! Addresses mean one connection at a time, within a network namespace those of the loopback device, elsewhere nearly always: where
 //! two namespaces have the same pair of addresses in use at once, nothing is joined.
+//!
+//! Who receives a request may tell of it before who sent it: a call of a TLS library tells when it returns. The receiver's trace is
+//! *undecided* for that long, with all that belongs to it. When the sender is known, the trace *moves* into the sender's.
 
-use hashbrown::{HashMap, hash_map::Entry};
+use std::{collections::VecDeque, net::SocketAddr};
 
-use crate::exchange::{At, Role, Started};
+use hashbrown::{HashMap, HashSet, hash_map::Entry};
+
+use crate::{
+    exchange::{At, Role, Started},
+    span::{ParentFrom, Span},
+    trace_context::{SpanId, TraceFlags, TraceId, TraceState},
+};
 
 /// A request is received this long after it was sent at most. What is older is what was left of another connection with these
 /// addresses.
 const LONGEST_NS: u64 = 30_000_000_000;
+/// For so long the sender of a request is waited for.
+const PATIENCE_NS: u64 = 200_000_000;
+/// For so long it is known where a trace went: what began before it moved may end later.
+const MEMORY_NS: u64 = 600_000_000_000;
+/// Connections of watched clients, and undecided and moved traces, that are remembered.
+const MAX: usize = 16_384;
+/// A trace moves into another one, which moves, and so on: as many services as a request passes at once.
+const MAX_MOVES: usize = 16;
+
+type Random = foldhash::fast::RandomState;
 
 /// One end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,27 +48,62 @@ struct Ends {
     is_ambiguous: bool,
 }
 
-/// Ends that are open.
+/// A trace of which it is not known whether it is part of another one.
+#[derive(Clone, Copy, Debug)]
+struct Undecided {
+    trace_id: TraceId,
+    at: At,
+    /// Of the SERVER exchange that it begins with.
+    span_id: SpanId,
+    /// That is not open any more.
+    has_ended: bool,
+}
+
+/// Where a trace went.
+#[derive(Clone, Debug)]
+pub(super) struct Move {
+    pub(super) trace_id: TraceId,
+    /// Of the CLIENT exchange.
+    pub(super) parent: SpanId,
+    pub(super) flags: TraceFlags,
+    pub(super) state: TraceState,
+    /// Of the SERVER exchange that the trace began with.
+    span_id: SpanId,
+}
+
+/// Ends that are open, and traces that wait for one.
 #[derive(Debug, Default)]
 pub(super) struct Joins {
-    ends: HashMap<At, Ends, foldhash::fast::RandomState>,
-    /// Requests were seen that processes send: before that, no received one has another end.
-    has_clients: bool,
+    /// Client's and server's address of connections whose client is watched.
+    watched: HashSet<(SocketAddr, SocketAddr), Random>,
+    ends: HashMap<At, Ends, Random>,
+    /// By the serial of the SERVER exchange; and in the order in which patience ends.
+    undecided: HashMap<u64, Undecided, Random>,
+    patience: VecDeque<(u64, u64)>,
+    /// The traces of `undecided`.
+    traces: HashSet<TraceId, Random>,
+    moved: HashMap<TraceId, Move, Random>,
+    memory: VecDeque<(u64, TraceId)>,
 }
 
 impl Joins {
-    /// An exchange began; the serial of its other end, if that is open, too.
-    pub(super) fn started(&mut self, started: &Started) -> Option<u64> {
-        let at = started.at?;
-        self.has_clients |= started.role == Role::Client;
-        if !self.has_clients {
-            return None;
+    /// A process that is watched has opened a connection.
+    pub(super) fn watch(&mut self, client: SocketAddr, server: SocketAddr) {
+        if self.watched.len() >= MAX {
+            self.watched.clear();
         }
-        let end = End {
-            serial: started.serial,
-            netns: started.netns,
-            start_mono_ns: started.start_mono_ns,
-        };
+        self.watched.insert((client, server));
+    }
+
+    fn expects(&self, at: At) -> bool {
+        !self.watched.is_empty() && self.watched.contains(&(at.client, at.server))
+    }
+
+    /// An exchange began; the serial of its other end, if that is known.
+    pub(super) fn started(&mut self, started: &Started) -> Option<u64> {
+        let at = started.at.filter(|at| self.expects(*at))?;
+        let Started { serial, netns, start_mono_ns, .. } = *started;
+        let end = End { serial, netns, start_mono_ns };
         let ends = self.ends.entry(at).or_default();
         let (own, other) = match started.role {
             Role::Client => (&mut ends.client, ends.server),
@@ -62,8 +116,99 @@ impl Joins {
         (!ends.is_ambiguous).then_some(other.serial)
     }
 
+    /// The SERVER exchange `started` has a trace of its own, and its sender may come to be known.
+    pub(super) fn wait(&mut self, started: &Started, trace_id: TraceId, span_id: SpanId) {
+        if let Some(at) = started.at
+            && self.expects(at)
+            && self.undecided.len() < MAX
+        {
+            let undecided = Undecided { trace_id, at, span_id, has_ended: false };
+            self.undecided.insert(started.serial, undecided);
+            self.traces.insert(trace_id);
+            let until_ns = started.start_mono_ns.saturating_add(PATIENCE_NS);
+            self.patience.push_back((until_ns, started.serial));
+        }
+    }
+
+    /// Whether the trace of the SERVER exchange `server` may move.
+    pub(super) fn is_undecided(&self, server: u64) -> bool {
+        self.undecided.contains_key(&server)
+    }
+
+    /// The trace of the SERVER exchange `server` is part of another one. `false`: it was not waited for.
+    pub(super) fn moves(
+        &mut self,
+        server: u64,
+        now_mono_ns: u64,
+        to: impl FnOnce(SpanId) -> Move,
+    ) -> bool {
+        let Some(undecided) = self.decide(server) else { return false };
+        if self.moved.len() < MAX {
+            self.moved.insert(undecided.trace_id, to(undecided.span_id));
+            self.memory.push_back((now_mono_ns.saturating_add(MEMORY_NS), undecided.trace_id));
+        }
+        true
+    }
+
+    fn decide(&mut self, server: u64) -> Option<Undecided> {
+        let undecided = self.undecided.remove(&server)?;
+        self.traces.remove(&undecided.trace_id);
+        if undecided.has_ended {
+            self.remove(undecided.at, Role::Server, server);
+        }
+        Some(undecided)
+    }
+
+    /// Whose patience has ended by now is what it is; whether that was anybody's.
+    pub(super) fn expire(&mut self, now_mono_ns: u64) -> bool {
+        let mut any = false;
+        while let Some((_, server)) =
+            self.patience.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
+        {
+            any |= self.decide(server).is_some();
+        }
+        while let Some((_, trace_id)) =
+            self.memory.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
+        {
+            self.moved.remove(&trace_id);
+        }
+        any
+    }
+
+    /// Nobody is waited for any more.
+    pub(super) fn give_up(&mut self) {
+        self.expire(u64::MAX - MEMORY_NS);
+    }
+
+    /// Brings `span` to where its trace went. `false`: that is not decided.
+    pub(super) fn settle(&self, span: &mut Span) -> bool {
+        if self.moved.is_empty() && self.traces.is_empty() {
+            return true;
+        }
+        for _ in 0..MAX_MOVES {
+            let Some(to) = self.moved.get(&span.trace_id) else { break };
+            if span.span_id == to.span_id {
+                span.parent_span_id = Some(to.parent);
+                span.parent_from = ParentFrom::Connection;
+            }
+            (span.trace_id, span.flags) = (to.trace_id, to.flags);
+            span.exchange.trace.state = to.state.clone();
+        }
+        !self.traces.contains(&span.trace_id)
+    }
+
     /// An exchange is not open any more.
     pub(super) fn ended(&mut self, at: At, role: Role, serial: u64) {
+        if role == Role::Server
+            && let Some(undecided) = self.undecided.get_mut(&serial)
+        {
+            undecided.has_ended = true;
+            return;
+        }
+        self.remove(at, role, serial);
+    }
+
+    fn remove(&mut self, at: At, role: Role, serial: u64) {
         let Entry::Occupied(mut entry) = self.ends.entry(at) else { return };
         let ends = entry.get_mut();
         let own = match role {
@@ -82,7 +227,20 @@ impl Joins {
 #[cfg(test)]
 impl Joins {
     pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.ends.is_empty() && self.undecided.is_empty() && self.traces.is_empty()
+    }
+}
+
+impl Move {
+    /// Below the CLIENT exchange with the span id `parent`; `span_id` is that of the SERVER exchange.
+    pub(super) fn below(
+        parent: SpanId,
+        trace_id: TraceId,
+        flags: TraceFlags,
+        state: TraceState,
+        span_id: SpanId,
+    ) -> Self {
+        Self { trace_id, parent, flags, state, span_id }
     }
 }
 

@@ -17,12 +17,12 @@ pub mod policy;
 pub mod sampler;
 mod threads;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
 use self::{
-    joins::Joins,
+    joins::{Joins, Move},
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
 };
@@ -128,8 +128,14 @@ impl Correlator {
         self.sampler = sampler;
     }
 
-    /// A request is known: its ids and its parent are decided now, for others may become its children.
-    pub fn started(&mut self, started: &Started) {
+    /// A process that is watched has opened a connection: who is at its other end may be watched, too.
+    pub fn opened(&mut self, client: SocketAddr, server: SocketAddr) {
+        self.joins.watch(client, server);
+    }
+
+    /// A request is known: its ids and its parent are decided now, for others may become its children. `true`: [`Self::settle`] can
+    /// say more of spans that it has left undecided.
+    pub fn started(&mut self, started: &Started) -> bool {
         let context = Context::of(started.tgid, started.tid, started.context);
         if self.open.len() >= self.limits.open {
             // What is not remembered cannot be told apart from what does not exist.
@@ -137,7 +143,7 @@ impl Correlator {
             if started.role == Role::Server {
                 self.threads.distrust(context);
             }
-            return;
+            return false;
         }
         let other = self.joins.started(started);
         let client =
@@ -156,6 +162,9 @@ impl Correlator {
             Role::Server => self.threads.server_started(context, started.serial),
             Role::Client => self.threads.client_started(context, started.serial),
         }
+        if started.role == Role::Server && place.parent_from == ParentFrom::Root {
+            self.joins.wait(started, place.trace_id, place.span_id);
+        }
         let Started { serial, role, start_mono_ns, at, .. } = *started;
         let is_parent = false;
         let open = Open { place, role, context, start_mono_ns, at, parent, is_parent, state };
@@ -163,11 +172,25 @@ impl Correlator {
         if let Some(parent) = parent.and_then(|parent| self.open.get_mut(&parent)) {
             parent.is_parent = true;
         }
-        if role == Role::Client
-            && let Some(server) = other
-        {
-            self.join_later(server, serial);
+        match other {
+            Some(server) if role == Role::Client => self.join_later(server, serial, start_mono_ns),
+            _ => false,
         }
+    }
+
+    /// Brings a span to the trace that its own has become part of. `false`: that is not decided yet; ask again.
+    pub fn settle(&self, span: &mut Span) -> bool {
+        self.joins.settle(span)
+    }
+
+    /// By now some have waited long enough for the other end of a request; whether there were any.
+    pub fn decide_by_time(&mut self, now_mono_ns: u64) -> bool {
+        self.joins.expire(now_mono_ns)
+    }
+
+    /// Everything is decided: nothing more is going to be known.
+    pub fn decide_all(&mut self) {
+        self.joins.give_up();
     }
 
     /// The place of a SERVER exchange whose other end is the CLIENT exchange `client`.
@@ -184,19 +207,26 @@ impl Correlator {
         })
     }
 
-    /// The request of `server` was received before its sender told of it. Its place changes as long as nobody has a place below it.
-    fn join_later(&mut self, server: u64, client: u64) {
-        let may_move = |open: &Open| !open.is_parent && open.place.parent_from == ParentFrom::Root;
-        if !self.open.get(&server).is_some_and(may_move) {
-            return;
+    /// The request of `server` was received before its sender told of it; whether its trace was waited with.
+    fn join_later(&mut self, server: u64, client: u64, now_mono_ns: u64) -> bool {
+        let is_root = |open: &Open| open.place.parent_from == ParentFrom::Root;
+        let waits = self.joins.is_undecided(server);
+        // If nobody waits, its place can change as long as nobody has a place below it.
+        if !waits && !self.open.get(&server).is_some_and(|open| is_root(open) && !open.is_parent) {
+            return false;
         }
-        let Some(place) = self.place_below(client) else { return };
+        let Some(place) = self.place_below(client) else { return false };
         let state = self.open.get(&client).map(|open| open.state.clone()).unwrap_or_default();
-        if let Some(server) = self.open.get_mut(&server) {
-            // Its own id may have been told already.
+        if let (true, Some(parent)) = (waits, place.parent_span_id) {
+            self.joins.moves(server, now_mono_ns, |span_id| {
+                Move::below(parent, place.trace_id, place.flags, state.clone(), span_id)
+            });
+        }
+        if let Some(server) = self.open.get_mut(&server).filter(|open| is_root(open)) {
             server.place = Place { span_id: server.place.span_id, ..place };
             server.state = state;
         }
+        waits
     }
 
     /// The place of an exchange whose parent has become doubtful. Below it others may have theirs, in its trace: then it has no

@@ -1,7 +1,12 @@
 //! The stages behind reassembly, joined: it takes what [`Sink`] is told and yields spans, metrics and
 //! the books. Everything runs on the one thread that runs reassembly; nothing here blocks.
 
-use std::{collections::VecDeque, mem, net::IpAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    mem,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{Correlator, policy::Policies};
 use crate::{
@@ -83,6 +88,8 @@ pub struct Pipeline<R, O> {
     counts: Counts,
     /// Spans of processes of which more will be known soon, oldest first.
     waiting: VecDeque<Span>,
+    /// Spans whose trace may be part of another one, oldest first; and whether their processes are known.
+    undecided: VecDeque<(Span, bool)>,
     told_exports: ToldExports,
 }
 
@@ -121,7 +128,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         output: O,
     ) -> Self {
         let counts = Counts::default();
-        let waiting = VecDeque::new();
+        let (waiting, undecided) = (VecDeque::new(), VecDeque::new());
         Self {
             correlator,
             policies,
@@ -131,6 +138,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             output,
             counts,
             waiting,
+            undecided,
             told_exports: ToldExports::default(),
         }
     }
@@ -155,7 +163,25 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     }
 
     /// Lets go of spans that have waited: for what they waited for, or long enough.
-    pub fn release_settled(&mut self) {
+    pub fn release_settled(&mut self, now_mono_ns: u64) {
+        if self.correlator.decide_by_time(now_mono_ns) {
+            self.release_decided();
+        }
+        self.release_known();
+    }
+
+    /// Those whose trace is decided.
+    fn release_decided(&mut self) {
+        for (mut span, known) in mem::take(&mut self.undecided) {
+            match self.correlator.settle(&mut span) {
+                true => self.hand_on(span, known),
+                false => self.undecided.push_back((span, known)),
+            }
+        }
+    }
+
+    /// Those whose process is known.
+    fn release_known(&mut self) {
         for mut span in mem::take(&mut self.waiting) {
             match self.resources.whose(span.exchange.connection.tgid) {
                 Whose::Known(resource) => {
@@ -170,10 +196,25 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 
     /// Lets go of all spans that wait, as they are: nothing more is going to be known.
     pub fn release_waiting(&mut self) {
-        self.release_settled();
+        self.correlator.decide_all();
+        self.release_decided();
+        self.release_known();
         for span in mem::take(&mut self.waiting) {
             self.pass(span);
         }
+    }
+
+    /// A span whose trace is decided; whether its process is `known`.
+    fn hand_on(&mut self, span: Span, known: bool) {
+        if known {
+            return self.pass(span);
+        }
+        if self.waiting.len() >= MAX_WAITING
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            self.pass(oldest);
+        }
+        self.waiting.push_back(span);
     }
 
     fn leaves_out(&self, export: Export, selector: Option<usize>) -> bool {
@@ -214,10 +255,17 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 }
 
 impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
+    fn opened(&mut self, client: SocketAddr, server: SocketAddr) {
+        self.correlator.opened(client, server);
+    }
+
     fn started(&mut self, started: &Started) {
         let selector = self.selector(started.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
-        self.correlator.started(started);
+        let by_time = self.correlator.decide_by_time(started.start_mono_ns);
+        if self.correlator.started(started) || by_time {
+            self.release_decided();
+        }
     }
 
     fn answered(&mut self, serial: u64) {
@@ -237,15 +285,15 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         // Its place is decided now: who comes after it must not wait for it.
         let mut span = self.correlator.finished(exchange, resource, offset);
         span.peer = self.peer(&span.exchange);
-        if settled {
-            return self.pass(span);
+        if self.correlator.settle(&mut span) {
+            return self.hand_on(span, settled);
         }
-        if self.waiting.len() >= MAX_WAITING
-            && let Some(oldest) = self.waiting.pop_front()
+        if self.undecided.len() >= MAX_WAITING
+            && let Some((oldest, known)) = self.undecided.pop_front()
         {
-            self.pass(oldest);
+            self.hand_on(oldest, known);
         }
-        self.waiting.push_back(span);
+        self.undecided.push_back((span, settled));
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {

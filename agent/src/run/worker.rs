@@ -331,7 +331,7 @@ impl Worker {
         }
         self.rescan(now);
         self.scan_for_pods(now);
-        self.stages.pipeline.release_settled();
+        self.stages.pipeline.release_settled(tick_ns);
         if drained {
             self.forget_orphans(now);
         }

@@ -111,13 +111,13 @@ fn spans_of_a_process_that_becomes_known_wait_and_hold_up_nobody() {
     let mut pipeline = pipeline("always_on");
     pipeline.resources.0 = Whose::Provisional(service("provisional"));
     pipeline.finished(exchange(Role::Server));
-    pipeline.release_settled();
+    pipeline.release_settled(0);
     assert_eq!((pipeline.output.len(), pipeline.counts().ended()), (0, 0));
     pipeline.resources.0 = Whose::Known(service("other"));
     pipeline.finished(exchange(Role::Server));
     assert_eq!(pipeline.output.len(), 1);
     pipeline.resources.0 = Whose::Known(service("shop"));
-    pipeline.release_settled();
+    pipeline.release_settled(0);
     let span = &pipeline.output[1];
     assert_eq!(span.resource.service_name(), "shop");
     assert_eq!(span.route.as_deref(), Some("/users/{id}"));

@@ -9,12 +9,18 @@ fn at(port: u16, request: u64) -> Option<At> {
 }
 
 impl Scene {
+    /// The connection of `at` was seen from its beginning by the process that opened it.
     fn one_end(&mut self, role: Role, serial: u64, tid: u32, at: Option<At>) {
+        if let (Role::Client, Some(at)) = (role, at) {
+            self.correlator.opened(at.client, at.server);
+        }
         self.begin(role, serial, tid, |started| (started.at, started.netns) = (at, 1));
     }
 
     #[track_caller]
-    fn other_end(&self, server: u64, client: u64) {
+    fn other_end(&mut self, server: u64, client: u64) {
+        let correlator = &self.correlator;
+        self.spans.values_mut().for_each(|span| assert!(correlator.settle(span)));
         let (server, client) = (&self.spans[&server], &self.spans[&client]);
         assert_eq!(server.parent_span_id, Some(client.span_id));
         assert_eq!(server.trace_id, client.trace_id);
@@ -42,28 +48,58 @@ fn a_request_that_is_received_is_a_child_of_the_one_that_was_sent() {
 #[test]
 fn what_is_told_first_by_the_receiver_is_joined_as_well() {
     let mut scene = Scene::new();
-    scene.one_end(Role::Client, 1, 1, at(1, 0));
-    scene.end(1);
+    let at = at(1000, 0);
     scene.server(2, 1);
-    scene.one_end(Role::Server, 3, 2, at(1000, 0));
-    scene.one_end(Role::Client, 4, 1, at(1000, 0));
-    [3, 4, 2].into_iter().for_each(|serial| scene.end(serial));
+    scene.correlator.opened(at.unwrap().client, at.unwrap().server);
+    scene.one_end(Role::Server, 3, 2, at);
+    // It has asked and has answered before.
+    scene.run(Role::Client, 5, 2);
+    scene.end(3);
+    for serial in [3, 5] {
+        let span = scene.spans.get_mut(&serial).unwrap();
+        assert!(!scene.correlator.settle(span), "{serial} waits");
+    }
+    scene.one_end(Role::Client, 4, 1, at);
+    [4, 2].into_iter().for_each(|serial| scene.end(serial));
     scene.other_end(3, 4);
     scene.child(4, 2);
+    scene.child(5, 3);
+    assert!(scene.correlator.joins.is_empty());
 }
 
 #[test]
-fn one_that_has_children_already_keeps_its_place() {
+fn traces_move_one_into_the_other() {
     let mut scene = Scene::new();
-    scene.one_end(Role::Client, 1, 1, at(1, 0));
+    // The end of a chain is told of first.
+    let (one, two) = (at(1000, 0), at(2000, 0));
+    for at in [one, two] {
+        scene.correlator.opened(at.unwrap().client, at.unwrap().server);
+    }
+    scene.one_end(Role::Server, 5, 3, two);
+    scene.end(5);
+    scene.one_end(Role::Server, 3, 2, one);
+    scene.one_end(Role::Client, 4, 2, two);
+    scene.end(4);
+    scene.end(3);
+    scene.one_end(Role::Client, 2, 1, one);
+    scene.end(2);
+    scene.other_end(5, 4);
+    scene.child(4, 3);
+    scene.other_end(3, 2);
+}
+
+#[test]
+fn whose_sender_does_not_come_stays_what_it_is() {
+    let mut scene = Scene::new();
+    let at = at(1000, 0);
+    scene.correlator.opened(at.unwrap().client, at.unwrap().server);
+    scene.one_end(Role::Server, 1, 1, at);
     scene.end(1);
-    scene.one_end(Role::Server, 3, 2, at(1000, 0));
-    scene.run(Role::Client, 5, 2);
-    scene.one_end(Role::Client, 4, 1, at(1000, 0));
-    [3, 4].into_iter().for_each(|serial| scene.end(serial));
-    scene.child(5, 3);
-    assert_eq!(scene.spans[&3].parent_from, ParentFrom::Root);
-    scene.alone(4, ParentFrom::Root);
+    assert!(!scene.correlator.decide_by_time(scene.now));
+    assert!(scene.correlator.decide_by_time(scene.now + 1_000_000_000));
+    assert!(scene.correlator.settle(scene.spans.get_mut(&1).unwrap()));
+    scene.alone(1, ParentFrom::Root);
+    assert!(scene.correlator.joins.is_empty());
 }
 
 #[test]
