@@ -7,7 +7,11 @@
 //! Who receives a request may tell of it before who sent it: a call of a TLS library tells when it returns. The receiver's trace is
 //! *undecided* for that long, with all that belongs to it. When the sender is known, the trace *moves* into the sender's.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    mem,
+    net::{IpAddr, SocketAddr},
+};
 
 use hashbrown::{HashMap, HashSet, hash_map::Entry};
 
@@ -76,12 +80,16 @@ pub(super) struct Move {
 pub(super) struct Joins {
     /// Client's and server's address of connections whose client is watched.
     watched: HashSet<(SocketAddr, SocketAddr), Random>,
+    /// Addresses of such clients.
+    hosts: HashSet<IpAddr, Random>,
     ends: HashMap<At, Ends, Random>,
     /// By the serial of the SERVER exchange; and in the order in which patience ends.
     undecided: HashMap<u64, Undecided, Random>,
     patience: VecDeque<(u64, u64)>,
     /// The traces of `undecided`.
     traces: HashSet<TraceId, Random>,
+    /// Those that were among them a moment ago.
+    decided: Vec<TraceId>,
     moved: HashMap<TraceId, Move, Random>,
     memory: VecDeque<(u64, TraceId)>,
 }
@@ -93,10 +101,16 @@ impl Joins {
             self.watched.clear();
         }
         self.watched.insert((client, server));
+        if self.hosts.len() < MAX {
+            self.hosts.insert(client.ip());
+        }
     }
 
+    /// Whether the sender of a request may be watched. Of a connection's first one that is known only when the sender tells of it.
     fn expects(&self, at: At) -> bool {
-        !self.watched.is_empty() && self.watched.contains(&(at.client, at.server))
+        let is_first = at.request <= 1;
+        let is_here = || at.client.ip() == at.server.ip() || self.hosts.contains(&at.client.ip());
+        is_first && is_here() || self.watched.contains(&(at.client, at.server))
     }
 
     /// An exchange began; the serial of its other end, if that is known.
@@ -135,55 +149,61 @@ impl Joins {
         self.undecided.contains_key(&server)
     }
 
-    /// The trace of the SERVER exchange `server` is part of another one. `false`: it was not waited for.
-    pub(super) fn moves(
-        &mut self,
-        server: u64,
-        now_mono_ns: u64,
-        to: impl FnOnce(SpanId) -> Move,
-    ) -> bool {
-        let Some(undecided) = self.decide(server) else { return false };
-        if self.moved.len() < MAX {
-            self.moved.insert(undecided.trace_id, to(undecided.span_id));
-            self.memory.push_back((now_mono_ns.saturating_add(MEMORY_NS), undecided.trace_id));
+    /// The trace of the SERVER exchange `server`, which was waited with, is part of another one.
+    pub(super) fn moves(&mut self, server: u64, now_mono_ns: u64, to: impl FnOnce(SpanId) -> Move) {
+        let Some(undecided) = self.decide(server) else { return };
+        if self.moved.len() >= MAX
+            && let Some((_, oldest)) = self.memory.pop_front()
+        {
+            self.moved.remove(&oldest);
         }
-        true
+        self.moved.insert(undecided.trace_id, to(undecided.span_id));
+        self.memory.push_back((now_mono_ns.saturating_add(MEMORY_NS), undecided.trace_id));
     }
 
     fn decide(&mut self, server: u64) -> Option<Undecided> {
         let undecided = self.undecided.remove(&server)?;
         self.traces.remove(&undecided.trace_id);
+        self.decided.push(undecided.trace_id);
         if undecided.has_ended {
             self.remove(undecided.at, Role::Server, server);
         }
         Some(undecided)
     }
 
-    /// Whose patience has ended by now is what it is; whether that was anybody's.
-    pub(super) fn expire(&mut self, now_mono_ns: u64) -> bool {
-        let mut any = false;
+    /// Whose patience has ended by now is what it is.
+    pub(super) fn expire(&mut self, now_mono_ns: u64) {
         while let Some((_, server)) =
             self.patience.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
         {
-            any |= self.decide(server).is_some();
+            self.decide(server);
         }
         while let Some((_, trace_id)) =
             self.memory.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
         {
             self.moved.remove(&trace_id);
         }
-        any
+    }
+
+    /// The traces that were decided since this was asked.
+    pub(super) fn take_decided(&mut self) -> Vec<TraceId> {
+        mem::take(&mut self.decided)
     }
 
     /// Nobody is waited for any more.
     pub(super) fn give_up(&mut self) {
-        self.expire(u64::MAX - MEMORY_NS);
+        while let Some((_, server)) = self.patience.pop_front() {
+            self.decide(server);
+        }
     }
 
-    /// Brings `span` to where its trace went. `false`: that is not decided.
-    pub(super) fn settle(&self, span: &mut Span) -> bool {
+    /// Brings `span` to where its trace went.
+    ///
+    /// # Errors
+    /// Its trace, if that is not decided.
+    pub(super) fn settle(&self, span: &mut Span) -> Result<(), TraceId> {
         if self.moved.is_empty() && self.traces.is_empty() {
-            return true;
+            return Ok(());
         }
         for _ in 0..MAX_MOVES {
             let Some(to) = self.moved.get(&span.trace_id) else { break };
@@ -194,7 +214,7 @@ impl Joins {
             (span.trace_id, span.flags) = (to.trace_id, to.flags);
             span.exchange.trace.state = to.state.clone();
         }
-        !self.traces.contains(&span.trace_id)
+        if self.traces.contains(&span.trace_id) { Err(span.trace_id) } else { Ok(()) }
     }
 
     /// An exchange is not open any more.

@@ -133,9 +133,8 @@ impl Correlator {
         self.joins.watch(client, server);
     }
 
-    /// A request is known: its ids and its parent are decided now, for others may become its children. `true`: [`Self::settle`] can
-    /// say more of spans that it has left undecided.
-    pub fn started(&mut self, started: &Started) -> bool {
+    /// A request is known: its ids and its parent are decided now, for others may become its children.
+    pub fn started(&mut self, started: &Started) {
         let context = Context::of(started.tgid, started.tid, started.context);
         if self.open.len() >= self.limits.open {
             // What is not remembered cannot be told apart from what does not exist.
@@ -143,7 +142,7 @@ impl Correlator {
             if started.role == Role::Server {
                 self.threads.distrust(context);
             }
-            return false;
+            return;
         }
         let other = self.joins.started(started);
         let client =
@@ -172,20 +171,29 @@ impl Correlator {
         if let Some(parent) = parent.and_then(|parent| self.open.get_mut(&parent)) {
             parent.is_parent = true;
         }
-        match other {
-            Some(server) if role == Role::Client => self.join_later(server, serial, start_mono_ns),
-            _ => false,
+        if role == Role::Client
+            && let Some(server) = other
+        {
+            self.join_later(server, serial, start_mono_ns);
         }
     }
 
-    /// Brings a span to the trace that its own has become part of. `false`: that is not decided yet; ask again.
-    pub fn settle(&self, span: &mut Span) -> bool {
+    /// Brings a span to the trace that its own has become part of.
+    ///
+    /// # Errors
+    /// Its trace, if that is not decided yet: [`Self::take_decided`] will have it.
+    pub fn settle(&self, span: &mut Span) -> Result<(), TraceId> {
         self.joins.settle(span)
     }
 
-    /// By now some have waited long enough for the other end of a request; whether there were any.
-    pub fn decide_by_time(&mut self, now_mono_ns: u64) -> bool {
-        self.joins.expire(now_mono_ns)
+    /// The undecided traces that were decided since this was asked.
+    pub fn take_decided(&mut self) -> Vec<TraceId> {
+        self.joins.take_decided()
+    }
+
+    /// By now some have waited long enough for the other end of a request.
+    pub fn decide_by_time(&mut self, now_mono_ns: u64) {
+        self.joins.expire(now_mono_ns);
     }
 
     /// Everything is decided: nothing more is going to be known.
@@ -207,15 +215,15 @@ impl Correlator {
         })
     }
 
-    /// The request of `server` was received before its sender told of it; whether its trace was waited with.
-    fn join_later(&mut self, server: u64, client: u64, now_mono_ns: u64) -> bool {
+    /// The request of `server` was received before its sender told of it.
+    fn join_later(&mut self, server: u64, client: u64, now_mono_ns: u64) {
         let is_root = |open: &Open| open.place.parent_from == ParentFrom::Root;
         let waits = self.joins.is_undecided(server);
         // If nobody waits, its place can change as long as nobody has a place below it.
         if !waits && !self.open.get(&server).is_some_and(|open| is_root(open) && !open.is_parent) {
-            return false;
+            return;
         }
-        let Some(place) = self.place_below(client) else { return false };
+        let Some(place) = self.place_below(client) else { return };
         let state = self.open.get(&client).map(|open| open.state.clone()).unwrap_or_default();
         if let (true, Some(parent)) = (waits, place.parent_span_id) {
             self.joins.moves(server, now_mono_ns, |span_id| {
@@ -226,7 +234,6 @@ impl Correlator {
             server.place = Place { span_id: server.place.span_id, ..place };
             server.state = state;
         }
-        waits
     }
 
     /// The place of an exchange whose parent has become doubtful. Below it others may have theirs, in its trace: then it has no

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use hashbrown::HashMap;
+
 use super::{Correlator, policy::Policies};
 use crate::{
     accounting::Lost,
@@ -21,6 +23,7 @@ use crate::{
         telemetry::{self, Export},
     },
     span::{Peer, Span},
+    trace_context::TraceId,
 };
 
 /// Knows whose exchange it is.
@@ -88,8 +91,10 @@ pub struct Pipeline<R, O> {
     counts: Counts,
     /// Spans of processes of which more will be known soon, oldest first.
     waiting: VecDeque<Span>,
-    /// Spans whose trace may be part of another one, oldest first; and whether their processes are known.
-    undecided: VecDeque<(Span, bool)>,
+    /// Spans whose trace may be part of another one, by that trace; and whether their processes are known.
+    undecided: HashMap<TraceId, Vec<(Span, bool)>>,
+    /// How many these are.
+    undecided_len: usize,
     told_exports: ToldExports,
 }
 
@@ -128,7 +133,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         output: O,
     ) -> Self {
         let counts = Counts::default();
-        let (waiting, undecided) = (VecDeque::new(), VecDeque::new());
+        let (waiting, undecided) = (VecDeque::new(), HashMap::default());
         Self {
             correlator,
             policies,
@@ -139,6 +144,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             counts,
             waiting,
             undecided,
+            undecided_len: 0,
             told_exports: ToldExports::default(),
         }
     }
@@ -164,19 +170,29 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
 
     /// Lets go of spans that have waited: for what they waited for, or long enough.
     pub fn release_settled(&mut self, now_mono_ns: u64) {
-        if self.correlator.decide_by_time(now_mono_ns) {
-            self.release_decided();
-        }
+        self.correlator.decide_by_time(now_mono_ns);
+        self.release_decided();
         self.release_known();
     }
 
     /// Those whose trace is decided.
     fn release_decided(&mut self) {
-        for (mut span, known) in mem::take(&mut self.undecided) {
-            match self.correlator.settle(&mut span) {
-                true => self.hand_on(span, known),
-                false => self.undecided.push_back((span, known)),
+        for trace_id in self.correlator.take_decided() {
+            for (span, known) in self.undecided.remove(&trace_id).unwrap_or_default() {
+                self.undecided_len -= 1;
+                self.settle(span, known);
             }
+        }
+    }
+
+    /// Hands a span on when it is decided which trace it belongs to.
+    fn settle(&mut self, mut span: Span, known: bool) {
+        match self.correlator.settle(&mut span) {
+            Err(trace_id) if self.undecided_len < MAX_WAITING => {
+                self.undecided_len += 1;
+                self.undecided.entry(trace_id).or_default().push((span, known));
+            }
+            Ok(()) | Err(_) => self.hand_on(span, known),
         }
     }
 
@@ -262,10 +278,9 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
     fn started(&mut self, started: &Started) {
         let selector = self.selector(started.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
-        let by_time = self.correlator.decide_by_time(started.start_mono_ns);
-        if self.correlator.started(started) || by_time {
-            self.release_decided();
-        }
+        self.correlator.decide_by_time(started.start_mono_ns);
+        self.correlator.started(started);
+        self.release_decided();
     }
 
     fn answered(&mut self, serial: u64) {
@@ -285,15 +300,7 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         // Its place is decided now: who comes after it must not wait for it.
         let mut span = self.correlator.finished(exchange, resource, offset);
         span.peer = self.peer(&span.exchange);
-        if self.correlator.settle(&mut span) {
-            return self.hand_on(span, settled);
-        }
-        if self.undecided.len() >= MAX_WAITING
-            && let Some((oldest, known)) = self.undecided.pop_front()
-        {
-            self.hand_on(oldest, known);
-        }
-        self.undecided.push_back((span, settled));
+        self.settle(span, settled);
     }
 
     fn lost(&mut self, serial: u64, reason: Lost) {

@@ -20,7 +20,7 @@ impl Scene {
     #[track_caller]
     fn other_end(&mut self, server: u64, client: u64) {
         let correlator = &self.correlator;
-        self.spans.values_mut().for_each(|span| assert!(correlator.settle(span)));
+        self.spans.values_mut().for_each(|span| assert_eq!(correlator.settle(span), Ok(())));
         let (server, client) = (&self.spans[&server], &self.spans[&client]);
         assert_eq!(server.parent_span_id, Some(client.span_id));
         assert_eq!(server.trace_id, client.trace_id);
@@ -57,7 +57,7 @@ fn what_is_told_first_by_the_receiver_is_joined_as_well() {
     scene.end(3);
     for serial in [3, 5] {
         let span = scene.spans.get_mut(&serial).unwrap();
-        assert!(!scene.correlator.settle(span), "{serial} waits");
+        assert!(scene.correlator.settle(span).is_err(), "{serial} waits");
     }
     scene.one_end(Role::Client, 4, 1, at);
     [4, 2].into_iter().for_each(|serial| scene.end(serial));
@@ -95,9 +95,13 @@ fn whose_sender_does_not_come_stays_what_it_is() {
     scene.correlator.opened(at.unwrap().client, at.unwrap().server);
     scene.one_end(Role::Server, 1, 1, at);
     scene.end(1);
-    assert!(!scene.correlator.decide_by_time(scene.now));
-    assert!(scene.correlator.decide_by_time(scene.now + 1_000_000_000));
-    assert!(scene.correlator.settle(scene.spans.get_mut(&1).unwrap()));
+    let trace_id = scene.spans[&1].trace_id;
+    scene.correlator.decide_by_time(scene.now);
+    assert_eq!(scene.correlator.take_decided(), []);
+    assert_eq!(scene.correlator.settle(scene.spans.get_mut(&1).unwrap()), Err(trace_id));
+    scene.correlator.decide_by_time(scene.now + 1_000_000_000);
+    assert_eq!(scene.correlator.take_decided(), [trace_id]);
+    assert_eq!(scene.correlator.settle(scene.spans.get_mut(&1).unwrap()), Ok(()));
     scene.alone(1, ParentFrom::Root);
     assert!(scene.correlator.joins.is_empty());
 }
