@@ -1,10 +1,9 @@
 //! Destinations as people write them in variables, and a collector that is selected itself.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -15,12 +14,12 @@ use remora_tests::{
     agent::{Agent, Done},
     client::Connection,
     config_file::ConfigFile,
+    curl,
     nginx::Nginx,
-    process::{Running, output, until},
+    process::{Running, until},
     skip,
     spans::Span,
 };
-use tempfile::TempDir;
 
 /// Heads of the requests that came, each answered with 200 after `delay`.
 fn receiver(delay: Duration) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
@@ -140,6 +139,8 @@ fn exports_to_a_collector_that_is_selected_become_no_spans() {
     assert_eq!(done.log.matches(said).count(), 1, "{}", done.log);
 }
 
+const EXPORTER: &str = "OTel-OTLP-Exporter-Python/1.38.0";
+
 /// A service that exports by itself to a collector; both are selected.
 #[test]
 fn telemetry_of_a_service_becomes_spans_only_if_asked_for() {
@@ -150,26 +151,17 @@ fn telemetry_of_a_service_becomes_spans_only_if_asked_for() {
         let mut collector =
             Running::start(Command::new(env!("CARGO_BIN_EXE_collector")).arg("http/protobuf"));
         let endpoint = collector.line();
-        let folder = TempDir::new().unwrap();
-        let client = folder.path().join("client");
-        fs::copy("/usr/bin/curl", &client).unwrap();
+        let mut client = Running::start(curl::command().stdin(Stdio::piped()));
         let config = ConfigFile::new(settings);
-        let client = client.display().to_string();
-        let pid = collector.pid().to_string();
         let flags = config.flags();
-        let arguments = [&flags[..], &["--pid", &pid, "--exe", &client]].concat();
-        let agent =
-            Agent::start("run", &arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
-        for target in ["/v1/traces", "/shop"] {
-            output(Command::new(&client).args([
-                "-sS",
-                "--data-binary",
-                "",
-                "--user-agent",
-                "OTel-OTLP-Exporter-Python/1.38.0",
-                &format!("{endpoint}{target}"),
-            ]));
-        }
+        let agent = Agent::on(&[collector.pid(), client.pid()], &flags);
+        let requests = ["/v1/traces", "/shop"].map(|target| {
+            format!(
+                "url = \"{endpoint}{target}\"\ndata-binary = \"\"\nuser-agent = \"{EXPORTER}\"\n"
+            )
+        });
+        client.give(&requests.join("next\n"));
+        client.finish();
         drop(collector);
         let done = agent.stop();
         let exports = |span: &&Span| span.line().contains("/v1/traces");

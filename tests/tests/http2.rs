@@ -2,6 +2,7 @@
 //! generators count.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     process::{Command, Stdio},
 };
@@ -62,6 +63,7 @@ fn http_agrees(peer: Peer, (workers, all): Workers) {
     let log = server.log();
     assert_eq!(log.len(), 1 + all * ROUNDS as usize * 3);
     all_is_told(&done, log.len(), "http.END.request.duration");
+    are_joined(&done);
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
         assert_eq!(sorted(&spans, Span::line), log, "of kind {kind}\n{}", done.log);
@@ -74,6 +76,25 @@ fn http_agrees(peer: Peer, (workers, all): Workers) {
             let failed = kind == CLIENT && span.line().ends_with("404");
             assert_eq!(span.text("error.type") == "404", failed, "{span:?}");
         }
+    }
+}
+
+/// Each SERVER span is the only child of the CLIENT span of the same request.
+fn are_joined(done: &Done) {
+    let sent: BTreeMap<&str, &Span> =
+        of_kind(done, CLIENT).into_iter().map(|span| (&*span.span_id, span)).collect();
+    let mut parents = BTreeSet::new();
+    for received in of_kind(done, SERVER) {
+        let parent = received.parent.as_deref().and_then(|parent| sent.get(parent));
+        let Some(parent) = parent else { panic!("{received:?}\n{}", done.log) };
+        assert_eq!(received.text("remora.parent"), "connection", "{received:?}");
+        assert_eq!(received.trace_id, parent.trace_id, "{received:?}");
+        let what = |span: &Span| match span.text("rpc.system.name") {
+            "" => span.line(),
+            _ => call(span),
+        };
+        assert_eq!(what(received), what(parent));
+        assert!(parents.insert(&parent.span_id), "{received:?}");
     }
 }
 
@@ -124,6 +145,7 @@ fn grpc_agrees(server: Peer, client: Peer, (workers, all): Workers, rounds: u64)
     let log = server.log();
     assert_eq!(log.len(), all * rounds as usize * 4);
     all_is_told(&done, log.len(), "rpc.END.call.duration");
+    are_joined(&done);
     for kind in [SERVER, CLIENT] {
         let spans = of_kind(&done, kind);
         assert_eq!(sorted(&spans, call), log, "of kind {kind}\n{}", done.log);
