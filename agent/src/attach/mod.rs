@@ -9,6 +9,7 @@
 //! processes from their first call on. Which TLS libraries a process uses at all, and which of them are not
 //! seen, [`stacks`] says.
 
+mod crates;
 pub mod go;
 pub mod libraries;
 pub mod openssl;
@@ -17,6 +18,7 @@ mod runtime;
 pub mod rustls;
 mod segments;
 pub mod stacks;
+mod tokio;
 mod unused;
 
 use std::{

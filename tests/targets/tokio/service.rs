@@ -1,0 +1,273 @@
+//! A service that asks another one twice for each request, with the request's number. What is asked for says how:
+//!
+//! | path | the other service is asked |
+//! |---|---|
+//! | `/turn/7` | in turn, by the handler |
+//! | `/once/7` | both at once, by the handler |
+//! | `/spawn/7` | both at once, by tasks of their own |
+//! | `/nested/7` | by tasks of a task |
+//! | `/blocking/7` | by tasks that a thread for blocking calls has started |
+//! | `/late/7` | the second time when it has answered long since |
+//! | `/actor/7` | by a task that does so for all, which was there before |
+//! | `/shared/7` | over one connection that has a task for all, which the first request has started |
+//! | `/pool/7` | by workers that the first request has started |
+//! | `/elastic/7` | by workers that are started with a first order where none is idle |
+//! | `/refresh/7` | by a task that the first request has started and that does so for all who wait |
+//!
+//! Where tasks outlive the request that has started them, the first requests take longest.
+//! Arguments: the other service's port; `multi` or `current`, how many threads the runtime has.
+
+use std::{
+    env,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, LazyLock, OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    routing::get,
+};
+use reqwest::Client;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Handle},
+    sync::{Mutex, mpsc, oneshot},
+    task, time,
+};
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[derive(Clone)]
+struct Other {
+    port: u16,
+    client: Client,
+    actor: mpsc::UnboundedSender<Question>,
+}
+
+/// What is to be asked for, and who is told of the answer.
+type Question = (String, oneshot::Sender<()>);
+
+impl Other {
+    async fn ask(self, name: &str, number: u32) {
+        let url = format!("http://127.0.0.1:{}/{name}/{number}", self.port);
+        let answer = self.client.get(url).send().await.expect("an answer");
+        assert_eq!(answer.text().await.expect("its content"), "ok");
+    }
+
+    fn first(&self, number: u32) -> impl Future<Output = ()> + Send + use<> {
+        self.clone().ask("first", number)
+    }
+
+    fn second(&self, number: u32) -> impl Future<Output = ()> + Send + use<> {
+        self.clone().ask("second", number)
+    }
+}
+
+/// Puts the question to a task that has this channel.
+async fn by(actor: &mpsc::UnboundedSender<Question>, name: &str, number: u32) {
+    let (done, answered) = oneshot::channel();
+    actor.send((format!("/{name}/{number}"), done)).expect("it lives");
+    answered.await.expect("an answer");
+}
+
+/// Asks for all by the client.
+async fn actor(port: u16, client: Client, mut questions: mpsc::UnboundedReceiver<Question>) {
+    while let Some((path, done)) = questions.recv().await {
+        let answer = client.get(format!("http://127.0.0.1:{port}{path}")).send().await;
+        answer.expect("an answer").text().await.expect("its content");
+        let _ = done.send(());
+    }
+}
+
+/// Asks for all over one connection of its own.
+async fn shared(port: u16, mut questions: mpsc::UnboundedReceiver<Question>) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+    let mut waiting = std::collections::VecDeque::new();
+    let mut bytes = Vec::new();
+    loop {
+        tokio::select! {
+            question = questions.recv() => {
+                let (path, done) = question.expect("they live");
+                let head = format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.expect("written");
+                waiting.push_back(done);
+            }
+            len = stream.read_buf(&mut bytes) => {
+                assert_ne!(len.expect("read"), 0, "it hung up");
+                while let Some(at) = bytes.windows(6).position(|it| it == b"\r\n\r\nok") {
+                    bytes.drain(..at + 6);
+                    let _ = waiting.pop_front().expect("asked").send(());
+                }
+            }
+        }
+    }
+}
+
+/// Has a worker do it that others use, too.
+async fn by_worker(workers: &mpsc::UnboundedSender<Work>, work: impl Future<Output = ()> + Send + 'static) {
+    let (done, answered) = oneshot::channel();
+    let work = async move {
+        work.await;
+        let _ = done.send(());
+    };
+    workers.send(Box::pin(work)).ok().expect("they live");
+    answered.await.expect("it is done");
+}
+
+/// Workers that take what anybody wants done.
+fn pool() -> mpsc::UnboundedSender<Work> {
+    let (sender, receiver) = mpsc::unbounded_channel::<Work>();
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..8 {
+        let receiver = Arc::clone(&receiver);
+        task::spawn(async move {
+            loop {
+                let work = receiver.lock().await.recv().await;
+                work.expect("they live").await;
+            }
+        });
+    }
+    sender
+}
+
+/// Workers that come with their first work and stay for others.
+async fn stretching(work: impl Future<Output = ()> + Send + 'static) {
+    static IDLE: LazyLock<(mpsc::Sender<Work>, Arc<Mutex<mpsc::Receiver<Work>>>)> = LazyLock::new(|| {
+        let (sender, receiver) = mpsc::channel(1);
+        (sender, Arc::new(Mutex::new(receiver)))
+    });
+    static WAITING: AtomicU32 = AtomicU32::new(0);
+    let (done, answered) = oneshot::channel();
+    let work: Work = Box::pin(async move {
+        work.await;
+        let _ = done.send(());
+    });
+    let taken = WAITING.fetch_update(Relaxed, Relaxed, |waiting| waiting.checked_sub(1)).is_ok();
+    if taken {
+        IDLE.0.send(work).await.ok().expect("they live");
+    } else {
+        task::spawn(async move {
+            let mut work = work;
+            loop {
+                work.await;
+                WAITING.fetch_add(1, Relaxed);
+                work = IDLE.1.lock().await.recv().await.expect("they live");
+            }
+        });
+    }
+    answered.await.expect("it is done");
+}
+
+async fn sometimes() {
+    static SLOW: AtomicU32 = AtomicU32::new(0);
+    if SLOW.fetch_add(1, Relaxed) < 8 {
+        time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn serve(Path((how, number)): Path<(String, u32)>, State(other): State<Other>) -> &'static str {
+    let (first, second) = (other.first(number), other.second(number));
+    match &*how {
+        "turn" => {
+            first.await;
+            second.await;
+        }
+        "once" => {
+            tokio::join!(first, second);
+        }
+        "spawn" => {
+            let (first, second) = (task::spawn(first), task::spawn(second));
+            first.await.expect("done");
+            second.await.expect("done");
+        }
+        "nested" => {
+            let nested = task::spawn(async {
+                let (first, second) = (task::spawn(first), task::spawn(second));
+                first.await.expect("done");
+                second.await.expect("done");
+            });
+            nested.await.expect("done");
+        }
+        "blocking" => {
+            let both = task::spawn_blocking(|| {
+                Handle::current().block_on(async {
+                    first.await;
+                    second.await;
+                });
+            });
+            both.await.expect("done");
+        }
+        "late" => {
+            first.await;
+            task::spawn(async {
+                time::sleep(Duration::from_millis(3)).await;
+                second.await;
+            });
+        }
+        "actor" => {
+            by(&other.actor, "first", number).await;
+            by(&other.actor, "second", number).await;
+        }
+        "shared" => {
+            static ALL: OnceLock<mpsc::UnboundedSender<Question>> = OnceLock::new();
+            let all = ALL.get_or_init(|| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                task::spawn(shared(other.port, receiver));
+                sender
+            });
+            tokio::join!(by(all, "first", number), by(all, "second", number));
+        }
+        "pool" => {
+            static POOL: LazyLock<mpsc::UnboundedSender<Work>> = LazyLock::new(pool);
+            by_worker(&POOL, first).await;
+            sometimes().await;
+            by_worker(&POOL, second).await;
+        }
+        "elastic" => {
+            stretching(first).await;
+            sometimes().await;
+            stretching(second).await;
+        }
+        "refresh" => {
+            static REFRESH: OnceLock<mpsc::UnboundedSender<Question>> = OnceLock::new();
+            let refresh = REFRESH.get_or_init(|| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                task::spawn(actor(other.port, other.client.clone(), receiver));
+                sender
+            });
+            by(refresh, "first", number).await;
+            sometimes().await;
+            by(refresh, "second", number).await;
+        }
+        _ => return "no such way",
+    }
+    "done"
+}
+
+async fn run(port: u16) {
+    let client = Client::builder().no_proxy().build().expect("a client");
+    let (actor_of_all, questions) = mpsc::unbounded_channel();
+    task::spawn(actor(port, client.clone(), questions));
+    let other = Other { port, client, actor: actor_of_all };
+    let router = Router::new().route("/{how}/{number}", get(serve)).with_state(other);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    println!("{}", listener.local_addr().expect("bound").port());
+    axum::serve(listener, router).await.expect("it serves");
+}
+
+fn main() {
+    let port = env::args().nth(1).and_then(|port| port.parse().ok()).expect("a port");
+    let mut builder = match env::args().nth(2).as_deref() {
+        Some("current") => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    // More than there are processors: tasks move between them.
+    builder.worker_threads(4).enable_all().build().expect("a runtime").block_on(run(port));
+}

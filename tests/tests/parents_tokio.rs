@@ -1,0 +1,154 @@
+//! Whose child is a request that a service on tokio makes while it serves others? Its tasks tell.
+//!
+//! The oracle is the target (`targets/tokio`), as in `parents_go.rs`: a service with axum that asks by reqwest.
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use remora_tests::{
+    agent::{Agent, Done},
+    backend,
+    parents::{Traffic, none_is_wrong},
+    process::Running,
+    programs::{built, target},
+    skip,
+    workspaces::{self, Build},
+};
+
+/// How a service is built, and how many threads its runtime has.
+#[derive(Clone, Copy, Debug)]
+struct Service {
+    workspace: &'static str,
+    build: Build,
+    threads: &'static str,
+}
+
+const LATEST: Service = Service { workspace: "v1_54", build: Build::Release, threads: "multi" };
+const CURRENT: Service = Service { threads: "current", ..LATEST };
+const FAT_LTO: Service = Service { build: Build::FatLto, ..LATEST };
+
+const MANY: Traffic = Traffic { clients: 16, each: 24 };
+
+/// Tasks that are the first ones of their kind, which may be a pool's: these do not say for whom.
+const FIRST: usize = 2 * MANY.clients;
+
+impl Service {
+    fn start(self) -> (Running, u16) {
+        let Self { workspace, build, threads } = self;
+        let to = built().join("tokio-programs").join(workspace);
+        let folder = workspaces::programs(&target("tokio").join(workspace), &to, build, &[]);
+        let mut service = Command::new(folder.join("service"));
+        service.args([&backend::start().to_string(), threads]).stdin(Stdio::null());
+        let mut service = Running::start(&mut service);
+        let port = service.line().parse().unwrap();
+        (service, port)
+    }
+
+    fn watch(self, traffic: Traffic, how: &str) -> Done {
+        let (service, port) = self.start();
+        let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+        traffic.ask(port, how);
+        // What it does when it has answered, too.
+        thread::sleep(Duration::from_millis(300));
+        drop(service);
+        agent.stop()
+    }
+
+    /// All parents are there but those of so many orders.
+    fn all_but(self, without: usize, traffic: Traffic, how: &str) {
+        if skip::without_root() {
+            return;
+        }
+        let done = self.watch(traffic, how);
+        let orders = traffic.orders();
+        for name in ["first", "second"] {
+            let (with, all) = none_is_wrong(&done, name);
+            assert_eq!(all, orders, "{}", done.log);
+            assert!(with + without >= orders, "{with} of {orders}\n{}", done.log);
+        }
+    }
+
+    fn no_wrong_parent(self, how: &str) {
+        if skip::without_root() {
+            return;
+        }
+        let done = self.watch(MANY, how);
+        for name in ["first", "second"] {
+            assert_eq!(none_is_wrong(&done, name).1, MANY.orders(), "{}", done.log);
+        }
+    }
+}
+
+#[test]
+fn requests_in_turn_are_under_their_own_server_span() {
+    for clients in [1, 8, 16] {
+        LATEST.all_but(0, Traffic { clients, each: 24 }, "turn");
+    }
+}
+
+#[test]
+fn requests_at_once_are_under_their_own_server_span() {
+    LATEST.all_but(0, MANY, "once");
+}
+
+#[test]
+fn requests_of_tasks_are_under_their_own_server_span() {
+    LATEST.all_but(FIRST, MANY, "spawn");
+}
+
+#[test]
+fn requests_of_tasks_of_tasks_are_under_their_own_server_span() {
+    LATEST.all_but(FIRST, MANY, "nested");
+}
+
+#[test]
+fn requests_of_blocking_tasks_are_under_their_own_server_span() {
+    LATEST.all_but(FIRST, MANY, "blocking");
+}
+
+#[test]
+fn runtime_with_one_thread_has_its_parents() {
+    for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "nested")] {
+        CURRENT.all_but(without, MANY, how);
+    }
+}
+
+#[test]
+fn what_was_begun_for_an_answered_request_is_not_under_the_next_one() {
+    LATEST.no_wrong_parent("late");
+}
+
+#[test]
+fn task_that_asks_for_all_has_no_wrong_parent() {
+    for how in ["actor", "refresh"] {
+        LATEST.no_wrong_parent(how);
+    }
+}
+
+#[test]
+fn connection_that_is_for_all_has_no_wrong_parent() {
+    LATEST.no_wrong_parent("shared");
+}
+
+#[test]
+fn workers_that_requests_have_started_have_no_wrong_parent() {
+    for how in ["pool", "elastic"] {
+        LATEST.no_wrong_parent(how);
+    }
+}
+
+#[test]
+fn program_of_one_piece_has_its_parents() {
+    if skip::unless_long("a service of one piece is compiled for a minute") {
+        return;
+    }
+    for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
+        FAT_LTO.all_but(without, MANY, how);
+    }
+    for how in ["actor", "refresh", "shared", "pool", "elastic"] {
+        FAT_LTO.no_wrong_parent(how);
+    }
+}
