@@ -83,7 +83,9 @@ impl Tokio {
     pub const TABLE: u64 = 16;
     /// `task::raw::Vtable::trailer_offset`, behind which stand `scheduler_offset` and `id_offset`.
     pub const OFFSETS: u64 = 56;
-    /// In `task::Header::state`, the header's first word: there is a `JoinHandle`.
+    /// In `task::Header::state`, the header's first word: the task has ended.
+    pub const COMPLETE: u64 = 1 << 1;
+    /// There is a `JoinHandle`.
     pub const JOIN_INTEREST: u64 = 1 << 3;
 
     /// Whether it is the runtime in the byte of a process.

@@ -33,8 +33,10 @@ pub enum Probe {
     GoRoundTrip,
     /// Where tokio starts a task, with the task as the second argument.
     TokioStarts,
-    /// `tokio::runtime::task::raw::dealloc`
+    /// `Schedule::release` of a scheduler of tokio, with the task as the second argument.
     TokioEnds,
+    /// `tokio::runtime::task::raw::drop_join_handle_slow`
+    TokioJoins,
     /// Where a request is put into the channel of a connection of hyper's client, with the sender's end as the first argument.
     HyperAsks,
     /// Where the connection looks for one: `(result, receiver)`.
@@ -45,7 +47,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -65,6 +67,7 @@ impl Probe {
         Self::GoStarts,
         Self::GoRoundTrip,
         Self::TokioEnds,
+        Self::TokioJoins,
         Self::TokioStarts,
         Self::HyperTakes,
         Self::HyperAsks,
@@ -87,6 +90,7 @@ impl Probe {
                 | Self::RustlsDecryptReturn
                 | Self::TokioStarts
                 | Self::TokioEnds
+                | Self::TokioJoins
                 | Self::HyperAsks
                 | Self::HyperTakes
         )
@@ -115,6 +119,7 @@ impl Probe {
             Self::GoRoundTrip => "go_round_trip",
             Self::TokioStarts => "tokio_starts",
             Self::TokioEnds => "tokio_ends",
+            Self::TokioJoins => "tokio_joins",
             Self::HyperAsks => "hyper_asks",
             Self::HyperTakes => "hyper_takes",
             Self::TlsMore => "tls_more",

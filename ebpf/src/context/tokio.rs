@@ -124,7 +124,7 @@ pub fn tokio_starts(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `task::raw::dealloc(header)`: it has ended, and nobody holds it any more.
+/// `Schedule::release(self, task)`: the task has ended.
 #[uprobe]
 pub fn tokio_ends(ctx: ProbeContext) -> u32 {
     own_stack(&ctx);
@@ -132,10 +132,31 @@ pub fn tokio_ends(ctx: ProbeContext) -> u32 {
     if !Tokio::is_of(selection(tgid)) {
         return 0;
     }
-    let [header, _] = arguments(&ctx);
+    let [_, task] = arguments(&ctx);
+    // A reference to what holds the header's address; where all is optimised as one, that address. A header begins with flags and a
+    // count.
+    let Some(word) = read_user::<u64>(task) else { return 0 };
+    let header = if word >> 32 == 0 { task } else { word };
     if let Some((task, _)) = task_at(header, tgid) {
         work::ends(&task);
         let _ = CHANNELS.remove(task);
+    }
+    0
+}
+
+/// `task::raw::drop_join_handle_slow(header)`: who has held the task does not any more, perhaps because it has ended.
+#[uprobe]
+pub fn tokio_joins(ctx: ProbeContext) -> u32 {
+    own_stack(&ctx);
+    let tgid = emit::current().0;
+    if !Tokio::is_of(selection(tgid)) {
+        return 0;
+    }
+    let [header, _] = arguments(&ctx);
+    if read_user::<u64>(header).is_some_and(|state| state & Tokio::COMPLETE != 0)
+        && let Some((task, _)) = task_at(header, tgid)
+    {
+        work::ends(&task);
     }
     0
 }

@@ -3,11 +3,11 @@
 //! | function | where |
 //! |---|---|
 //! | `tokio::runtime::task::list::OwnedTasks::bind_inner`, `tokio::runtime::blocking::pool::Spawner::spawn_task` | entry, with the new task |
-//! | `tokio::runtime::task::raw::dealloc` | entry of each; a future's own is named in its table of functions, so that every build has it |
+//! | `Schedule::release` of the schedulers, `tokio::runtime::task::raw::drop_join_handle_slow` of each kind of future | entry, with the task that has ended |
 //! | `tokio::sync::mpsc::list::Tx::push`, or `find_block` where that is part of its callers | entry, of the copies that hyper's client calls |
 //! | `tokio::sync::mpsc::chan::Rx::recv` | entry, of the copies that connections of hyper's client call |
 //!
-//! All begin with `push`, which the kernel emulates. Nothing is probed where tasks are polled: which task it is, a variable of the thread says,
+//! They begin with `push` or `jmp`, which the kernel emulates. Nothing is probed where tasks are polled: which task it is, a variable of the thread says,
 //! whose place is read from the code that sets it ([`code`]). Functions are found by their symbols: a stripped program is not followed.
 
 mod code;
@@ -91,6 +91,7 @@ pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
         return Err(NotTokio::NoSymbols(version));
     }
     points.extend(ends);
+    points.extend(program.points(Kind::Joins, Probe::TokioJoins)?);
     points.extend(program.points(Kind::StartsBlocking, Probe::TokioStarts)?);
     let mut sender = 0;
     if let Some(channels) = program.channels()? {

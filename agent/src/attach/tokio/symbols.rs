@@ -9,8 +9,10 @@ pub enum Kind {
     Starts,
     /// `blocking::pool::Spawner::spawn_task`
     StartsBlocking,
-    /// `task::raw::dealloc`
+    /// `Schedule::release` of a scheduler
     Ends,
+    /// `task::raw::drop_join_handle_slow`
+    Joins,
     /// `mpsc::list::Tx::push`
     Pushes,
     /// `mpsc::list::Tx::find_block`
@@ -46,8 +48,12 @@ impl Kind {
             if path("8blocking4pool", "7Spawner", "10spawn_task") {
                 return Some(Self::StartsBlocking);
             }
-            if has("4task3raw7dealloc") {
+            // An implementation of the trait for a counted reference to the scheduler.
+            if has("Schedule") && is_last(name, "7release") {
                 return Some(Self::Ends);
+            }
+            if has("4task3raw21drop_join_handle_slow") {
+                return Some(Self::Joins);
             }
             if path("4sync4mpsc4list", "Tx", "4push") {
                 return Some(Self::Pushes);
@@ -104,8 +110,16 @@ mod tests {
                 "_ZN5tokio7runtime8blocking4pool7Spawner10spawn_task28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
                 None,
             ),
-            ("_ZN5tokio7runtime4task3raw7dealloc17h0123456789abcdefE", Some(Kind::Ends)),
-            ("_ZN5tokio7runtime4task3raw7RawTask7dealloc17h0123456789abcdefE", None),
+            (
+                "_ZN5tokio7runtime9scheduler14current_thread134_$LT$impl$u20$tokio..runtime..task..Schedule$u20$for$u20$alloc..sync..Arc$LT$tokio..runtime..scheduler..current_thread..Handle$GT$$GT$7release17h0123456789abcdefE",
+                Some(Kind::Ends),
+            ),
+            ("_ZN5tokio4sync15batch_semaphore9Semaphore7release17h0123456789abcdefE", None),
+            (
+                "_ZN5tokio7runtime4task3raw21drop_join_handle_slow17h0123456789abcdefE",
+                Some(Kind::Joins),
+            ),
+            ("_ZN5tokio7runtime4task3raw7RawTask21drop_join_handle_slow17h0123456789abcdefE", None),
             ("_ZN5tokio4sync4mpsc4list11Tx$LT$T$GT$4push17h0123456789abcdefE", Some(Kind::Pushes)),
             (
                 "_ZN5tokio4sync4mpsc4list11Tx$LT$T$GT$10find_block17h0123456789abcdefE",
@@ -140,8 +154,8 @@ mod tests {
                 Some(Kind::Starts),
             ),
             (
-                "_RINvNtNtNtCs1_5tokio7runtime4task3raw7deallocNtB2_1TNtB2_1SECs2_3app",
-                Some(Kind::Ends),
+                "_RINvNtNtNtCs1_5tokio7runtime4task3raw21drop_join_handle_slowNtB2_1TNtB2_1SECs2_3app",
+                Some(Kind::Joins),
             ),
             (
                 "_RNvMs1_NtNtNtCs1_5tokio7runtime4task4coreNtB5_11TaskIdGuard5enter",
