@@ -200,12 +200,14 @@ pub fn hyper_takes(ctx: ProbeContext) -> u32 {
     let Some(layout) = layout(selection(tgid), tgid) else { return 0 };
     let arguments = arguments(&ctx);
     let receiver = arguments[if cfg!(bpf_target_arch = "aarch64") { 0 } else { 1 }];
-    let Some(shared) = read_user::<u64>(receiver) else { return 0 };
-    let channel = shared.wrapping_add(layout.sender);
-    // SAFETY: the value is not looked at.
-    if unsafe { ASKED.get(Unit::new(channel, tgid)) }.is_none() {
-        return 0;
-    }
+    // What it refers to; where all is optimised as one, it is given by itself.
+    let shared = [read_user::<u64>(receiver).unwrap_or(0), receiver];
+    let asked = |shared: u64| {
+        let channel = shared.wrapping_add(layout.sender);
+        // SAFETY: the value is not looked at.
+        unsafe { ASKED.get(Unit::new(channel, tgid)) }.map(|_| channel)
+    };
+    let Some(channel) = asked(shared[0]).or_else(|| asked(shared[1])) else { return 0 };
     let task = Unit::new(current(layout), tgid);
     // SAFETY: the value is copied at once.
     let known = unsafe { CHANNELS.get(task) }.copied();
