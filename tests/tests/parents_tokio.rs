@@ -134,8 +134,20 @@ fn connection_that_is_for_all_has_no_wrong_parent() {
 }
 
 #[test]
+fn requests_that_are_given_up_do_not_pass_on_their_parents() {
+    if skip::without_root() {
+        return;
+    }
+    let done = LATEST.watch(MANY, "cancelled");
+    let _ = none_is_wrong(&done, "gone");
+    for name in ["first", "second"] {
+        assert_eq!(none_is_wrong(&done, name), (MANY.orders(), MANY.orders()), "{}", done.log);
+    }
+}
+
+#[test]
 fn workers_that_requests_have_started_have_no_wrong_parent() {
-    for how in ["pool", "elastic"] {
+    for how in ["pool", "elastic", "boxed", "drain", "kept"] {
         LATEST.no_wrong_parent(how);
     }
 }
@@ -148,7 +160,7 @@ fn program_of_one_piece_has_its_parents() {
     for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
         FAT_LTO.all_but(without, MANY, how);
     }
-    for how in ["actor", "refresh", "shared", "pool", "elastic"] {
+    for how in ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"] {
         FAT_LTO.no_wrong_parent(how);
     }
 }

@@ -5,7 +5,8 @@
 //! anything.
 //!
 //! - The task that reads a request from a connection handles it, and so do those that it starts while it does
-//!   (`OwnedTasks::bind_inner`, `Spawner::spawn_task`), whose handle somebody still holds: what nobody waits for may work for anybody.
+//!   (`OwnedTasks::bind_inner`, `Spawner::spawn_task`), if somebody holds them, and if others that begin so were waited for by who has
+//!   started them: what nobody waits for may work for anybody.
 //! - hyper's client writes on a task of the connection. For whom, is said when a request is put into the connection's channel
 //!   (`mpsc::list::Tx::push`), which takes one at a time, from whoever has the connection to itself.
 
@@ -138,27 +139,49 @@ pub fn tokio_ends(ctx: ProbeContext) -> u32 {
     let Some(word) = read_user::<u64>(task) else { return 0 };
     let header = if word >> 32 == 0 { task } else { word };
     if let Some((task, _)) = task_at(header, tgid) {
-        work::ends(&task);
         let _ = CHANNELS.remove(task);
+        // Of one that was started and that somebody holds it is learned who that is.
+        if !(is_held(header) && work::of(&task).is_some_and(|work| work.begins != 0)) {
+            work::forget(&task);
+        }
     }
     0
 }
 
-/// `task::raw::drop_join_handle_slow(header)`: who has held the task does not any more, perhaps because it has ended.
+/// `task::raw::drop_join_handle_slow(header)`: who has held the task does not any more. If that is behind its end, and the holder works
+/// for the request that the task was started for, the holder has waited for it.
 #[uprobe]
 pub fn tokio_joins(ctx: ProbeContext) -> u32 {
     own_stack(&ctx);
     let tgid = emit::current().0;
-    if !Tokio::is_of(selection(tgid)) {
-        return 0;
-    }
+    let Some(layout) = layout(selection(tgid), tgid) else { return 0 };
     let [header, _] = arguments(&ctx);
-    if read_user::<u64>(header).is_some_and(|state| state & Tokio::COMPLETE != 0)
+    if state(header) & Tokio::COMPLETE != 0
         && let Some((task, _)) = task_at(header, tgid)
+        && let Some(of) = work::of(&task)
+        && of.begins != 0
     {
-        work::ends(&task);
+        let holder = work::of(&Unit::new(current(layout), tgid));
+        if holder.is_some_and(|holder| holder.context == of.context) {
+            work::ends(&task);
+        } else {
+            work::is_for_others(&task, &of);
+            work::forget(&task);
+        }
     }
     0
+}
+
+/// Flags and a count, of the task whose header is at `header`.
+#[inline(always)]
+fn state(header: u64) -> u64 {
+    read_user(header).unwrap_or(0)
+}
+
+/// Whether somebody has the `JoinHandle` of a task.
+#[inline(always)]
+fn is_held(header: u64) -> bool {
+    state(header) & Tokio::JOIN_INTEREST != 0
 }
 
 /// `mpsc::list::Tx::push(self, value)` or what it calls, of a channel of hyper's client.
@@ -180,16 +203,17 @@ fn asks(layout: Tokio, id: u64, tgid: u32) -> u64 {
     let unit = Unit::new(id, tgid);
     let context_of_work = work::asks(&unit);
     match work::of(&unit) {
-        Some(work) if work.begins != 0 && !is_held(&work, id) => context(id, 0),
+        Some(work) if work.begins != 0 && !(is_at(work.place, id) && is_held(work.place)) => {
+            context(id, 0)
+        }
         _ => context_of_work,
     }
 }
 
-/// Whether somebody has the `JoinHandle` of a task that was started.
+/// Whether the header of the task of this id is at `header`.
 #[inline(always)]
-fn is_held(work: &Work, id: u64) -> bool {
-    let same = task_at(work.place, 0).is_some_and(|(task, _)| task.id == id);
-    same && read_user::<u64>(work.place).is_some_and(|state| state & Tokio::JOIN_INTEREST != 0)
+fn is_at(header: u64, id: u64) -> bool {
+    task_at(header, 0).is_some_and(|(task, _)| task.id == id)
 }
 
 /// `mpsc::chan::Rx::recv(result, self, ..)` of a channel of hyper's client.

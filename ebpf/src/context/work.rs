@@ -64,7 +64,7 @@ struct Begun {
     latest: u64,
     /// For how many works such have ended, one after the other.
     works: u32,
-    /// One of them has asked for something when the request that it was started for was over.
+    /// One of them has asked for something when the request that it was started for was over, or was for others in another way.
     outlived: u32,
 }
 
@@ -164,7 +164,7 @@ pub fn starts(child: &Unit, work: &Work) {
     let _ = UNITS.insert(child, work, 0);
 }
 
-/// `unit` has ended.
+/// `unit` has ended, and nothing speaks against its having worked for its request alone.
 #[inline(always)]
 pub fn ends(unit: &Unit) {
     let Some(work) = of(unit) else { return };
@@ -176,7 +176,21 @@ pub fn ends(unit: &Unit) {
         begun.latest = work.context;
         begun.works = begun.works.saturating_add(1);
     }
+    forget(unit);
+}
+
+/// `unit` has ended, and nothing is to be learned from it.
+#[inline(always)]
+pub fn forget(unit: &Unit) {
     let _ = UNITS.remove(unit);
+}
+
+/// `unit`, which was started for `work`, turns out to be for others, too.
+#[inline(always)]
+pub fn is_for_others(unit: &Unit, work: &Work) {
+    if let Some(begun) = begun(work, unit.tgid) {
+        begun.outlived = 1;
+    }
 }
 
 /// What is known of units that began with the function of the one that was started for `work`.

@@ -6,18 +6,23 @@
 //! | `/once/7` | both at once, by the handler |
 //! | `/spawn/7` | both at once, by tasks of their own |
 //! | `/nested/7` | by tasks of a task |
+//! | `/boxed/7` | both at once, by tasks of their own whose futures are boxes, while workers are such, too, that every second request uses |
 //! | `/blocking/7` | by tasks that a thread for blocking calls has started |
+//! | `/cancelled/7` | in turn, behind requests (`/gone/7`) that it gives up at any point |
 //! | `/late/7` | the second time when it has answered long since |
 //! | `/actor/7` | by a task that does so for all, which was there before |
 //! | `/shared/7` | over one connection that has a task for all, which the first request has started |
 //! | `/pool/7` | by workers that the first request has started |
 //! | `/elastic/7` | by workers that are started with a first order where none is idle |
+//! | `/drain/7` | by a task that does so until nobody wants anything any more, and ends |
+//! | `/kept/7` | likewise, and somebody keeps its handle |
 //! | `/refresh/7` | by a task that the first request has started and that does so for all who wait |
 //!
 //! Where tasks outlive the request that has started them, the first requests take longest.
 //! Arguments: the other service's port; `multi` or `current`, how many threads the runtime has.
 
 use std::{
+    collections::VecDeque,
     env,
     future::Future,
     pin::Pin,
@@ -39,7 +44,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, Handle},
     sync::{Mutex, mpsc, oneshot},
-    task, time,
+    task::{self, JoinHandle},
+    time,
 };
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -89,7 +95,7 @@ async fn actor(port: u16, client: Client, mut questions: mpsc::UnboundedReceiver
 /// Asks for all over one connection of its own.
 async fn shared(port: u16, mut questions: mpsc::UnboundedReceiver<Question>) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
-    let mut waiting = std::collections::VecDeque::new();
+    let mut waiting = VecDeque::new();
     let mut bytes = Vec::new();
     loop {
         tokio::select! {
@@ -111,7 +117,10 @@ async fn shared(port: u16, mut questions: mpsc::UnboundedReceiver<Question>) {
 }
 
 /// Has a worker do it that others use, too.
-async fn by_worker(workers: &mpsc::UnboundedSender<Work>, work: impl Future<Output = ()> + Send + 'static) {
+async fn by_worker(
+    workers: &mpsc::UnboundedSender<Work>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
     let (done, answered) = oneshot::channel();
     let work = async move {
         work.await;
@@ -137,12 +146,31 @@ fn pool() -> mpsc::UnboundedSender<Work> {
     sender
 }
 
+/// The same, whose futures are boxes, and whose handles are kept.
+fn boxed_workers() -> mpsc::UnboundedSender<Work> {
+    static KEPT: std::sync::Mutex<Vec<JoinHandle<()>>> = std::sync::Mutex::new(Vec::new());
+    let (sender, receiver) = mpsc::unbounded_channel::<Work>();
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..8 {
+        let receiver = Arc::clone(&receiver);
+        let worker: Work = Box::pin(async move {
+            loop {
+                let work = receiver.lock().await.recv().await;
+                work.expect("they live").await;
+            }
+        });
+        KEPT.lock().expect("not poisoned").push(task::spawn(worker));
+    }
+    sender
+}
+
 /// Workers that come with their first work and stay for others.
 async fn stretching(work: impl Future<Output = ()> + Send + 'static) {
-    static IDLE: LazyLock<(mpsc::Sender<Work>, Arc<Mutex<mpsc::Receiver<Work>>>)> = LazyLock::new(|| {
-        let (sender, receiver) = mpsc::channel(1);
-        (sender, Arc::new(Mutex::new(receiver)))
-    });
+    static IDLE: LazyLock<(mpsc::Sender<Work>, Arc<Mutex<mpsc::Receiver<Work>>>)> =
+        LazyLock::new(|| {
+            let (sender, receiver) = mpsc::channel(1);
+            (sender, Arc::new(Mutex::new(receiver)))
+        });
     static WAITING: AtomicU32 = AtomicU32::new(0);
     let (done, answered) = oneshot::channel();
     let work: Work = Box::pin(async move {
@@ -165,6 +193,46 @@ async fn stretching(work: impl Future<Output = ()> + Send + 'static) {
     answered.await.expect("it is done");
 }
 
+/// Has a task do it that does whatever is wanted while it is at it, and ends then. `keeps`: its handle is kept until there is another.
+async fn drained(keeps: bool, work: impl Future<Output = ()> + Send + 'static) {
+    let (done, answered) = oneshot::channel();
+    let work = async move {
+        work.await;
+        let _ = done.send(());
+    };
+    want(keeps, Box::pin(work));
+    answered.await.expect("it is done");
+}
+
+fn want(keeps: bool, work: Work) {
+    static WANTED: std::sync::Mutex<(VecDeque<Work>, bool)> =
+        std::sync::Mutex::new((VecDeque::new(), false));
+    static KEPT: std::sync::Mutex<Option<JoinHandle<()>>> = std::sync::Mutex::new(None);
+    let next = || {
+        let mut wanted = WANTED.lock().expect("not poisoned");
+        wanted.1 = !wanted.0.is_empty();
+        wanted.0.pop_front()
+    };
+    let mut wanted = WANTED.lock().expect("not poisoned");
+    wanted.0.push_back(work);
+    if std::mem::replace(&mut wanted.1, true) {
+        return;
+    }
+    let drain = task::spawn(async move {
+        while let Some(work) = next() {
+            work.await;
+        }
+    });
+    if keeps {
+        *KEPT.lock().expect("not poisoned") = Some(drain);
+    }
+}
+
+/// Asks, and gives up after so many microseconds.
+async fn gives_up(asks: impl Future<Output = ()>, after: u64) {
+    let _ = time::timeout(Duration::from_micros(after), asks).await;
+}
+
 async fn sometimes() {
     static SLOW: AtomicU32 = AtomicU32::new(0);
     if SLOW.fetch_add(1, Relaxed) < 8 {
@@ -172,7 +240,10 @@ async fn sometimes() {
     }
 }
 
-async fn serve(Path((how, number)): Path<(String, u32)>, State(other): State<Other>) -> &'static str {
+async fn serve(
+    Path((how, number)): Path<(String, u32)>,
+    State(other): State<Other>,
+) -> &'static str {
     let (first, second) = (other.first(number), other.second(number));
     match &*how {
         "turn" => {
@@ -186,6 +257,30 @@ async fn serve(Path((how, number)): Path<(String, u32)>, State(other): State<Oth
             let (first, second) = (task::spawn(first), task::spawn(second));
             first.await.expect("done");
             second.await.expect("done");
+        }
+        "boxed" => {
+            if number % 2 == 0 {
+                let (first, second): (Work, Work) = (Box::pin(first), Box::pin(second));
+                let (first, second) = (task::spawn(first), task::spawn(second));
+                first.await.expect("done");
+                second.await.expect("done");
+            } else {
+                static BOXED: LazyLock<mpsc::UnboundedSender<Work>> = LazyLock::new(boxed_workers);
+                tokio::join!(by_worker(&BOXED, first), by_worker(&BOXED, second));
+            }
+        }
+        "cancelled" => {
+            for at in 0..3 {
+                let gone = other.clone().ask("gone", number);
+                gives_up(gone, u64::from(number) * 37 % 400 + at * 100).await;
+            }
+            first.await;
+            second.await;
+        }
+        "drain" | "kept" => {
+            let keeps = how == "kept";
+            drained(keeps, first).await;
+            drained(keeps, second).await;
         }
         "nested" => {
             let nested = task::spawn(async {
