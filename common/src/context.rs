@@ -71,6 +71,8 @@ impl Go {
 pub struct Tokio {
     /// From a thread's pointer to the id of the task that it polls, which is 0 while it polls none.
     pub current: u64,
+    /// 1: the word before it is 1 while it polls one, and the id is anything while not.
+    pub flagged: u64,
     /// From what both ends of a channel share to `mpsc::chan::Chan::tx`.
     pub sender: u64,
 }

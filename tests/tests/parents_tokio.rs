@@ -24,11 +24,19 @@ struct Service {
     workspace: &'static str,
     build: Build,
     threads: &'static str,
+    features: &'static [&'static str],
 }
 
-const LATEST: Service = Service { workspace: "v1_54", build: Build::Release, threads: "multi" };
+const LATEST: Service =
+    Service { workspace: "v1_54", build: Build::Release, threads: "multi", features: &[] };
 const CURRENT: Service = Service { threads: "current", ..LATEST };
 const FAT_LTO: Service = Service { build: Build::FatLto, ..LATEST };
+const EARLIER: Service = Service { workspace: "v1_43", ..LATEST };
+const HYPER_0_14: Service = Service { workspace: "v1_32", features: &["hyper_0_14"], ..LATEST };
+const ACTIX: Service = Service { workspace: "actix", ..LATEST };
+
+/// Ways by which tasks work for others' requests.
+const NONE: [&str; 8] = ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"];
 
 const MANY: Traffic = Traffic { clients: 16, each: 24 };
 
@@ -37,9 +45,9 @@ const FIRST: usize = 2 * MANY.clients;
 
 impl Service {
     fn start(self) -> (Running, u16) {
-        let Self { workspace, build, threads } = self;
+        let Self { workspace, build, threads, features } = self;
         let to = built().join("tokio-programs").join(workspace);
-        let folder = workspaces::programs(&target("tokio").join(workspace), &to, build, &[]);
+        let folder = workspaces::programs(&target("tokio").join(workspace), &to, build, features);
         let mut service = Command::new(folder.join("service"));
         service.args([&backend::start().to_string(), threads]).stdin(Stdio::null());
         let mut service = Running::start(&mut service);
@@ -153,6 +161,32 @@ fn workers_that_requests_have_started_have_no_wrong_parent() {
 }
 
 #[test]
+fn earlier_versions_have_their_parents() {
+    if skip::unless_long("services of other versions are compiled for minutes") {
+        return;
+    }
+    for service in [EARLIER, HYPER_0_14] {
+        for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
+            service.all_but(without, MANY, how);
+        }
+        for how in NONE {
+            service.no_wrong_parent(how);
+        }
+    }
+}
+
+#[test]
+fn threads_of_actix_have_their_parents() {
+    if skip::unless_long("a service with actix-web is compiled for a minute") {
+        return;
+    }
+    for how in ["turn", "once"] {
+        ACTIX.all_but(0, MANY, how);
+    }
+    ACTIX.no_wrong_parent("spawn");
+}
+
+#[test]
 fn program_of_one_piece_has_its_parents() {
     if skip::unless_long("a service of one piece is compiled for a minute") {
         return;
@@ -160,7 +194,7 @@ fn program_of_one_piece_has_its_parents() {
     for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
         FAT_LTO.all_but(without, MANY, how);
     }
-    for how in ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"] {
+    for how in NONE {
         FAT_LTO.no_wrong_parent(how);
     }
 }

@@ -69,7 +69,12 @@ fn current(layout: Tokio) -> u64 {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { bpf_get_current_task() };
     let own = kernel::read::<u64>(task, offset!(task_thread_pointer)).unwrap_or(0);
-    if own == 0 { 0 } else { read_user(own.wrapping_add(layout.current)).unwrap_or(0) }
+    if own == 0 {
+        return 0;
+    }
+    let at = own.wrapping_add(layout.current);
+    let [flag, id] = read_user::<[u64; 2]>(at.wrapping_sub(8)).unwrap_or([0; 2]);
+    if layout.flagged == 1 && flag != 1 { 0 } else { id }
 }
 
 /// The task whose header is at `header`, and a number of the function that it begins with.

@@ -33,11 +33,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::{Router, extract::State, http::Uri};
 use reqwest::Client;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -240,12 +236,12 @@ async fn sometimes() {
     }
 }
 
-async fn serve(
-    Path((how, number)): Path<(String, u32)>,
-    State(other): State<Other>,
-) -> &'static str {
+async fn serve(State(other): State<Other>, uri: Uri) -> &'static str {
+    let mut parts = uri.path().split('/').skip(1);
+    let (how, number) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let number = number.parse().expect("a number");
     let (first, second) = (other.first(number), other.second(number));
-    match &*how {
+    match how {
         "turn" => {
             first.await;
             second.await;
@@ -351,10 +347,17 @@ async fn run(port: u16) {
     let (actor_of_all, questions) = mpsc::unbounded_channel();
     task::spawn(actor(port, client.clone(), questions));
     let other = Other { port, client, actor: actor_of_all };
-    let router = Router::new().route("/{how}/{number}", get(serve)).with_state(other);
+    let router = Router::new().fallback(serve).with_state(other);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     println!("{}", listener.local_addr().expect("bound").port());
+    #[cfg(not(feature = "hyper_0_14"))]
     axum::serve(listener, router).await.expect("it serves");
+    #[cfg(feature = "hyper_0_14")]
+    axum::Server::from_tcp(listener.into_std().expect("a socket"))
+        .expect("a server")
+        .serve(router.into_make_service())
+        .await
+        .expect("it serves");
 }
 
 fn main() {

@@ -35,6 +35,8 @@ const CODE_LIMIT: u64 = 256 << 10;
 
 /// Minor versions of tokio 1 whose tasks are known to have the places in [`Tokio`].
 const MINORS: std::ops::RangeInclusive<u32> = 30..=54;
+/// From this one on the id of a task is not 0, so that no flag stands before it where there may be none.
+const NOT_ZERO: u32 = 40;
 
 /// Why the tasks of a program are not followed.
 #[derive(Debug, thiserror::Error)]
@@ -74,17 +76,19 @@ pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
     let cache = ReadCache::new(file);
     let elf = Elf::parse(&cache).map_err(NotTokio::Elf)?;
     let functions = functions(&elf);
-    if !functions.iter().any(|function| function.kind == Kind::SetsCurrent) {
+    let sets = |function: &Function| matches!(function.kind, Kind::SetsCurrent | Kind::Restores);
+    if !functions.iter().any(sets) {
         return Err(NotTokio::None);
     }
-    let version = version(crates::versions(file, &elf, "/tokio-")?)?;
+    let (version, minor) = version(crates::versions(file, &elf, "/tokio-")?)?;
     if elf.architecture() != Architecture::X86_64 {
         return Err(NotTokio::Architecture(elf.architecture()));
     }
     let program = Program { file, elf: &elf, cache: &cache, functions: &functions };
     let wrong = |function| NotTokio::Code { version: version.clone(), function };
 
-    let current = program.current()?.ok_or_else(|| wrong("TaskIdGuard"))?;
+    let flagged = minor < NOT_ZERO;
+    let current = program.current(flagged)?.ok_or_else(|| wrong("TaskIdGuard"))?;
     let mut points = program.points(Kind::Starts, Probe::TokioStarts)?;
     let ends = program.points(Kind::Ends, Probe::TokioEnds)?;
     if points.is_empty() || ends.is_empty() {
@@ -101,7 +105,7 @@ pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
     points.sort_by_key(|(probe, at)| (probe.name(), *at));
     // Identical functions may have been made one.
     points.dedup();
-    let tokio = Tokio { current, sender: sender.into() };
+    let tokio = Tokio { current, flagged: flagged.into(), sender: sender.into() };
     Ok(Followed {
         runtime: Tokio::RUNTIME,
         version: format!("tokio {version}"),
@@ -110,7 +114,8 @@ pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
     })
 }
 
-fn version(found: Vec<String>) -> Result<String, NotTokio> {
+/// The version, and its second number.
+fn version(found: Vec<String>) -> Result<(String, u32), NotTokio> {
     let [one] = &found[..] else {
         return Err(if found.is_empty() {
             NotTokio::Version("of an unknown version".to_owned())
@@ -120,7 +125,7 @@ fn version(found: Vec<String>) -> Result<String, NotTokio> {
     };
     let minor = one.strip_prefix("1.").and_then(|rest| rest.split('.').next()?.parse().ok());
     match minor {
-        Some(minor) if MINORS.contains(&minor) => Ok(one.clone()),
+        Some(minor) if MINORS.contains(&minor) => Ok((one.clone(), minor)),
         _ => Err(NotTokio::Version(one.clone())),
     }
 }
@@ -175,9 +180,15 @@ impl Program<'_> {
     }
 
     /// As [`Tokio::current`]; `None` if the code that sets the variable is not understood, or does not agree.
-    fn current(&self) -> Result<Option<u64>, NotTokio> {
+    fn current(&self, behind_a_flag: bool) -> Result<Option<u64>, NotTokio> {
         let mut found = None;
-        for function in self.of(Kind::SetsCurrent) {
+        for function in self.functions {
+            // Back it is set with the flag, as one.
+            if function.kind != Kind::SetsCurrent
+                && (function.kind != Kind::Restores || behind_a_flag)
+            {
+                continue;
+            }
             let place = code::thread_variable(&self.code(function)?);
             if place.is_none() || found.is_some() && found != place {
                 return Ok(None);
@@ -192,26 +203,21 @@ impl Program<'_> {
     /// `None` if the program has no client of hyper, or one whose code is not understood.
     fn channels(&self) -> Result<Option<Channels>, NotTokio> {
         let mut receivers = BTreeSet::new();
-        for function in self.of(Kind::HyperConnection) {
-            let code = self.code(function)?;
-            let calls = code::calls(&code, function.address);
-            receivers
-                .extend(calls.map(|(_, target)| target).filter(|at| self.is(Kind::Receives, *at)));
-        }
         let (mut pushes, mut rest) = (BTreeSet::new(), BTreeSet::new());
         let mut senders = BTreeSet::new();
-        for function in self.of(Kind::HyperSender) {
+        for function in self.of(Kind::Hyper) {
             let code = self.code(function)?;
             for (at, target) in code::calls(&code, function.address) {
-                let found = if self.is(Kind::Pushes, target) {
-                    &mut pushes
-                } else if self.is(Kind::FindsBlock, target) {
-                    &mut rest
-                } else {
-                    continue;
+                let found = match self.kind(target) {
+                    Some(Kind::Receives) => &mut receivers,
+                    Some(Kind::Pushes) => &mut pushes,
+                    Some(Kind::FindsBlock) => &mut rest,
+                    _ => continue,
                 };
                 found.insert(target);
-                senders.extend(code::member_in_first_argument(&code, function.address, at));
+                if self.kind(target) != Some(Kind::Receives) {
+                    senders.extend(code::member_in_first_argument(&code, function.address, at));
+                }
             }
         }
         // One is part of the other where both are there.
@@ -227,8 +233,10 @@ impl Program<'_> {
         Ok(Some(Channels { points, sender }))
     }
 
-    fn is(&self, kind: Kind, address: u64) -> bool {
-        self.of(kind).any(|function| function.address == address)
+    /// Of the function at `address`.
+    fn kind(&self, address: u64) -> Option<Kind> {
+        let mut found = self.functions.iter().filter(|function| function.address == address);
+        found.next().map(|function| function.kind)
     }
 }
 
@@ -249,8 +257,8 @@ mod tests {
     #[test]
     fn versions_that_are_not_known_are_refused() {
         let of = |versions: &[&str]| version(versions.iter().map(|it| (*it).to_owned()).collect());
-        assert_eq!(of(&["1.54.1"]).unwrap(), "1.54.1");
-        assert_eq!(of(&["1.30.0"]).unwrap(), "1.30.0");
+        assert_eq!(of(&["1.54.1"]).unwrap(), ("1.54.1".to_owned(), 54));
+        assert_eq!(of(&["1.30.0"]).unwrap(), ("1.30.0".to_owned(), 30));
         for unknown in ["1.29.1", "1.55.0", "0.2.25", "2.0.0", "1.x"] {
             assert!(matches!(of(&[unknown]), Err(NotTokio::Version(_))), "{unknown}");
         }

@@ -3,8 +3,10 @@
 /// What matters of a program with tokio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`, `drop`.
+    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`.
     SetsCurrent,
+    /// Sets it back: its `drop`.
+    Restores,
     /// `OwnedTasks::bind_inner`
     Starts,
     /// `blocking::pool::Spawner::spawn_task`
@@ -19,10 +21,8 @@ pub enum Kind {
     FindsBlock,
     /// `mpsc::chan::Rx::recv`
     Receives,
-    /// Of hyper's client, or of its pool: may put a request into the channel of a connection.
-    HyperSender,
-    /// Of a connection of hyper's client with HTTP/1: may take one from there.
-    HyperConnection,
+    /// Of hyper's client, of its pool or of a connection with HTTP/1: may put a request into a connection's channel, or take one from there.
+    Hyper,
 }
 
 impl Kind {
@@ -38,9 +38,11 @@ impl Kind {
             let path = |module: &str, kind: &str, method: &str| {
                 has(module) && has(kind) && is_last(name, method)
             };
-            let guard = has("TaskIdGuard");
-            if guard && (is_last(name, "5enter") || is_last(name, "4drop")) {
+            if has("TaskIdGuard") && is_last(name, "5enter") {
                 return Some(Self::SetsCurrent);
+            }
+            if has("TaskIdGuard") && is_last(name, "4drop") {
+                return Some(Self::Restores);
             }
             if path("4task4list", "OwnedTasks", "10bind_inner") {
                 return Some(Self::Starts);
@@ -65,14 +67,15 @@ impl Kind {
                 return Some(Self::Receives);
             }
         }
-        if any(&["5hyper5proto2h18dispatch", "hyper..proto..h1..dispatch.."])
-            || any(&["5hyper6client4conn5http1", "hyper..client..conn..http1.."])
-        {
-            return Some(Self::HyperConnection);
-        }
-        let client =
-            ["5hyper6client", "10hyper_util6client", "hyper..client..", "hyper_util..client.."];
-        any(&client).then_some(Self::HyperSender)
+        let client = [
+            "5hyper6client",
+            "10hyper_util6client",
+            "hyper..client..",
+            "hyper_util..client..",
+            "5hyper5proto2h18dispatch",
+            "hyper..proto..h1..dispatch..",
+        ];
+        any(&client).then_some(Self::Hyper)
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
             ),
             (
                 "_ZN86_$LT$tokio..runtime..task..core..TaskIdGuard$u20$as$u20$core..ops..drop..Drop$GT$4drop17h0123456789abcdefE",
-                Some(Kind::SetsCurrent),
+                Some(Kind::Restores),
             ),
             (
                 "_ZN5tokio7runtime4task4list19OwnedTasks$LT$S$GT$10bind_inner17h0123456789abcdefE.llvm.17",
@@ -131,19 +134,19 @@ mod tests {
             ),
             (
                 "_ZN5hyper5proto2h18dispatch29Dispatcher$LT$D$C$Bs$C$I$C$T$GT$10poll_write17h0123456789abcdefE",
-                Some(Kind::HyperConnection),
+                Some(Kind::Hyper),
             ),
             (
                 "_ZN99_$LT$hyper..proto..h1..dispatch..Client$LT$B$GT$$u20$as$u20$hyper..proto..h1..dispatch..Dispatch$GT$8recv_msg17h0123456789abcdefE",
-                Some(Kind::HyperConnection),
+                Some(Kind::Hyper),
             ),
             (
                 "_ZN5hyper6client8dispatch19Sender$LT$T$C$U$GT$8try_send17h0123456789abcdefE",
-                Some(Kind::HyperSender),
+                Some(Kind::Hyper),
             ),
             (
                 "_ZN10hyper_util6client6legacy6client19Client$LT$C$C$B$GT$12send_request28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE",
-                Some(Kind::HyperSender),
+                Some(Kind::Hyper),
             ),
             (
                 "_ZN4core3ptr90drop_in_place$LT$hyper..client..dispatch..Sender$GT$17h0123456789abcdefE",
