@@ -16,6 +16,8 @@ pub enum Build {
     Release,
     /// All crates optimised as one (`lto = "fat"`, `codegen-units = 1`).
     FatLto,
+    /// For size (`opt-level = "s"`).
+    Small,
 }
 
 impl Build {
@@ -23,6 +25,7 @@ impl Build {
         match self {
             Self::Release => "release",
             Self::FatLto => "fat",
+            Self::Small => "small",
         }
     }
 }

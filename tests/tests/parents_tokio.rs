@@ -11,6 +11,7 @@ use std::{
 use remora_tests::{
     agent::{Agent, Done},
     backend,
+    client::Connection,
     parents::{Traffic, none_is_wrong},
     process::Running,
     programs::{built, target},
@@ -31,6 +32,7 @@ const LATEST: Service =
     Service { workspace: "v1_54", build: Build::Release, threads: "multi", features: &[] };
 const CURRENT: Service = Service { threads: "current", ..LATEST };
 const FAT_LTO: Service = Service { build: Build::FatLto, ..LATEST };
+const SMALL: Service = Service { build: Build::Small, ..LATEST };
 const EARLIER: Service = Service { workspace: "v1_43", ..LATEST };
 const HYPER_0_14: Service = Service { workspace: "v1_32", features: &["hyper_0_14"], ..LATEST };
 const ACTIX: Service = Service { workspace: "actix", ..LATEST };
@@ -39,6 +41,7 @@ const ACTIX: Service = Service { workspace: "actix", ..LATEST };
 const NONE: [&str; 8] = ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"];
 
 const MANY: Traffic = Traffic { clients: 16, each: 24 };
+const ONE: Traffic = Traffic { clients: 1, each: 16 };
 
 /// Tasks that are the first ones of their kind, which may be a pool's: these do not say for whom.
 const FIRST: usize = 2 * MANY.clients;
@@ -55,10 +58,12 @@ impl Service {
         (service, port)
     }
 
-    fn watch(self, traffic: Traffic, how: &str) -> Done {
+    fn watch(self, traffic: &[Traffic], how: &str) -> Done {
         let (service, port) = self.start();
         let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
-        traffic.ask(port, how);
+        for traffic in traffic {
+            traffic.ask(port, how);
+        }
         // What it does when it has answered, too.
         thread::sleep(Duration::from_millis(300));
         drop(service);
@@ -70,7 +75,7 @@ impl Service {
         if skip::without_root() {
             return;
         }
-        let done = self.watch(traffic, how);
+        let done = self.watch(&[traffic], how);
         let orders = traffic.orders();
         for name in ["first", "second"] {
             let (with, all) = none_is_wrong(&done, name);
@@ -83,9 +88,11 @@ impl Service {
         if skip::without_root() {
             return;
         }
-        let done = self.watch(MANY, how);
+        // While there is one client only, nobody works for others.
+        let done = self.watch(&[ONE, MANY], how);
+        let orders = ONE.orders() + MANY.orders();
         for name in ["first", "second"] {
-            assert_eq!(none_is_wrong(&done, name).1, MANY.orders(), "{}", done.log);
+            assert_eq!(none_is_wrong(&done, name).1, orders, "{}", done.log);
         }
     }
 }
@@ -94,6 +101,42 @@ impl Service {
 fn requests_in_turn_are_under_their_own_server_span() {
     for clients in [1, 8, 16] {
         LATEST.all_but(0, Traffic { clients, each: 24 }, "turn");
+    }
+}
+
+#[test]
+fn requests_that_the_handler_writes_are_under_their_own_server_span() {
+    LATEST.all_but(0, MANY, "raw");
+}
+
+#[test]
+fn service_with_warm_pools_has_its_parents_when_the_agent_comes() {
+    if skip::without_root() {
+        return;
+    }
+    let (service, port) = LATEST.start();
+    // Two requests at once leave two connections to the other service for each of these.
+    let mut kept: Vec<_> = (0..MANY.clients).map(|_| Connection::open(port).unwrap()).collect();
+    let mut ask = |from: usize| {
+        thread::scope(|scope| {
+            for (client, connection) in kept.iter_mut().enumerate() {
+                scope.spawn(move || {
+                    for order in 0..MANY.each {
+                        let order = from + client * MANY.each + order;
+                        let answer = connection.get(&format!("/once/{order}"), "").unwrap();
+                        assert_eq!(answer.status, 200);
+                    }
+                });
+            }
+        });
+    };
+    ask(1_000_000);
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    ask(0);
+    drop(service);
+    let done = agent.stop();
+    for name in ["first", "second"] {
+        assert_eq!(none_is_wrong(&done, name), (MANY.orders(), MANY.orders()), "{}", done.log);
     }
 }
 
@@ -146,7 +189,7 @@ fn requests_that_are_given_up_do_not_pass_on_their_parents() {
     if skip::without_root() {
         return;
     }
-    let done = LATEST.watch(MANY, "cancelled");
+    let done = LATEST.watch(&[MANY], "cancelled");
     let _ = none_is_wrong(&done, "gone");
     for name in ["first", "second"] {
         assert_eq!(none_is_wrong(&done, name), (MANY.orders(), MANY.orders()), "{}", done.log);
@@ -184,6 +227,17 @@ fn threads_of_actix_have_their_parents() {
         ACTIX.all_but(0, MANY, how);
     }
     ACTIX.no_wrong_parent("spawn");
+}
+
+#[test]
+fn program_that_is_optimised_for_size_has_parents_of_what_handlers_write() {
+    if skip::unless_long("a service of small code is compiled for a minute") {
+        return;
+    }
+    SMALL.all_but(0, MANY, "raw");
+    for how in ["once", "spawn"].iter().chain(&NONE) {
+        SMALL.no_wrong_parent(how);
+    }
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn current(layout: Tokio) -> u64 {
         return 0;
     }
     let at = own.wrapping_add(layout.current);
-    let [flag, id] = read_user::<[u64; 2]>(at.wrapping_sub(8)).unwrap_or([0; 2]);
+    let Some([flag, id]) = read_user::<[u64; 2]>(at.wrapping_sub(8)) else { return 0 };
     if layout.flagged == 1 && flag != 1 { 0 } else { id }
 }
 

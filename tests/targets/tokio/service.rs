@@ -8,6 +8,7 @@
 //! | `/nested/7` | by tasks of a task |
 //! | `/boxed/7` | both at once, by tasks of their own whose futures are boxes, while workers are such, too, that every second request uses |
 //! | `/blocking/7` | by tasks that a thread for blocking calls has started |
+//! | `/raw/7` | in turn, over connections without a client's tasks that whoever needs one takes from a list |
 //! | `/cancelled/7` | in turn, behind requests (`/gone/7`) that it gives up at any point |
 //! | `/late/7` | the second time when it has answered long since |
 //! | `/actor/7` | by a task that does so for all, which was there before |
@@ -61,6 +62,22 @@ impl Other {
         let url = format!("http://127.0.0.1:{}/{name}/{number}", self.port);
         let answer = self.client.get(url).send().await.expect("an answer");
         assert_eq!(answer.text().await.expect("its content"), "ok");
+    }
+
+    async fn raw(&self, name: &str, number: u32) {
+        static IDLE: std::sync::Mutex<Vec<TcpStream>> = std::sync::Mutex::new(Vec::new());
+        let idle = IDLE.lock().expect("not poisoned").pop();
+        let mut stream = match idle {
+            Some(stream) => stream,
+            None => TcpStream::connect(("127.0.0.1", self.port)).await.expect("a connection"),
+        };
+        let head = format!("GET /{name}/{number} HTTP/1.1\r\nhost: t\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\nok") {
+            assert_ne!(stream.read_buf(&mut bytes).await.expect("read"), 0, "it hung up");
+        }
+        IDLE.lock().expect("not poisoned").push(stream);
     }
 
     fn first(&self, number: u32) -> impl Future<Output = ()> + Send + use<> {
@@ -253,6 +270,10 @@ async fn serve(State(other): State<Other>, uri: Uri) -> &'static str {
             let (first, second) = (task::spawn(first), task::spawn(second));
             first.await.expect("done");
             second.await.expect("done");
+        }
+        "raw" => {
+            other.raw("first", number).await;
+            other.raw("second", number).await;
         }
         "boxed" => {
             if number % 2 == 0 {

@@ -1,5 +1,7 @@
 //! What the x86-64 code of a program says of where it keeps things.
 
+use std::collections::BTreeSet;
+
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 fn decode(code: &[u8], address: u64) -> Decoder<'_> {
@@ -20,17 +22,12 @@ pub fn calls(code: &[u8], address: u64) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// The one place, counted from the thread's pointer, that a function stores a word of 64 bits to.
-pub fn thread_variable(code: &[u8]) -> Option<i64> {
+/// The places, counted from the thread's pointer, that a function stores words of 64 bits to.
+pub fn thread_variables(code: &[u8]) -> BTreeSet<i64> {
     let mut places = Places::default();
-    let mut found = None;
+    let mut found = BTreeSet::new();
     for instruction in decode(code, 0) {
-        if let Some(place) = places.store(&instruction) {
-            if found.is_some_and(|found| found != place) {
-                return None;
-            }
-            found = Some(place);
-        }
+        found.extend(places.store(&instruction));
         places.step(&instruction);
     }
     found
@@ -153,6 +150,10 @@ pub fn member_in_first_argument(code: &[u8], address: u64, call: u64) -> Option<
 mod tests {
     use super::*;
 
+    fn stored(code: &[u8]) -> Vec<i64> {
+        thread_variables(code).into_iter().collect()
+    }
+
     #[test]
     fn variable_is_found_by_what_is_stored() {
         // push rbx; mov rax,fs:[0]; lea rax,[rax-0x148]; movzx ecx,byte [rax+0x48]; mov byte [r14+0x48],1; mov [rax+0x30],rbx; ret
@@ -161,14 +162,14 @@ mod tests {
             0xff, 0x0f, 0xb6, 0x48, 0x48, 0x41, 0xc6, 0x46, 0x48, 0x01, 0x48, 0x89, 0x58, 0x30,
             0xc3,
         ];
-        assert_eq!(thread_variable(&by_register), Some(-0x118));
+        assert_eq!(stored(&by_register), [-0x118]);
         // mov fs:[0xffffffffffffff40],rdi; ret
         let direct = [0x64, 0x48, 0x89, 0x3c, 0x25, 0x40, 0xff, 0xff, 0xff, 0xc3];
-        assert_eq!(thread_variable(&direct), Some(-0xc0));
-        assert_eq!(thread_variable(&[&by_register[..30], &direct].concat()), None, "two places");
+        assert_eq!(stored(&direct), [-0xc0]);
+        assert_eq!(stored(&[&by_register[..30], &direct].concat()), [-0x118, -0xc0]);
         let behind_return = [&by_register[..17], &[0xc3], &by_register[17..]].concat();
-        assert_eq!(thread_variable(&behind_return), Some(-0x118));
-        assert_eq!(thread_variable(&[0xc3]), None);
+        assert_eq!(stored(&behind_return), [-0x118]);
+        assert!(stored(&[0xc3]).is_empty());
     }
 
     #[test]
@@ -176,11 +177,11 @@ mod tests {
         // mov rax,fs:[0]; mov rax,[rdi]; mov [rax+0x30],rbx
         let code =
             [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0x48, 0x8b, 0x07, 0x48, 0x89, 0x58, 0x30];
-        assert_eq!(thread_variable(&code), None);
+        assert!(stored(&code).is_empty());
         // mov rax,fs:[0]; call +0; mov [rax+0x30],rbx
         let call =
             [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0x48, 0x89, 0x58, 0x30];
-        assert_eq!(thread_variable(&call), None);
+        assert!(stored(&call).is_empty());
     }
 
     #[test]

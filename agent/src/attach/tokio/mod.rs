@@ -41,8 +41,8 @@ const NOT_ZERO: u32 = 40;
 /// Why the tasks of a program are not followed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTokio {
-    /// It has no tokio in it, or none with symbols.
-    #[error("no symbols of tokio's tasks")]
+    /// Or it is stripped.
+    #[error("no tokio, or no symbols")]
     None,
     #[error("not a 64-bit ELF file: {0}")]
     Elf(object::Error),
@@ -75,15 +75,15 @@ struct Function {
 pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
     let cache = ReadCache::new(file);
     let elf = Elf::parse(&cache).map_err(NotTokio::Elf)?;
-    let functions = functions(&elf);
-    let sets = |function: &Function| matches!(function.kind, Kind::SetsCurrent | Kind::Restores);
-    if !functions.iter().any(sets) {
+    // A program without symbols is not searched for what it is made of, nor one without tokio for its functions: both are large.
+    if thread_variables(&elf) == 0 || elf.elf_symbol_table().is_empty() {
         return Err(NotTokio::None);
     }
     let (version, minor) = version(crates::versions(file, &elf, "/tokio-")?)?;
     if elf.architecture() != Architecture::X86_64 {
         return Err(NotTokio::Architecture(elf.architecture()));
     }
+    let functions = functions(&elf);
     let program = Program { file, elf: &elf, cache: &cache, functions: &functions };
     let wrong = |function| NotTokio::Code { version: version.clone(), function };
 
@@ -118,7 +118,7 @@ pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
 fn version(found: Vec<String>) -> Result<(String, u32), NotTokio> {
     let [one] = &found[..] else {
         return Err(if found.is_empty() {
-            NotTokio::Version("of an unknown version".to_owned())
+            NotTokio::None
         } else {
             NotTokio::Versions(found.join(", "))
         });
@@ -181,20 +181,16 @@ impl Program<'_> {
 
     /// As [`Tokio::current`]; `None` if the code that sets the variable is not understood, or does not agree.
     fn current(&self, behind_a_flag: bool) -> Result<Option<u64>, NotTokio> {
-        let mut found = None;
+        let mut found = BTreeSet::new();
         for function in self.functions {
-            // Back it is set with the flag, as one.
-            if function.kind != Kind::SetsCurrent
-                && (function.kind != Kind::Restores || behind_a_flag)
+            // Back it is set with the flag, as one. Where one function calls the other, one of them stores nothing.
+            if function.kind == Kind::SetsCurrent
+                || function.kind == Kind::Restores && !behind_a_flag
             {
-                continue;
+                found.extend(code::thread_variables(&self.code(function)?));
             }
-            let place = code::thread_variable(&self.code(function)?);
-            if place.is_none() || found.is_some() && found != place {
-                return Ok(None);
-            }
-            found = place;
         }
+        let found = if found.len() == 1 { found.first().copied() } else { None };
         // Variables of an executable lie below the thread's pointer.
         let size = thread_variables(self.elf).cast_signed();
         Ok(found.filter(|place| (-size..0).contains(place)).map(i64::cast_unsigned))
@@ -262,7 +258,7 @@ mod tests {
         for unknown in ["1.29.1", "1.55.0", "0.2.25", "2.0.0", "1.x"] {
             assert!(matches!(of(&[unknown]), Err(NotTokio::Version(_))), "{unknown}");
         }
-        assert!(matches!(of(&[]), Err(NotTokio::Version(_))));
+        assert!(matches!(of(&[]), Err(NotTokio::None)));
         assert!(matches!(of(&["1.40.0", "1.54.1"]), Err(NotTokio::Versions(_))));
     }
 

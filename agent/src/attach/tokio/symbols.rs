@@ -3,7 +3,8 @@
 /// What matters of a program with tokio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`.
+    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`, or what it calls,
+    /// `context::set_current_task_id`.
     SetsCurrent,
     /// Sets it back: its `drop`.
     Restores,
@@ -38,7 +39,9 @@ impl Kind {
             let path = |module: &str, kind: &str, method: &str| {
                 has(module) && has(kind) && is_last(name, method)
             };
-            if has("TaskIdGuard") && is_last(name, "5enter") {
+            if has("TaskIdGuard") && is_last(name, "5enter")
+                || has("7runtime7context") && is_last(name, "19set_current_task_id")
+            {
                 return Some(Self::SetsCurrent);
             }
             if has("TaskIdGuard") && is_last(name, "4drop") {
@@ -93,6 +96,10 @@ mod tests {
     #[test]
     fn functions_are_told_by_their_symbols() {
         for (name, kind) in [
+            (
+                "_ZN5tokio7runtime7context19set_current_task_id17h0123456789abcdefE",
+                Some(Kind::SetsCurrent),
+            ),
             (
                 "_ZN5tokio7runtime4task4core11TaskIdGuard5enter17h0123456789abcdefE",
                 Some(Kind::SetsCurrent),
