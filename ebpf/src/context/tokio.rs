@@ -197,14 +197,14 @@ pub fn hyper_asks(ctx: ProbeContext) -> u32 {
     let Some(layout) = layout(selection(tgid), tgid) else { return 0 };
     let [channel, _] = arguments(&ctx);
     // Also if no task does: what was there before is not for this request.
-    let context = asks(layout, current(layout), tgid);
+    let context = asks(current(layout), tgid);
     let _ = ASKED.insert(Unit::new(channel, tgid), context, 0);
     0
 }
 
 /// The context in which the task asks.
 #[inline(always)]
-fn asks(layout: Tokio, id: u64, tgid: u32) -> u64 {
+fn asks(id: u64, tgid: u32) -> u64 {
     let unit = Unit::new(id, tgid);
     let context_of_work = work::asks(&unit);
     match work::of(&unit) {
