@@ -65,6 +65,43 @@ impl Go {
     }
 }
 
+/// Where the tokio of a program keeps things.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokio {
+    /// From a thread's pointer to the id of the task that it polls, which is 0 while it polls none.
+    pub current: u64,
+    /// 1: the word before it is 1 while it polls one, and the id is anything while not.
+    pub flagged: u64,
+    /// From what both ends of a channel share to `mpsc::chan::Chan::tx`.
+    pub sender: u64,
+}
+
+impl Tokio {
+    /// Its number in [`crate::target::runtime`].
+    pub const RUNTIME: u8 = 4;
+
+    /// `task::Header::vtable`; this and the next ones in tokio 1.30 to 1.54.
+    pub const TABLE: u64 = 16;
+    /// `task::raw::Vtable::trailer_offset`, behind which stand `scheduler_offset` and `id_offset`.
+    pub const OFFSETS: u64 = 56;
+    /// In `task::Header::state`, the header's first word: the task has ended.
+    pub const COMPLETE: u64 = 1 << 1;
+    /// There is a `JoinHandle`.
+    pub const JOIN_INTEREST: u64 = 1 << 3;
+
+    /// Whether it is the runtime in the byte of a process.
+    #[must_use]
+    pub const fn is_of(flags: u8) -> bool {
+        crate::target::runtime(flags) == Self::RUNTIME
+    }
+}
+
+/// Processes of tokio whose contexts are followed at once.
+pub const MAX_TOKIO: u32 = 1024;
+
+const _: () = assert!(Go::ALL.len() < Tokio::RUNTIME as usize);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,12 @@
 pub const ABSENT: u32 = u32::MAX;
 
 macro_rules! layout {
-    ($($field:ident: $container:literal . $member:literal),* $(,)?) => {
+    ($($field:ident: $container:literal . $member:tt),* $(,)?) => {
         /// Byte offsets into kernel structs; [`ABSENT`] where the kernel has no such member.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct KernelLayout {
-            $(#[doc = concat!("`", $container, ".", $member, "`")] pub $field: u32,)*
+            $(#[doc = concat!("`", $container, ".", stringify!($member), "`")] pub $field: u32,)*
         }
 
         impl KernelLayout {
@@ -32,6 +32,11 @@ macro_rules! layout {
     };
 }
 
+/// Where a thread that does not run has the register from which its variables are found. A library sets it when it makes the
+/// thread, so that it is the same while the thread runs.
+const THREAD_POINTER: &str =
+    if cfg!(target_arch = "aarch64") { "thread.uw.tp_value" } else { "thread.fsbase" };
+
 layout! {
     task_files: "task_struct"."files",
     task_tgid: "task_struct"."tgid",
@@ -46,6 +51,7 @@ layout! {
     pid_namespace_inum: "pid_namespace"."ns.inum",
     task_signal: "task_struct"."signal",
     task_io_uring: "task_struct"."io_uring",
+    task_thread_pointer: "task_struct".THREAD_POINTER,
     signal_live: "signal_struct"."live",
     files_fdt: "files_struct"."fdt",
     fdtable_max_fds: "fdtable"."max_fds",

@@ -2,33 +2,15 @@
 //! when it is first needed, by the profiles of services.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     process::Command,
 };
 
+pub use crate::workspaces::Build;
 use crate::{
-    process::output,
     programs::{built, target},
+    workspaces,
 };
-
-/// How a service is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Build {
-    /// `cargo build --release`, and nothing said of it.
-    Release,
-    /// All crates optimised as one (`lto = "fat"`, `codegen-units = 1`).
-    FatLto,
-}
-
-impl Build {
-    const fn profile(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::FatLto => "fat",
-        }
-    }
-}
 
 /// What carries out rustls's cryptography.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,27 +38,14 @@ pub struct Peers {
     pub provider: Provider,
 }
 
-/// The folder of `server` and `client`, built so. Cargo knows what is to be built again.
+/// The folder of `server` and `client`, built so.
 ///
 /// # Panics
 /// If they cannot be built.
 #[must_use]
 pub fn peers(Peers { version, build, provider }: Peers) -> PathBuf {
     let to = built().join("rustls-programs").join(version).join(provider.feature());
-    std::fs::create_dir_all(&to).expect("a folder");
-    // Tests run side by side, also those of other programs: what they say of waiting for each other is not read.
-    let lock = File::create(to.join("lock")).expect("a file");
-    lock.lock().expect("a lock");
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.args(["build", "--quiet", "--locked", "--profile", build.profile(), "--target-dir"]);
-    cargo.arg(&to).args(["--no-default-features", "--features", provider.feature()]);
-    cargo.current_dir(target("rustls").join(version));
-    // As a service's programmer has it, whatever this build is made with.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "RUSTC_BOOTSTRAP"] {
-        cargo.env_remove(name);
-    }
-    output(&mut cargo);
-    to.join(build.profile())
+    workspaces::programs(&target("rustls").join(version), &to, build, &[provider.feature()])
 }
 
 /// A server of the workspace, whose certificate is in the folder `certificate`.

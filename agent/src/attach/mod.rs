@@ -9,6 +9,7 @@
 //! processes from their first call on. Which TLS libraries a process uses at all, and which of them are not
 //! seen, [`stacks`] says.
 
+mod crates;
 pub mod gnutls;
 pub mod go;
 mod image;
@@ -19,6 +20,7 @@ mod runtime;
 pub mod rustls;
 mod segments;
 pub mod stacks;
+mod tokio;
 mod unused;
 
 use std::{

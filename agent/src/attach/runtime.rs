@@ -1,4 +1,4 @@
-//! Which runtime's contexts are followed in the processes that are selected: goroutines today, threads where nothing else is
+//! Which runtime's contexts are followed in the processes that are selected: goroutines, tasks of tokio, threads where nothing else is
 //! recognised. A runtime is a file that says how a program of it is recognised and what is probed in it ([`RUNTIMES`]), and
 //! one of the kernel side (`ebpf/src/context/`).
 //!
@@ -12,9 +12,12 @@ use std::{
     time::Instant,
 };
 
+use remora_common::context::Tokio;
+
 use super::{
     Detacher, MAX_REFUSED, chain, go,
     libraries::{Candidate, FileKey},
+    tokio,
     unused::Unused,
 };
 use crate::bpf::{Links, Marks, Probe, Uprobes};
@@ -28,16 +31,21 @@ pub struct Followed {
     pub version: String,
     /// Program and file offset.
     pub points: Vec<(Probe, u64)>,
+    /// Where it keeps things, if it is tokio.
+    pub tokio: Option<Tokio>,
 }
 
 /// Recognises a program of a runtime by its file, else says why it is none.
 type Recognise = fn(&File) -> Result<Followed, String>;
 
-const RUNTIMES: [Recognise; 1] =
-    [|file| go::contexts::recognise(file).map_err(|error| error.to_string())];
+const RUNTIMES: [Recognise; 2] = [
+    |file| go::contexts::recognise(file).map_err(|error| error.to_string()),
+    |file| tokio::recognise(file).map_err(|error| error.to_string()),
+];
 
 struct Attached {
     runtime: u8,
+    tokio: Option<Tokio>,
     links: Links,
     unused: Unused,
 }
@@ -62,10 +70,11 @@ impl Runtimes {
         let known = candidates.iter().find(|candidate| self.is_followed(tgid, candidate, uprobes));
         match known.map(|candidate| candidate.key) {
             Some(key) => {
-                self.marks.mark(tgid, self.files[&key].runtime);
+                let Attached { runtime, tokio, .. } = self.files[&key];
+                self.marks.mark(tgid, runtime, tokio);
                 self.processes.insert(tgid, key);
             }
-            None if self.processes.remove(&tgid).is_some() => self.marks.mark(tgid, 0),
+            None if self.processes.remove(&tgid).is_some() => self.marks.mark(tgid, 0, None),
             None => {}
         }
     }
@@ -83,13 +92,14 @@ impl Runtimes {
         let mut reasons = Vec::new();
         for recognise in RUNTIMES {
             match recognise(&file) {
-                Ok(Followed { runtime, version, points }) => {
+                Ok(Followed { runtime, version, points, tokio }) => {
                     // The link holds the inode; the descriptor is only the way to name it.
                     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
                     match uprobes.attach(Path::new(&name), &points) {
                         Ok(links) => {
                             tracing::info!(%path, version, "contexts of its runtime are followed");
-                            let attached = Attached { runtime, links, unused: Unused::default() };
+                            let unused = Unused::default();
+                            let attached = Attached { runtime, tokio, links, unused };
                             self.files.insert(candidate.key, attached);
                             return true;
                         }
@@ -112,7 +122,9 @@ impl Runtimes {
 
     /// `tgid` ended, or is not selected any more.
     pub(super) fn gone(&mut self, tgid: u32) {
-        self.processes.remove(&tgid);
+        if self.processes.remove(&tgid).is_some() {
+            self.marks.forget(tgid);
+        }
     }
 
     /// Detaches files that no selected process has run for a while.

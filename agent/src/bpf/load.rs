@@ -218,9 +218,10 @@ impl Programs {
     /// Where processes are marked whose contexts beyond threads are followed.
     ///
     /// # Errors
-    /// If the map cannot be mapped.
+    /// If a map cannot be mapped or opened again.
     pub fn marks(&self) -> io::Result<Marks> {
-        TargetBytes::new(array(&self.ebpf, "TARGETS").fd().as_fd(), tgids()).map(Marks::new)
+        let bytes = TargetBytes::new(array(&self.ebpf, "TARGETS").fd().as_fd(), tgids())?;
+        Marks::new(bytes, &self.ebpf).map_err(io::Error::other)
     }
 
     /// The reader of the ring; there can be only one.

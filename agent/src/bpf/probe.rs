@@ -31,13 +31,23 @@ pub enum Probe {
     GoEnds,
     /// `net/http.(*persistConn).roundTrip`
     GoRoundTrip,
+    /// Where tokio starts a task, with the task as the second argument.
+    TokioStarts,
+    /// `Schedule::release` of a scheduler of tokio, with the task as the second argument.
+    TokioEnds,
+    /// `tokio::runtime::task::raw::drop_join_handle_slow`
+    TokioJoins,
+    /// Where a request is put into the channel of a connection of hyper's client, with the sender's end as the first argument.
+    HyperAsks,
+    /// Where the connection looks for one: `(result, receiver)`.
+    HyperTakes,
     /// Never attached: programs that move plaintext jump there for more of a call.
     TlsMore,
 }
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -56,6 +66,11 @@ impl Probe {
         Self::GoEnds,
         Self::GoStarts,
         Self::GoRoundTrip,
+        Self::TokioEnds,
+        Self::TokioJoins,
+        Self::TokioStarts,
+        Self::HyperTakes,
+        Self::HyperAsks,
     ];
 
     /// Whether it is loaded in any case: most machines have what OpenSSL is used by, and many a program that
@@ -73,6 +88,11 @@ impl Probe {
                 | Self::RustlsEncryptReturn
                 | Self::RustlsDecrypt
                 | Self::RustlsDecryptReturn
+                | Self::TokioStarts
+                | Self::TokioEnds
+                | Self::TokioJoins
+                | Self::HyperAsks
+                | Self::HyperTakes
         )
     }
 
@@ -97,6 +117,11 @@ impl Probe {
             Self::GoStarts => "go_starts",
             Self::GoEnds => "go_ends",
             Self::GoRoundTrip => "go_round_trip",
+            Self::TokioStarts => "tokio_starts",
+            Self::TokioEnds => "tokio_ends",
+            Self::TokioJoins => "tokio_joins",
+            Self::HyperAsks => "hyper_asks",
+            Self::HyperTakes => "hyper_takes",
             Self::TlsMore => "tls_more",
         }
     }

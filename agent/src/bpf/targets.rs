@@ -12,8 +12,9 @@ use aya::{
     Ebpf, Pod,
     maps::{HashMap, Map, MapData, MapError},
 };
-use remora_common::target::{
-    Descendant, MAX_PROCESSES, Process, RUNTIME, SELECTED, TICK_NS, with_runtime,
+use remora_common::{
+    context::Tokio,
+    target::{Descendant, MAX_PROCESSES, Process, RUNTIME, SELECTED, TICK_NS, with_runtime},
 };
 
 use super::shared::TargetBytes;
@@ -60,17 +61,10 @@ pub struct Targets {
 
 impl Targets {
     pub(super) fn new(bytes: TargetBytes, ebpf: &Ebpf) -> Result<Self, MapError> {
-        let own = |name: &str| -> Result<MapData, MapError> {
-            let (Some(Map::HashMap(data)) | Some(Map::LruHashMap(data))) = ebpf.map(name) else {
-                panic!("map {name} of the object is no hash map");
-            };
-            let fd: OwnedFd = data.fd().as_fd().try_clone_to_owned()?;
-            MapData::from_fd(fd)
-        };
         Ok(Self {
             bytes,
-            processes: HashMap::try_from(Map::HashMap(own("PROCESSES")?))?,
-            descendants: HashMap::try_from(Map::LruHashMap(own("DESCENDANTS")?))?,
+            processes: HashMap::try_from(Map::HashMap(own(ebpf, "PROCESSES")?))?,
+            descendants: HashMap::try_from(Map::LruHashMap(own(ebpf, "DESCENDANTS")?))?,
             offset_ticks: time_namespace_ns() / TICK_NS,
         })
     }
@@ -148,19 +142,53 @@ impl Targets {
     }
 }
 
+/// As aya takes it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Places(Tokio);
+
+// SAFETY: `Tokio` is `#[repr(C)]` with only `u64` members: no padding, any bytes are a value.
+unsafe impl Pod for Places {}
+
 /// Says of processes which runtime's contexts are followed in them.
-#[derive(Debug)]
-pub struct Marks(TargetBytes);
+pub struct Marks {
+    bytes: TargetBytes,
+    tokio: HashMap<MapData, u32, Places>,
+}
 
 impl Marks {
-    pub(super) const fn new(bytes: TargetBytes) -> Self {
-        Self(bytes)
+    pub(super) fn new(bytes: TargetBytes, ebpf: &Ebpf) -> Result<Self, MapError> {
+        Ok(Self { bytes, tokio: HashMap::try_from(Map::HashMap(own(ebpf, "TOKIO")?))? })
     }
 
-    /// The process `tgid`, if it is selected, has the runtime of this number from now on.
-    pub fn mark(&self, tgid: u32, runtime: u8) {
-        self.0.change(tgid, |old| (old & SELECTED != 0).then_some(with_runtime(old, runtime)));
+    /// The process `tgid`, if it is selected, has the runtime of this number from now on; with `tokio`, if the runtime is that
+    /// and the kernel side has room for another process of it.
+    pub fn mark(&mut self, tgid: u32, runtime: u8, tokio: Option<Tokio>) {
+        let room = match tokio {
+            Some(places) => self.tokio.insert(tgid, Places(places), 0).is_ok(),
+            None => {
+                self.forget(tgid);
+                true
+            }
+        };
+        let runtime = if room { runtime } else { 0 };
+        self.bytes.change(tgid, |old| (old & SELECTED != 0).then_some(with_runtime(old, runtime)));
     }
+
+    /// The process `tgid` has ended, or is not selected any more.
+    pub fn forget(&mut self, tgid: u32) {
+        // Of most there is none.
+        let _ = self.tokio.remove(&tgid);
+    }
+}
+
+/// A handle of our own of a hash map.
+fn own(ebpf: &Ebpf, name: &str) -> Result<MapData, MapError> {
+    let (Some(Map::HashMap(data)) | Some(Map::LruHashMap(data))) = ebpf.map(name) else {
+        panic!("map {name} of the object is no hash map");
+    };
+    let fd: OwnedFd = data.fd().as_fd().try_clone_to_owned()?;
+    MapData::from_fd(fd)
 }
 
 /// What the boot-time clock of this process's time namespace is ahead of the kernel's own; usually nothing.

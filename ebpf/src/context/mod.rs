@@ -9,10 +9,19 @@
 //! - At functions of its own: which unit starts another one, and which one asks for what another one writes?
 
 mod go;
+mod tokio;
+mod work;
 
-use remora_common::{connection::Connection, target};
+use remora_common::{
+    connection::Connection,
+    context::context,
+    policy,
+    record::{Direction, Role},
+    target,
+};
 
-use crate::moved::Moved;
+use self::work::Unit;
+use crate::{maps::selection, moved::Moved};
 
 /// Who makes a call, by the registers of user space at the call.
 #[derive(Clone, Copy)]
@@ -28,17 +37,37 @@ pub fn is_followed(selection: u8) -> bool {
     selection & target::RUNTIME != 0
 }
 
-/// The number of the unit that makes a call; 0: it is not one of the runtime's.
+/// The number of the unit of the process `tgid` that makes a call; 0: it is not one of the runtime's.
 #[inline(always)]
-pub fn unit(selection: u8, caller: Caller) -> u64 {
+pub fn unit(selection: u8, tgid: u32, caller: Caller) -> u64 {
     match go::layout(selection) {
         Some(layout) => go::running(layout, caller),
-        None => 0,
+        None => tokio::running(selection, tgid),
     }
 }
 
 /// The context of the bytes of `moved`, which the unit `moved.context` has moved on `connection` and which are not counted yet.
 #[inline(always)]
 pub fn context_of(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
-    if moved.context == 0 { 0 } else { go::context_of(moved, connection, sk) }
+    if moved.context == 0 { 0 } else { context_of_unit(moved, connection, sk) }
+}
+
+/// VERIFIER: a function of its own, so that what comes after it is verified once.
+#[inline(never)]
+fn context_of_unit(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
+    let mover = Unit::new(moved.context, moved.tgid);
+    let receives = moved.direction == Direction::Rx as u32;
+    let serves = connection.role == Role::Server as u8;
+    // What a TLS library encrypts is told of where the library moves it. Of answers it does not matter who moves them.
+    if receives != serves || connection.object != 0 || connection.policy == policy::CIPHERTEXT {
+        return context(mover.id, 0);
+    }
+    if serves {
+        return work::reads_request(&mover, moved, connection, sk);
+    }
+    let for_others = match go::layout(selection(moved.tgid)) {
+        Some(_) => work::tied(sk, connection),
+        None => tokio::writes(&mover, moved, connection, sk),
+    };
+    for_others.unwrap_or_else(|| work::writes(&mover))
 }

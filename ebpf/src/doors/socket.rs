@@ -126,7 +126,7 @@ fn passed<const DIRECTION: u8>(ctx: &BtfTracePointContext) {
         seq: if inet && upper == 0 { counted::<DIRECTION>(sk) } else { NOT_COUNTED },
         tgid,
         tid,
-        context: if context::is_followed(selection) { unit(selection) } else { 0 },
+        context: if context::is_followed(selection) { unit(selection, tgid) } else { 0 },
     };
     work.sk = sk as u64;
     if transfer::moved_on(work, inode, inet.into()) {
@@ -187,7 +187,7 @@ fn asked<const DIRECTION: u8>(flags: u64) -> (u32, Buffers) {
 
 /// The unit that makes the system call.
 #[inline(always)]
-fn unit(selection: u8) -> u64 {
+fn unit(selection: u8, tgid: u32) -> u64 {
     // SAFETY: helpers of Linux 5.15; the registers of user space at the call.
     let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
     let [register, stack_pointer] = Registers::CALLER;
@@ -198,7 +198,7 @@ fn unit(selection: u8) -> u64 {
             stack_pointer: load(regs, stack_pointer as u32),
         }
     };
-    context::unit(selection, caller)
+    context::unit(selection, tgid, caller)
 }
 
 /// Whether the process has an `io_uring`.

@@ -54,7 +54,7 @@ pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     if let Some(round_trip) = round_trip {
         points.push((Probe::GoRoundTrip, entry(round_trip, ROUND_TRIP)?));
     }
-    Ok(Followed { runtime, version, points })
+    Ok(Followed { runtime, version, points, tokio: None })
 }
 
 /// `26` of `go1.26.1`, `go1.26rc2`, `devel go1.26-0123abc`.

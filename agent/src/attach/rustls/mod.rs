@@ -8,23 +8,15 @@ mod code;
 
 use std::{fs::File, io};
 
-use memchr::memmem;
-use object::{
-    Architecture, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, read::ReadCache,
-};
+use object::{Architecture, Object as _, ObjectSymbol as _, read::ReadCache};
 
 use super::{
+    crates,
     plan::{Library, Plan, Via},
     segments::{Elf, file_offset, read},
 };
 use crate::bpf::Probe;
 
-/// Most bytes of constants that are searched for the version.
-const CONSTANTS_LIMIT: u64 = 96 << 20;
-/// So many at a time.
-const CHUNK: u64 = 64 << 10;
-/// Longest version, and the `/rustls-` and the `/` around it.
-const NAME_LIMIT: u64 = 8 + 32 + 1;
 /// Longest function that is decoded; they have about 1 KiB.
 const CODE_LIMIT: u64 = 64 << 10;
 
@@ -57,7 +49,7 @@ pub enum NotRustls {
 pub fn plan(file: &File) -> Result<Plan, NotRustls> {
     let cache = ReadCache::new(file);
     let elf = Elf::parse(&cache).map_err(NotRustls::Elf)?;
-    let versions = versions(file, &elf)?;
+    let versions = crates::versions(file, &elf, "/rustls-")?;
     let version = match &versions[..] {
         [] => return Err(NotRustls::None),
         [one] => one.clone(),
@@ -132,40 +124,6 @@ fn shown(symbol: &str) -> &str {
     symbol.split("17h").next().unwrap_or(symbol)
 }
 
-/// Each version of rustls whose sources are named among the constants, for panics.
-fn versions(file: &File, elf: &Elf<'_>) -> io::Result<Vec<String>> {
-    let constants = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
-    let mut found = Vec::new();
-    let mut left = CONSTANTS_LIMIT;
-    for section in elf.sections().filter(|section| constants(section.kind())) {
-        let Some((offset, len)) = section.file_range() else { continue };
-        let len = len.min(left);
-        left -= len;
-        for at in (0..len).step_by(CHUNK as usize) {
-            // A name that begins in this piece may end in the next.
-            let piece = read(file, offset + at, (len - at).min(CHUNK + NAME_LIMIT))?;
-            for version in versions_in(&piece) {
-                if !found.contains(&version) {
-                    found.push(version);
-                }
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn versions_in(constants: &[u8]) -> impl Iterator<Item = String> {
-    const BEFORE: &[u8] = b"/rustls-";
-    memmem::find_iter(constants, BEFORE).filter_map(|at| {
-        let rest = &constants[at + BEFORE.len()..];
-        let end = rest.iter().take(32).position(|byte| *byte == b'/')?;
-        let version = std::str::from_utf8(&rest[..end]).ok()?;
-        // Other crates' names begin so, too.
-        version.starts_with(|first: char| first.is_ascii_digit()).then(|| version.to_owned())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,13 +144,6 @@ mod tests {
         assert_eq!(of("tls13..Tls13MessageEncrypter", length), None);
         let v0 = "_RNvXs4_NtNtNtCs1_6rustls6crypto4ring5tls13NtB5_21Tls13MessageDecrypterNtNtB9_6cipher16MessageDecrypter7decrypt";
         assert_eq!(Kind::of(v0), Some(Kind::Decrypts));
-    }
-
-    #[test]
-    fn versions_are_those_of_the_sources() {
-        let constants = b"\0/r/rustls-0.23.46/src/a.rs\0/r/rustls-native-certs-0.8.5/src/b.rs\0/r/rustls-0.21.1/src/c.rs\0/rustls-";
-        let found: Vec<_> = versions_in(constants).collect();
-        assert_eq!(found, ["0.23.46", "0.21.1"]);
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! Whose child is a request that a service makes while it serves others? The oracle is a service that is asked for `/turn/7` and asks
+//! another one for `/first/7` and `/second/7`: a parent is right if it has the same number.
+
+use std::{collections::BTreeMap, thread};
+
+use crate::{
+    agent::Done,
+    client::Connection,
+    spans::{CLIENT, SERVER, Span},
+};
+
+/// So many clients ask for so many orders each, in a row, over one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    pub clients: usize,
+    pub each: usize,
+}
+
+impl Traffic {
+    #[must_use]
+    pub const fn orders(self) -> usize {
+        self.clients * self.each
+    }
+
+    /// # Panics
+    /// If one is not answered.
+    pub fn ask(self, port: u16, how: &str) {
+        thread::scope(|scope| {
+            for client in 0..self.clients {
+                scope.spawn(move || {
+                    let mut connection = Connection::open(port).unwrap();
+                    for order in client * self.each..(client + 1) * self.each {
+                        let answer = connection.get(&format!("/{how}/{order}"), "").unwrap();
+                        assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// `7` of `/first/7`.
+fn order(span: &Span) -> usize {
+    let line = span.line();
+    let path = line.split(' ').nth(1).expect("a path");
+    path.rsplit('/').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// No CLIENT span lies under another order's span. Returns how many of those asked for by this name have a parent, and how many
+/// there are.
+///
+/// # Panics
+/// If one does.
+#[must_use]
+pub fn none_is_wrong(done: &Done, name: &str) -> (usize, usize) {
+    let servers = done.spans.iter().filter(|span| span.kind == SERVER);
+    let servers: BTreeMap<&str, &Span> = servers.map(|span| (&*span.span_id, span)).collect();
+    let clients = done.spans.iter().filter(|span| span.kind == CLIENT);
+    let clients = clients.filter(|span| span.line().contains(&format!("/{name}/")));
+    let (mut with, mut all, mut wrong) = (0, 0, Vec::new());
+    for span in clients {
+        all += 1;
+        let Some(parent) = &span.parent else { continue };
+        let parent = servers[&**parent];
+        if order(span) != order(parent) {
+            wrong.push((span, parent));
+            continue;
+        }
+        assert_eq!(span.trace_id, parent.trace_id);
+        assert_eq!(span.text("remora.parent"), "context");
+        with += 1;
+    }
+    println!("/{name}: {with} of {all} with their parent, {} wrong", wrong.len());
+    if let Some((span, parent)) = wrong.first() {
+        panic!("{} wrong parents, the first: {parent:?}\nof {span:?}", wrong.len());
+    }
+    (with, all)
+}
