@@ -72,14 +72,15 @@ impl Ask for Http2Connection {
         };
         self.send(&frames)?;
         loop {
-            match self.receive()? {
-                (DATA | HEADERS, flags, stream) if stream == id => {
-                    if flags & END_STREAM != 0 {
-                        return Ok(());
-                    }
-                }
-                (DATA | HEADERS, _, stream) => bail!("an answer on stream {stream}, not {id}"),
-                _ => {}
+            let (kind, flags, stream) = self.receive()?;
+            if !matches!(kind, DATA | HEADERS) {
+                continue;
+            }
+            if stream != id {
+                bail!("an answer on stream {stream}, not {id}");
+            }
+            if flags & END_STREAM != 0 {
+                return Ok(());
             }
         }
     }
