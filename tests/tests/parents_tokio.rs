@@ -41,6 +41,7 @@ const ACTIX: Service = Service { workspace: "actix", ..LATEST };
 const NONE: [&str; 8] = ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"];
 
 const MANY: Traffic = Traffic { clients: 16, each: 24 };
+const SOME: Traffic = Traffic { clients: 16, each: 8 };
 const ONE: Traffic = Traffic { clients: 1, each: 16 };
 
 /// Tasks that are the first ones of their kind, which may be a pool's: these do not say for whom.
@@ -89,8 +90,8 @@ impl Service {
             return;
         }
         // While there is one client only, nobody works for others.
-        let done = self.watch(&[ONE, MANY], how);
-        let orders = ONE.orders() + MANY.orders();
+        let done = self.watch(&[ONE, SOME], how);
+        let orders = ONE.orders() + SOME.orders();
         for name in ["first", "second"] {
             assert_eq!(none_is_wrong(&done, name).1, orders, "{}", done.log);
         }
@@ -182,6 +183,21 @@ fn task_that_asks_for_all_has_no_wrong_parent() {
 #[test]
 fn connection_that_is_for_all_has_no_wrong_parent() {
     LATEST.no_wrong_parent("shared");
+}
+
+#[test]
+fn pipelined_requests_have_no_wrong_parent() {
+    if skip::without_root() {
+        return;
+    }
+    let (service, port) = LATEST.start();
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    MANY.ask_two_at_a_time(port, "once");
+    drop(service);
+    let done = agent.stop();
+    for name in ["first", "second"] {
+        let _ = none_is_wrong(&done, name);
+    }
 }
 
 #[test]
