@@ -1,7 +1,12 @@
 //! Whose child is a request that a service makes while it serves others? The oracle is a service that is asked for `/turn/7` and asks
 //! another one for `/first/7` and `/second/7`: a parent is right if it has the same number.
 
-use std::{collections::BTreeMap, thread};
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+};
 
 use crate::{
     agent::Done,
@@ -32,6 +37,39 @@ impl Traffic {
                     for order in client * self.each..(client + 1) * self.each {
                         let answer = connection.get(&format!("/{how}/{order}"), "").unwrap();
                         assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl Traffic {
+    /// Each client asks for two orders before it reads the first answer, now in one piece, now in two.
+    ///
+    /// # Panics
+    /// If one is not answered.
+    pub fn ask_two_at_a_time(self, port: u16, how: &str) {
+        thread::scope(|scope| {
+            for client in 0..self.clients {
+                scope.spawn(move || {
+                    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                    for pair in 0..self.each / 2 {
+                        let first = client * self.each + pair * 2;
+                        let request =
+                            |order| format!("GET /{how}/{order} HTTP/1.1\r\nhost: t\r\n\r\n");
+                        stream.write_all(request(first).as_bytes()).unwrap();
+                        if pair % 2 == 0 {
+                            thread::yield_now();
+                        }
+                        stream.write_all(request(first + 1).as_bytes()).unwrap();
+                        let mut bytes = Vec::new();
+                        while bytes.windows(8).filter(|it| it == b"\r\n\r\ndone").count() < 2 {
+                            let mut more = [0; 1024];
+                            let len = stream.read(&mut more).unwrap();
+                            assert!(len > 0, "it hung up");
+                            bytes.extend_from_slice(&more[..len]);
+                        }
                     }
                 });
             }

@@ -4,8 +4,6 @@
 //! `/second/7`. Both its connections and those of its client are kept.
 
 use std::{
-    io::{Read, Write},
-    net::TcpStream,
     process::{Command, Stdio},
     thread,
 };
@@ -134,40 +132,12 @@ fn no_wrong_parent(how: &str) {
     }
 }
 
-/// Asks for two orders at a time.
-fn pipelined(port: u16) {
-    thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            scope.spawn(move || {
-                let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                for pair in 0..EACH / 2 {
-                    let first = client * EACH + pair * 2;
-                    let request = |order| format!("GET /once/{order} HTTP/1.1\r\nhost: t\r\n\r\n");
-                    // Now in one piece, now in two.
-                    stream.write_all(request(first).as_bytes()).unwrap();
-                    if pair % 2 == 0 {
-                        thread::yield_now();
-                    }
-                    stream.write_all(request(first + 1).as_bytes()).unwrap();
-                    let mut bytes = Vec::new();
-                    while bytes.windows(8).filter(|it| it == b"\r\n\r\ndone").count() < 2 {
-                        let mut more = [0; 1024];
-                        let len = stream.read(&mut more).unwrap();
-                        assert!(len > 0, "it hung up");
-                        bytes.extend_from_slice(&more[..len]);
-                    }
-                }
-            });
-        }
-    });
-}
-
 #[test]
 fn pipelined_requests_have_no_wrong_parent() {
     if skip::without_root() || skip::without(&["go"]) {
         return;
     }
-    let done = watch(PLAIN, pipelined);
+    let done = watch(PLAIN, |port| TRAFFIC.ask_two_at_a_time(port, "once"));
     let _ = none_is_wrong(&done, "first");
     let _ = none_is_wrong(&done, "second");
 }

@@ -41,6 +41,7 @@ const ACTIX: Service = Service { workspace: "actix", ..LATEST };
 const NONE: [&str; 8] = ["actor", "refresh", "shared", "pool", "elastic", "boxed", "drain", "kept"];
 
 const MANY: Traffic = Traffic { clients: 16, each: 24 };
+const SOME: Traffic = Traffic { clients: 16, each: 8 };
 const ONE: Traffic = Traffic { clients: 1, each: 16 };
 
 /// Tasks that are the first ones of their kind, which may be a pool's: these do not say for whom.
@@ -58,15 +59,19 @@ impl Service {
         (service, port)
     }
 
-    fn watch(self, traffic: &[Traffic], how: &str) -> Done {
-        let (service, port) = self.start();
-        let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
-        for traffic in traffic {
-            traffic.ask(port, how);
-        }
-        // What it does when it has answered, too.
+    /// A service for each way, which are all asked at the same time.
+    fn watch(self, traffic: &[Traffic], ways: &[&str]) -> Done {
+        let services: Vec<_> = ways.iter().map(|_| self.start()).collect();
+        let pids: Vec<u32> = services.iter().map(|(service, _)| service.pid()).collect();
+        let agent = Agent::on(&pids, &["--ring-size", "32MiB"]);
+        thread::scope(|scope| {
+            for ((_, port), how) in services.iter().zip(ways) {
+                scope.spawn(|| traffic.iter().for_each(|traffic| traffic.ask(*port, how)));
+            }
+        });
+        // What they do when they have answered, too.
         thread::sleep(Duration::from_millis(300));
-        drop(service);
+        drop(services);
         agent.stop()
     }
 
@@ -75,7 +80,7 @@ impl Service {
         if skip::without_root() {
             return;
         }
-        let done = self.watch(&[traffic], how);
+        let done = self.watch(&[traffic], &[how]);
         let orders = traffic.orders();
         for name in ["first", "second"] {
             let (with, all) = none_is_wrong(&done, name);
@@ -84,13 +89,13 @@ impl Service {
         }
     }
 
-    fn no_wrong_parent(self, how: &str) {
+    fn no_wrong_parent(self, ways: &[&str]) {
         if skip::without_root() {
             return;
         }
         // While there is one client only, nobody works for others.
-        let done = self.watch(&[ONE, MANY], how);
-        let orders = ONE.orders() + MANY.orders();
+        let done = self.watch(&[ONE, SOME], ways);
+        let orders = (ONE.orders() + SOME.orders()) * ways.len();
         for name in ["first", "second"] {
             assert_eq!(none_is_wrong(&done, name).1, orders, "{}", done.log);
         }
@@ -169,19 +174,27 @@ fn runtime_with_one_thread_has_its_parents() {
 
 #[test]
 fn what_was_begun_for_an_answered_request_is_not_under_the_next_one() {
-    LATEST.no_wrong_parent("late");
+    LATEST.no_wrong_parent(&["late"]);
 }
 
 #[test]
-fn task_that_asks_for_all_has_no_wrong_parent() {
-    for how in ["actor", "refresh"] {
-        LATEST.no_wrong_parent(how);
+fn tasks_that_work_for_all_have_no_wrong_parent() {
+    LATEST.no_wrong_parent(&NONE);
+}
+
+#[test]
+fn pipelined_requests_have_no_wrong_parent() {
+    if skip::without_root() {
+        return;
     }
-}
-
-#[test]
-fn connection_that_is_for_all_has_no_wrong_parent() {
-    LATEST.no_wrong_parent("shared");
+    let (service, port) = LATEST.start();
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    MANY.ask_two_at_a_time(port, "once");
+    drop(service);
+    let done = agent.stop();
+    for name in ["first", "second"] {
+        let _ = none_is_wrong(&done, name);
+    }
 }
 
 #[test]
@@ -189,17 +202,10 @@ fn requests_that_are_given_up_do_not_pass_on_their_parents() {
     if skip::without_root() {
         return;
     }
-    let done = LATEST.watch(&[MANY], "cancelled");
+    let done = LATEST.watch(&[MANY], &["cancelled"]);
     let _ = none_is_wrong(&done, "gone");
     for name in ["first", "second"] {
         assert_eq!(none_is_wrong(&done, name), (MANY.orders(), MANY.orders()), "{}", done.log);
-    }
-}
-
-#[test]
-fn workers_that_requests_have_started_have_no_wrong_parent() {
-    for how in ["pool", "elastic", "boxed", "drain", "kept"] {
-        LATEST.no_wrong_parent(how);
     }
 }
 
@@ -212,9 +218,7 @@ fn earlier_versions_have_their_parents() {
         for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
             service.all_but(without, MANY, how);
         }
-        for how in NONE {
-            service.no_wrong_parent(how);
-        }
+        service.no_wrong_parent(&NONE);
     }
 }
 
@@ -226,7 +230,7 @@ fn threads_of_actix_have_their_parents() {
     for how in ["turn", "once"] {
         ACTIX.all_but(0, MANY, how);
     }
-    ACTIX.no_wrong_parent("spawn");
+    ACTIX.no_wrong_parent(&["spawn"]);
 }
 
 #[test]
@@ -235,9 +239,8 @@ fn program_that_is_optimised_for_size_has_parents_of_what_handlers_write() {
         return;
     }
     SMALL.all_but(0, MANY, "raw");
-    for how in ["once", "spawn"].iter().chain(&NONE) {
-        SMALL.no_wrong_parent(how);
-    }
+    SMALL.no_wrong_parent(&["once", "spawn"]);
+    SMALL.no_wrong_parent(&NONE);
 }
 
 #[test]
@@ -248,7 +251,5 @@ fn program_of_one_piece_has_its_parents() {
     for (without, how) in [(0, "turn"), (0, "once"), (FIRST, "spawn"), (FIRST, "blocking")] {
         FAT_LTO.all_but(without, MANY, how);
     }
-    for how in NONE {
-        FAT_LTO.no_wrong_parent(how);
-    }
+    FAT_LTO.no_wrong_parent(&NONE);
 }

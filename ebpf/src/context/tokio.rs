@@ -39,11 +39,12 @@ static TOKIO: HashMap<u32, Tokio> = HashMap::with_max_entries(MAX_TOKIO, 0);
 /// Contexts that have put a request into a channel of hyper's client which was not written yet, by the address of the sender's end of
 /// the channel.
 #[map]
-static ASKED: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(2048, 0);
+static ASKED: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(1024, 0);
 
-/// The channels that tasks of connections take their requests from, as they are called in [`ASKED`].
+/// The channels that tasks of connections take their requests from, as they are called in [`ASKED`]. One that was forgotten is found
+/// again when the task takes the next request.
 #[map]
-static CHANNELS: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(4096, 0);
+static CHANNELS: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// In [`CHANNELS`]: a task that has more than one connection.
 const SEVERAL: u64 = 1;
