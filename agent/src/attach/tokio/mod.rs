@@ -183,7 +183,7 @@ impl Program<'_> {
     fn current(&self, behind_a_flag: bool) -> Result<Option<u64>, NotTokio> {
         let mut found = BTreeSet::new();
         for function in self.functions {
-            // Back it is set with the flag, as one. Where one function calls the other, one of them stores nothing.
+            // A flag is set, too, where there may be no task. Where one function calls the other, one of them stores nothing.
             if function.kind == Kind::SetsCurrent
                 || function.kind == Kind::Restores && !behind_a_flag
             {

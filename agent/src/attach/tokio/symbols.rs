@@ -3,10 +3,9 @@
 /// What matters of a program with tokio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`, or what it calls,
-    /// `context::set_current_task_id`.
+    /// Sets the variable that has the id of the task which is polled: `TaskIdGuard::enter`.
     SetsCurrent,
-    /// Sets it back: its `drop`.
+    /// Sets it to an id or to none: its `drop`, and `context::set_current_task_id`, which both may call.
     Restores,
     /// `OwnedTasks::bind_inner`
     Starts,
@@ -39,12 +38,12 @@ impl Kind {
             let path = |module: &str, kind: &str, method: &str| {
                 has(module) && has(kind) && is_last(name, method)
             };
-            if has("TaskIdGuard") && is_last(name, "5enter")
-                || has("7runtime7context") && is_last(name, "19set_current_task_id")
-            {
+            if has("TaskIdGuard") && is_last(name, "5enter") {
                 return Some(Self::SetsCurrent);
             }
-            if has("TaskIdGuard") && is_last(name, "4drop") {
+            if has("TaskIdGuard") && is_last(name, "4drop")
+                || has("7runtime7context") && is_last(name, "19set_current_task_id")
+            {
                 return Some(Self::Restores);
             }
             if path("4task4list", "OwnedTasks", "10bind_inner") {
@@ -98,7 +97,7 @@ mod tests {
         for (name, kind) in [
             (
                 "_ZN5tokio7runtime7context19set_current_task_id17h0123456789abcdefE",
-                Some(Kind::SetsCurrent),
+                Some(Kind::Restores),
             ),
             (
                 "_ZN5tokio7runtime4task4core11TaskIdGuard5enter17h0123456789abcdefE",
