@@ -48,6 +48,7 @@ pub struct Agent {
 /// What an agent has left.
 pub struct Done {
     pub status: ExitStatus,
+    /// In the order in which they ended.
     pub spans: Vec<Span>,
     /// Lines of metrics, as the file holds them.
     pub metrics: Vec<Value>,
@@ -404,7 +405,9 @@ impl Agent {
             recording::keep(raw).expect("a recording");
         }
         let file = self.folder.path().join("spans");
-        let (spans, metrics) = (spans::read(&file), spans::metrics(&file));
+        let (mut spans, metrics) = (spans::read(&file), spans::metrics(&file));
+        // Some wait for others that belong to their trace.
+        spans.sort_by_key(|span| span.end_ns);
         let text = fs::read_to_string(&file).unwrap_or_default();
         let (stdout, log) = (self.stdout(), self.log());
         Done { status, spans, metrics, file: text, stdout, log, peak }
