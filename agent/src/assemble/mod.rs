@@ -172,6 +172,9 @@ struct Shared {
     spare: Vec<Vec<u8>>,
     /// Bytes of heads that wait for more.
     heads_len: usize,
+    /// A process that is watched has opened a connection. Before that, only of a connection's first request the other end may be
+    /// watched ([`exchange::At`]).
+    has_clients: bool,
     headers: KeptHeaders,
     statements: Statements,
     /// While a recording is made.
@@ -258,6 +261,7 @@ impl Assembler {
                 due: VecDeque::new(),
                 spare: Vec::new(),
                 heads_len: 0,
+                has_clients: false,
                 headers: KeptHeaders::default(),
                 statements: Statements::default(),
                 kept: None,
@@ -416,6 +420,7 @@ impl Assembler {
                 if role == Role::Client
                     && let Some((client, server)) = info.addresses(exchange::Role::Client)
                 {
+                    self.shared.has_clients = true;
                     out.opened(client, server);
                 }
                 entry.insert(Box::new(Connection::new(Arc::new(info), role, open.mono_ns)));

@@ -130,17 +130,18 @@ impl<D: InProgress> Pending<D> {
         self.stage = Stage::Open;
     }
 
-    pub(super) fn announcement(
-        &self,
-        connection: &exchange::Connection,
-        requests: Direction,
-    ) -> Started {
+    pub(super) fn announcement<S>(&self, cx: &Cx<'_, S>, requests: Direction) -> Started {
+        let connection = &cx.wire.info;
         let role = role_of(requests);
         Started {
             serial: self.serial,
             role,
             tgid: connection.tgid,
-            at: self.begin.number.and_then(|number| At::of(connection, role, number)),
+            at: self
+                .begin
+                .number
+                .filter(|number| *number <= 1 || cx.shared.has_clients)
+                .and_then(|number| At::of(connection, role, number)),
             netns: connection.netns,
             tid: self.begin.tid,
             context: self.begin.context,
@@ -266,7 +267,7 @@ impl<D: InProgress> Queue<D> {
         cx: &mut Cx<'_, S>,
     ) -> u64 {
         pending.serial = cx.next_serial();
-        cx.started(&pending.announcement(&cx.wire.info, requests));
+        cx.started(&pending.announcement(cx, requests));
         let serial = pending.serial;
         self.open.push_back(pending);
         serial
@@ -283,7 +284,7 @@ impl<D: InProgress> Queue<D> {
         if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {
             if begin_ns <= front.first_byte_ns {
                 front.adopt(pending);
-                cx.started(&front.announcement(&cx.wire.info, requests));
+                cx.started(&front.announcement(cx, requests));
                 return front.serial;
             }
             self.finish_front(requests, None, cx);
@@ -299,7 +300,7 @@ impl<D: InProgress> Queue<D> {
         cx: &mut Cx<'_, S>,
     ) {
         pending.serial = cx.next_serial();
-        cx.started(&pending.announcement(&cx.wire.info, requests));
+        cx.started(&pending.announcement(cx, requests));
         let end_ns = pending.end_ns;
         cx.finished(pending.into_exchange(&cx.wire.info, requests, None, end_ns));
     }

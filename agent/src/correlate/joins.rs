@@ -107,7 +107,7 @@ impl Joins {
     }
 
     /// Whether the sender of a request may be watched. Of a connection's first one that is known only when the sender tells of it.
-    fn expects(&self, at: At) -> bool {
+    pub(super) fn expects(&self, at: At) -> bool {
         let is_first = at.request <= 1;
         let is_here = || at.client.ip() == at.server.ip() || self.hosts.contains(&at.client.ip());
         is_first && is_here() || self.watched.contains(&(at.client, at.server))

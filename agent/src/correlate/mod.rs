@@ -82,7 +82,8 @@ struct Open {
     role: Role,
     context: Context,
     start_mono_ns: u64,
-    at: Option<At>,
+    /// Where it waits for its other end.
+    at: Option<Box<At>>,
     /// Serial of the SERVER exchange that became the parent by context.
     parent: Option<u64>,
     /// Others have their places below this one: its ids stay.
@@ -160,7 +161,8 @@ impl Correlator {
         if started.role == Role::Server && place.parent_from == ParentFrom::Root {
             self.joins.wait(started, place.trace_id, place.span_id);
         }
-        let Started { serial, role, start_mono_ns, at, .. } = *started;
+        let Started { serial, role, start_mono_ns, .. } = *started;
+        let at = started.at.filter(|at| self.joins.expects(*at)).map(Box::new);
         let is_parent = false;
         let open = Open { place, role, context, start_mono_ns, at, parent, is_parent, state };
         self.open.insert(serial, open);
@@ -191,8 +193,8 @@ impl Correlator {
     /// An exchange is not open any more.
     fn close(&mut self, serial: u64) -> Option<Open> {
         let open = self.open.remove(&serial)?;
-        if let Some(at) = open.at {
-            self.joins.ended(at, open.role, serial);
+        if let Some(at) = &open.at {
+            self.joins.ended(**at, open.role, serial);
         }
         Some(open)
     }
@@ -283,8 +285,8 @@ impl Correlator {
         open.retain(|&serial, open| {
             let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
             if !keep {
-                if let Some(at) = open.at {
-                    joins.ended(at, open.role, serial);
+                if let Some(at) = &open.at {
+                    joins.ended(**at, open.role, serial);
                 }
                 threads.ended(open.role, open.context, serial);
                 if open.role == Role::Server {

@@ -71,7 +71,7 @@ impl Http1 {
                 let done = front.stage == Stage::UnrequestedDone;
                 front.adopt(pending);
                 let serial = front.serial;
-                cx.started(&front.announcement(&cx.wire.info, requests));
+                cx.started(&front.announcement(cx, requests));
                 if done {
                     front.stage = Stage::Answered; // until its own content is over
                 } else if front_kind_has_no_content(front) {

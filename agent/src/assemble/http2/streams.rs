@@ -117,7 +117,7 @@ impl Streams {
             Ok(at) => self.adopt(at, pending, cx),
             Err(at) => {
                 pending.serial = cx.next_serial();
-                cx.started(&pending.announcement(&cx.wire.info, self.requests));
+                cx.started(&pending.announcement(cx, self.requests));
                 self.open.insert(
                     at,
                     Stream { id, pending, answered_from: fragment.other_pos, touched: false },
@@ -134,7 +134,7 @@ impl Streams {
         pending.adopt(request);
         pending.marks.request_head_cut = marks.request_head_cut;
         pending.marks.request_fields_unknown = marks.request_fields_unknown;
-        cx.started(&pending.announcement(&cx.wire.info, self.requests));
+        cx.started(&pending.announcement(cx, self.requests));
         if is_over || pending.detail.becomes_tunnel() {
             self.finish(at, None, cx);
         }
