@@ -12,11 +12,12 @@ use remora::{
     decode::Record,
 };
 use remora_common::{
+    counter::Counter,
     record::{CloseCause, Direction, ProcessChange, Role, open_flag},
     target,
 };
 
-use crate::process::start_ticks;
+use crate::{process::start_ticks, skip};
 
 /// One at a time: all tests of a program are one process, and that is the target.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -154,7 +155,12 @@ impl Lab {
             Record::Listen(_) => {}
         });
         let drops = self.programs.counters().drops().unwrap();
-        assert!(drops.iter().all(|(_, count)| *count == 0), "{drops:?}");
+        // While the kernel moves a page (compaction, huge pages), it cannot be read without a fault. Guests have little memory.
+        let allowed = |counter: Counter| match counter {
+            Counter::Unreadable if skip::emulated() => 2,
+            _ => 0,
+        };
+        assert!(drops.iter().all(|(counter, count)| *count <= allowed(*counter)), "{drops:?}");
         seen
     }
 }
