@@ -109,6 +109,6 @@ pub fn replays_to(recording: &Path, seen: &[Span]) {
 
 fn sorted(spans: &[Span]) -> Vec<String> {
     let mut spans: Vec<&Span> = spans.iter().collect();
-    spans.sort_by_key(|span| (span.start_ns, span.kind));
+    spans.sort_by_key(|span| (span.start_ns, span.end_ns, span.kind));
     spans.iter().map(|span| format!("{span:?}")).collect()
 }
