@@ -104,6 +104,12 @@ fn access_log_and_stopwatch_agree(door: &str) -> String {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    if skip::emulated() && done.books().dropped_in_kernel("unreadable") > 0 {
+        println!(
+            "skipped: a page was being moved when it was to be read, as in so little memory happens"
+        );
+        return done.log;
+    }
     let left_out = done.left_out();
     if left_out > 0 && !done.log.contains("door=\"socket\"") {
         // Nothing tells the other doors what they were not told of: it shifts all that follows.

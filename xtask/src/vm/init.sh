@@ -32,6 +32,9 @@ $b mount -t bpf bpf /new/sys/fs/bpf
 $b mount -t tracefs tracefs /new/sys/kernel/tracing
 $b mount -t debugfs debugfs /new/sys/kernel/debug
 $b mount -t securityfs security /new/sys/kernel/security
+# A page that is being moved cannot be read without a fault, and is counted as unreadable: in so little memory it would happen to tests.
+echo never > /new/sys/kernel/mm/transparent_hugepage/enabled
+[ ! -e /new/proc/sys/vm/compaction_proactiveness ] || echo 0 > /new/proc/sys/vm/compaction_proactiveness
 $b ip link set lo up
 $b hostname guest
 # The job's own folders, which may lie under what was just covered.
