@@ -5,12 +5,10 @@ use std::{fs::File, io};
 use memchr::memmem;
 use object::{Object as _, ObjectSection as _, SectionKind};
 
-use super::segments::{Elf, read};
+use super::segments::{Elf, pieces};
 
 /// Most bytes of constants that are searched.
 const CONSTANTS_LIMIT: u64 = 96 << 20;
-/// So many at a time.
-const CHUNK: u64 = 64 << 10;
 /// Longest version.
 const VERSION_LIMIT: usize = 32;
 
@@ -18,22 +16,21 @@ const VERSION_LIMIT: usize = 32;
 pub(super) fn versions(file: &File, elf: &Elf<'_>, folder: &str) -> io::Result<Vec<String>> {
     let constants = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
     // With the slash behind it.
-    let name_limit = (folder.len() + VERSION_LIMIT + 1) as u64;
+    let name_limit = folder.len() + VERSION_LIMIT + 1;
     let mut found = Vec::new();
     let mut left = CONSTANTS_LIMIT;
     for section in elf.sections().filter(|section| constants(section.kind())) {
         let Some((offset, len)) = section.file_range() else { continue };
         let len = len.min(left);
         left -= len;
-        for at in (0..len).step_by(CHUNK as usize) {
-            // A name that begins in this piece may end in the next.
-            let piece = read(file, offset + at, (len - at).min(CHUNK + name_limit))?;
-            for version in versions_in(&piece, folder) {
+        // A name that begins in one piece may end in the next.
+        pieces(file, (offset, len), name_limit, |_, piece| {
+            for version in versions_in(piece, folder) {
                 if !found.contains(&version) {
                     found.push(version);
                 }
             }
-        }
+        })?;
     }
     found.sort();
     Ok(found)

@@ -16,7 +16,7 @@ const SEND_2: &str = "gnutls_record_send2";
 const WANTED: Wanted = Wanted {
     prefix: b"gnutls_",
     names: &["gnutls_handshake", "gnutls_record_recv", SEND, SEND_2],
-    mark: b"gnutls_",
+    mark: None,
 };
 
 /// A function of so many bytes does not encrypt: it goes on to the one that does.

@@ -13,10 +13,8 @@ use object::{
     },
 };
 
-use super::segments::{Elf, file_offset, read};
+use super::segments::{Elf, file_offset, pieces};
 
-/// Tables are read so many bytes at a time.
-const CHUNK: usize = 64 << 10;
 /// Largest table that is read.
 const TABLE_LIMIT: u64 = 64 << 20;
 /// Bytes of a symbol in its table.
@@ -58,8 +56,8 @@ pub enum NoFunction {
 pub(super) struct Wanted {
     pub(super) prefix: &'static [u8],
     pub(super) names: &'static [&'static str],
-    /// What the name of another symbol tells by.
-    pub(super) mark: &'static [u8],
+    /// What the names of other symbols may tell by.
+    pub(super) mark: Option<&'static [u8]>,
 }
 
 impl<'a> Image<'a> {
@@ -138,8 +136,8 @@ pub(super) fn is_push(code: &[u8]) -> bool {
     matches!(code, [0x50..=0x57, ..] | [0x41, 0x50..=0x57, ..])
 }
 
-/// What is wanted and defined, and whether a name has the mark, in the symbol tables of type `table`. Names are looked for in the table of names, and symbols by where
-/// their names stand: a program has more symbols than it is good to read the names of.
+/// What is wanted and defined, and whether a name has the mark, in the symbol tables of type `table`. Names are looked for in the
+/// table of names, and symbols by where their names stand: a program has more symbols than it is good to read the names of.
 fn defined(
     file: &File,
     elf: &Elf<'_>,
@@ -149,13 +147,17 @@ fn defined(
     let endian = elf.endian();
     let (mut found, mut is_marked) = (Vec::new(), false);
     let sections = elf.elf_section_table();
+    let small = |range: Option<(u64, u64)>| range.filter(|(_, len)| *len <= TABLE_LIMIT);
     for section in sections.iter().filter(|section| section.sh_type(endian) == table) {
         let names = sections.section(SectionIndex(section.sh_link(endian) as usize))?;
+        let ranges = (small(names.file_range(endian)), small(section.file_range(endian)));
+        let (Some(names), Some(symbols)) = ranges else { continue };
         let mut named: Vec<(u32, &'static str)> = Vec::new();
         let longest = wanted.names.iter().map(|name| name.len() + 1).max().unwrap_or(0);
-        let longest = longest.max(wanted.mark.len());
-        pieces(file, names.file_range(endian), longest, |at, bytes| {
-            is_marked = is_marked || memmem::find(bytes, wanted.mark).is_some();
+        let longest = longest.max(wanted.mark.map_or(0, <[u8]>::len));
+        pieces(file, names, longest, |at, bytes| {
+            let has = |mark| memmem::find(bytes, mark).is_some();
+            is_marked = is_marked || wanted.mark.is_some_and(has);
             for start in memmem::find_iter(bytes, wanted.prefix) {
                 let rest = &bytes[start..];
                 let name = wanted.names.iter().find(|name| {
@@ -169,7 +171,7 @@ fn defined(
         if named.is_empty() {
             continue;
         }
-        pieces(file, section.file_range(endian), SYMBOL - 1, |at, bytes| {
+        pieces(file, symbols, SYMBOL - 1, |at, bytes| {
             let skip = (SYMBOL as u64 - at % SYMBOL as u64) % SYMBOL as u64;
             let Some(bytes) = bytes.get(skip as usize..) else { return };
             let whole = &bytes[..bytes.len() / SYMBOL * SYMBOL];
@@ -187,22 +189,4 @@ fn defined(
         })?;
     }
     Ok((found, is_marked))
-}
-
-/// Shows a range of `file`, `(offset, length)`, piece by piece with how far into the range it begins. What is not longer than `overlap`
-/// is whole in one of them at least, and may be in two.
-fn pieces(
-    file: &File,
-    range: Option<(u64, u64)>,
-    overlap: usize,
-    mut see: impl FnMut(u64, &[u8]),
-) -> io::Result<()> {
-    let Some((offset, len)) = range.filter(|(_, len)| *len <= TABLE_LIMIT) else { return Ok(()) };
-    let mut at = 0;
-    while at < len {
-        let piece = (len - at).min((CHUNK + overlap) as u64);
-        see(at, &read(file, offset.saturating_add(at), piece)?);
-        at += CHUNK as u64;
-    }
-    Ok(())
 }

@@ -37,7 +37,7 @@ const WANTED: Wanted = Wanted {
         "SSL_write_ex",
         "SSL_write_ex2",
     ],
-    mark: b"_ZN4bssl",
+    mark: Some(b"_ZN4bssl"),
 };
 
 /// What to attach to `file`.

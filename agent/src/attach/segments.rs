@@ -21,6 +21,24 @@ pub(super) fn read(file: &File, offset: u64, len: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// [`pieces`] have so many bytes, and what they overlap.
+const PIECE: u64 = 64 << 10;
+
+/// Shows `len` bytes of `file` at `offset` piece by piece, each with how far into them it begins. What is not longer than `overlap` is
+/// whole in one of them at least, and may be in two.
+pub(super) fn pieces(
+    file: &File,
+    (offset, len): (u64, u64),
+    overlap: usize,
+    mut see: impl FnMut(u64, &[u8]),
+) -> io::Result<()> {
+    for at in (0..len).step_by(PIECE as usize) {
+        let piece = (len - at).min(PIECE + overlap as u64);
+        see(at, &read(file, offset.saturating_add(at), piece)?);
+    }
+    Ok(())
+}
+
 /// File offset of an address in an executable segment of `elf`, which was read from `data`.
 pub(super) fn file_offset<'a, R: ReadRef<'a>>(
     elf: &ElfFile64<'a, Endianness, R>,

@@ -64,9 +64,10 @@ impl Correlator {
         let Some(place) = self.place_below(client) else { return };
         let state = self.open.get(&client).map(|open| open.state.clone()).unwrap_or_default();
         if let (true, Some(parent)) = (waits, place.parent_span_id) {
-            self.joins.moves(server, now_mono_ns, |span_id| {
-                Move::below(parent, place.trace_id, place.flags, state.clone(), span_id)
-            });
+            let Place { trace_id, flags, .. } = place;
+            let state = state.clone();
+            let to = |span_id| Move { trace_id, parent, flags, state, span_id };
+            self.joins.moves(server, now_mono_ns, to);
         }
         if let Some(server) = self.open.get_mut(&server).filter(|open| is_root(open)) {
             server.place = Place { span_id: server.place.span_id, ..place };

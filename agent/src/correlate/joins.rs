@@ -72,7 +72,7 @@ pub(super) struct Move {
     pub(super) flags: TraceFlags,
     pub(super) state: TraceState,
     /// Of the SERVER exchange that the trace began with.
-    span_id: SpanId,
+    pub(super) span_id: SpanId,
 }
 
 /// Ends that are open, and traces that wait for one.
@@ -113,9 +113,8 @@ impl Joins {
         is_first && is_here() || self.watched.contains(&(at.client, at.server))
     }
 
-    /// An exchange began; the serial of its other end, if that is known.
-    pub(super) fn started(&mut self, started: &Started) -> Option<u64> {
-        let at = started.at.filter(|at| self.expects(*at))?;
+    /// An exchange began, which is [expected](Self::expects); the serial of its other end, if that is known.
+    pub(super) fn started(&mut self, at: At, started: &Started) -> Option<u64> {
         let Started { serial, netns, start_mono_ns, .. } = *started;
         let end = End { serial, netns, start_mono_ns };
         let ends = self.ends.entry(at).or_default();
@@ -131,17 +130,15 @@ impl Joins {
     }
 
     /// The SERVER exchange `started` has a trace of its own, and its sender may come to be known.
-    pub(super) fn wait(&mut self, started: &Started, trace_id: TraceId, span_id: SpanId) {
-        if let Some(at) = started.at
-            && self.expects(at)
-            && self.undecided.len() < MAX
-        {
-            let undecided = Undecided { trace_id, at, span_id, has_ended: false };
-            self.undecided.insert(started.serial, undecided);
-            self.traces.insert(trace_id);
-            let until_ns = started.start_mono_ns.saturating_add(PATIENCE_NS);
-            self.patience.push_back((until_ns, started.serial));
+    pub(super) fn wait(&mut self, at: At, started: &Started, trace_id: TraceId, span_id: SpanId) {
+        if self.undecided.len() >= MAX {
+            return;
         }
+        let undecided = Undecided { trace_id, at, span_id, has_ended: false };
+        self.undecided.insert(started.serial, undecided);
+        self.traces.insert(trace_id);
+        let until_ns = started.start_mono_ns.saturating_add(PATIENCE_NS);
+        self.patience.push_back((until_ns, started.serial));
     }
 
     /// Whether the trace of the SERVER exchange `server` may move.
@@ -248,19 +245,6 @@ impl Joins {
 impl Joins {
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_empty() && self.undecided.is_empty() && self.traces.is_empty()
-    }
-}
-
-impl Move {
-    /// Below the CLIENT exchange with the span id `parent`; `span_id` is that of the SERVER exchange.
-    pub(super) fn below(
-        parent: SpanId,
-        trace_id: TraceId,
-        flags: TraceFlags,
-        state: TraceState,
-        span_id: SpanId,
-    ) -> Self {
-        Self { trace_id, parent, flags, state, span_id }
     }
 }
 

@@ -141,7 +141,8 @@ impl Correlator {
             }
             return;
         }
-        let other = self.joins.started(started);
+        let at = started.at.filter(|at| self.joins.expects(*at));
+        let other = at.and_then(|at| self.joins.started(at, started));
         let client =
             other.filter(|_| started.role == Role::Server && started.trace_parent.is_none());
         let (place, parent) = match client.and_then(|client| self.place_below(client)) {
@@ -158,12 +159,13 @@ impl Correlator {
             Role::Server => self.threads.server_started(context, started.serial),
             Role::Client => self.threads.client_started(context, started.serial),
         }
-        if started.role == Role::Server && place.parent_from == ParentFrom::Root {
-            self.joins.wait(started, place.trace_id, place.span_id);
+        if let Some(at) = at.filter(|_| started.role == Role::Server)
+            && place.parent_from == ParentFrom::Root
+        {
+            self.joins.wait(at, started, place.trace_id, place.span_id);
         }
         let Started { serial, role, start_mono_ns, .. } = *started;
-        let at = started.at.filter(|at| self.joins.expects(*at)).map(Box::new);
-        let is_parent = false;
+        let (at, is_parent) = (at.map(Box::new), false);
         let open = Open { place, role, context, start_mono_ns, at, parent, is_parent, state };
         self.open.insert(serial, open);
         if let Some(parent) = parent.and_then(|parent| self.open.get_mut(&parent)) {
@@ -180,12 +182,13 @@ impl Correlator {
     /// parent any more, but stays where it is.
     fn place_without_parent(
         &mut self,
-        open: &Open,
+        place: Place,
+        is_parent: bool,
         carried: Option<TraceParent>,
         otherwise: ParentFrom,
     ) -> Place {
-        if open.is_parent {
-            return Place { parent_span_id: None, parent_from: otherwise, ..open.place };
+        if is_parent {
+            return Place { parent_span_id: None, parent_from: otherwise, ..place };
         }
         self.place_alone(carried, otherwise)
     }
@@ -254,7 +257,15 @@ impl Correlator {
         if open.parent.is_some() && !self.threads.trusts(open.context) {
             // Since this request was made, its thread turned out to serve several at once.
             let carried = exchange.trace.parent;
-            return (self.place_without_parent(&open, carried, ParentFrom::Ambiguous), None);
+            return (
+                self.place_without_parent(
+                    open.place,
+                    open.is_parent,
+                    carried,
+                    ParentFrom::Ambiguous,
+                ),
+                None,
+            );
         }
         let inherits = open.parent.is_some() || open.place.parent_from == ParentFrom::Connection;
         (open.place, inherits.then_some(open.state))
@@ -379,13 +390,8 @@ impl Correlator {
             if client.parent != Some(server) || client.start_mono_ns <= end_mono_ns {
                 continue;
             }
-            let is_parent = client.is_parent;
-            let place = match is_parent {
-                true => {
-                    Place { parent_span_id: None, parent_from: ParentFrom::Root, ..client.place }
-                }
-                false => self.place_alone(None, ParentFrom::Root),
-            };
+            let (place, is_parent) = (client.place, client.is_parent);
+            let place = self.place_without_parent(place, is_parent, None, ParentFrom::Root);
             if let Some(client) = self.open.get_mut(&serial) {
                 client.place = place;
                 client.parent = None;
