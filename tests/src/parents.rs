@@ -77,6 +77,24 @@ impl Traffic {
     }
 }
 
+/// Each connection asks for `each` orders from `from` on by `/once/N`, one after the other, all connections at once.
+///
+/// # Panics
+/// If an answer is not 200.
+pub fn ask_on(connections: &mut [Connection], each: usize, from: usize) {
+    thread::scope(|scope| {
+        for (client, connection) in connections.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for order in 0..each {
+                    let order = from + client * each + order;
+                    let answer = connection.get(&format!("/once/{order}"), "").unwrap();
+                    assert_eq!(answer.status, 200);
+                }
+            });
+        }
+    });
+}
+
 /// `7` of `/first/7`.
 fn order(span: &Span) -> usize {
     let line = span.line();

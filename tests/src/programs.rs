@@ -149,6 +149,17 @@ impl Server {
     }
 }
 
+/// A folder with a [`certificate`].
+///
+/// # Panics
+/// If there is no room for one, or openssl does not make it.
+#[must_use]
+pub fn new_certificate() -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    certificate(folder.path());
+    folder
+}
+
 /// A certificate for one test: `cert.pem`, `key.pem`, and both in a `keystore.p12`.
 ///
 /// # Panics

@@ -12,17 +12,11 @@ use remora_tests::{
     database_clients::brought,
     lighttpd::Lighttpd,
     process::{Running, output},
-    programs::{certificate, target},
+    programs::{new_certificate, target},
     skip,
     spans::{CLIENT, SERVER, Span},
 };
 use tempfile::TempDir;
-
-fn new_certificate() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    certificate(folder.path());
-    folder
-}
 
 /// `METHOD PATH STATUS` of spans of a kind, sorted.
 fn told(done: &Done, kind: u64) -> Vec<String> {

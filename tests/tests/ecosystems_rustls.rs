@@ -8,11 +8,10 @@ use remora_tests::{
     conversation::{Client, Conversation, Scheme, Server as _},
     plan::plan,
     process::output,
-    programs::{Ecosystem, certificate},
+    programs::{Ecosystem, new_certificate},
     rustls_peers::{Build, Peers, Provider, peers, server},
     skip,
 };
-use tempfile::TempDir;
 
 const RELEASE: Peers = Peers { version: "v0_23", build: Build::Release, provider: Provider::Ring };
 
@@ -21,8 +20,7 @@ fn both_ends_agree(of: Peers, client: Client) {
     if skip::without_root() || skip::without(&[client.needs(), &["openssl"]].concat()) {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    certificate(folder.path());
+    let folder = new_certificate();
     let server = server(&peers(of), folder.path());
     let both = Conversation::hold(server, client, Scheme::Https, plan(2, 4, 20));
     both.client_agrees(&format!("{client:?}"));
@@ -70,8 +68,7 @@ fn server_whose_symbols_are_stripped_is_named() {
     if skip::without_root() || skip::without(&["curl", "openssl", "strip"]) {
         return;
     }
-    let folder = TempDir::new().unwrap();
-    certificate(folder.path());
+    let folder = new_certificate();
     let program = folder.path().join("server");
     fs::copy(peers(RELEASE).join("server"), &program).unwrap();
     output(Command::new("strip").arg(&program));

@@ -9,17 +9,11 @@ use remora_tests::{
     nginx::Nginx,
     plan::plan,
     process::output,
-    programs::{Ecosystem, Server, certificate},
+    programs::{Ecosystem, Server, new_certificate},
     skip,
     spans::{CLIENT, SERVER, Span},
 };
 use tempfile::TempDir;
-
-fn new_certificate() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    certificate(folder.path());
-    folder
-}
 
 /// The plan over TLS, on which the client agrees; `None`: skipped.
 fn hold(ecosystem: Ecosystem, client: Client) -> Option<Conversation> {

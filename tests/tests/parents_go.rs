@@ -12,7 +12,7 @@ use remora_tests::{
     agent::{Agent, Done},
     backend,
     client::Connection,
-    parents::{Traffic, none_is_wrong},
+    parents::{Traffic, ask_on, none_is_wrong},
     process::Running,
     programs, skip,
 };
@@ -149,22 +149,9 @@ fn service_with_warm_pools_has_its_parents_when_the_agent_comes() {
     }
     let (service, port) = service(PLAIN);
     let mut connections: Vec<_> = (0..CLIENTS).map(|_| Connection::open(port).unwrap()).collect();
-    let mut ask = |from: usize| {
-        thread::scope(|scope| {
-            for (client, connection) in connections.iter_mut().enumerate() {
-                scope.spawn(move || {
-                    for order in 0..EACH {
-                        let order = from + client * EACH + order;
-                        let answer = connection.get(&format!("/once/{order}"), "").unwrap();
-                        assert_eq!(answer.status, 200);
-                    }
-                });
-            }
-        });
-    };
-    ask(1_000_000);
+    ask_on(&mut connections, EACH, 1_000_000);
     let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
-    ask(0);
+    ask_on(&mut connections, EACH, 0);
     drop(service);
     parents_but(FIRST, &agent.stop());
 }

@@ -12,7 +12,7 @@ use remora_tests::{
     agent::{Agent, Done},
     backend,
     client::Connection,
-    parents::{Traffic, none_is_wrong},
+    parents::{Traffic, ask_on, none_is_wrong},
     process::Running,
     programs::{built, target},
     skip,
@@ -122,22 +122,9 @@ fn service_with_warm_pools_has_its_parents_when_the_agent_comes() {
     let (service, port) = LATEST.start();
     // Two requests at once leave two connections to the other service for each of these.
     let mut kept: Vec<_> = (0..MANY.clients).map(|_| Connection::open(port).unwrap()).collect();
-    let mut ask = |from: usize| {
-        thread::scope(|scope| {
-            for (client, connection) in kept.iter_mut().enumerate() {
-                scope.spawn(move || {
-                    for order in 0..MANY.each {
-                        let order = from + client * MANY.each + order;
-                        let answer = connection.get(&format!("/once/{order}"), "").unwrap();
-                        assert_eq!(answer.status, 200);
-                    }
-                });
-            }
-        });
-    };
-    ask(1_000_000);
+    ask_on(&mut kept, MANY.each, 1_000_000);
     let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
-    ask(0);
+    ask_on(&mut kept, MANY.each, 0);
     drop(service);
     let done = agent.stop();
     for name in ["first", "second"] {

@@ -8,7 +8,7 @@ use std::{
 use remora_tests::{
     agent::{Agent, Done},
     process::Running,
-    programs::{self, target},
+    programs::{new_certificate, target},
     skip,
     spans::{CLIENT, Span},
 };
@@ -18,12 +18,6 @@ use tempfile::TempDir;
 struct Server {
     port: u16,
     _running: Running,
-}
-
-fn certificate() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    programs::certificate(folder.path());
-    folder
 }
 
 fn server(certificate: &TempDir) -> Server {
@@ -78,7 +72,7 @@ fn node_has_a_span_for_each_of_forty_fetches_at_once() {
     if skip::without_root() || skip::without(&["python3", "node", "openssl"]) {
         return;
     }
-    let certificate = certificate();
+    let certificate = new_certificate();
     let server = server(&certificate);
     let begin = "process.stdin.once('data', () => { process.stdin.destroy(); fetches(); });";
     let line = fetches(&server, begin);
@@ -91,7 +85,7 @@ fn node_that_is_started_under_the_agent_has_a_span_for_its_first_fetches() {
     if skip::without_root() || skip::without(&["python3", "node", "openssl"]) {
         return;
     }
-    let certificate = certificate();
+    let certificate = new_certificate();
     let server = server(&certificate);
     let arguments = [vec!["--".to_owned()], fetches(&server, "fetches();")].concat();
     assert_all_fetched(&Agent::start("exec", &arguments).ended());
@@ -103,7 +97,7 @@ fn seen_of_two(written: &str) -> Option<(usize, u64)> {
     if skip::without_root() || skip::without(&["python3", "openssl"]) {
         return None;
     }
-    let certificate = certificate();
+    let certificate = new_certificate();
     let servers = [server(&certificate), server(&certificate)];
     let mut client = Command::new("python3");
     client.arg(target("tls_memory.py")).arg(written);
