@@ -25,7 +25,7 @@ use remora_common::{
     frames::{self, Walk},
     policy::{
         self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, TURN_LIMIT_OF_ALL, UNDECIDED_LIMIT,
-        UNDECIDED_RECORD,
+        UNDECIDED_RECORD, UNDECIDED_WAKE,
     },
     record::data_flag,
 };
@@ -302,8 +302,12 @@ pub fn copied(piece: &Piece, connection: &mut Connection, side: usize) {
             connection.newlines[side] = piece.newlines as u8;
         }
     } else if connection.policy == policy::UNDECIDED {
-        let spent = u64::from(connection.undecided) + u64::from(piece.want);
-        connection.undecided = (spent + u64::from(UNDECIDED_RECORD)).min(u32::MAX.into()) as u32;
+        let before = connection.undecided;
+        let spent = u64::from(before) + u64::from(piece.want) + u64::from(UNDECIDED_RECORD);
+        connection.undecided = spent.min(u32::MAX.into()) as u32;
+        if before < UNDECIDED_WAKE && connection.undecided >= UNDECIDED_WAKE {
+            emit::wake_with_next();
+        }
     }
 }
 

@@ -77,16 +77,26 @@ pub fn submit_urgent<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
 }
 
+/// The next record wakes the reader.
+#[inline(always)]
+pub fn wake_with_next() {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: as in `wake_flag`.
+        unsafe { (&raw mut (*control).wake_reader).write_volatile(1) };
+    }
+}
+
 /// A wake-up costs the traced thread 3 to 5 us, ten times the record. The reader polls while there
-/// is traffic; only when it gave up does it ask to be woken, once.
+/// is traffic. It is woken by one record after it gave up, and by one of a connection that spends what may be copied
+/// before anybody recognises it.
 #[inline(always)]
 fn wake_flag() -> u64 {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: a map value, shared with the agent: volatile, one word.
         unsafe {
-            let sleeps = &raw mut (*control).reader_sleeps;
-            if sleeps.read_volatile() != 0 {
-                sleeps.write_volatile(0);
+            let wake = &raw mut (*control).wake_reader;
+            if wake.read_volatile() != 0 {
+                wake.write_volatile(0);
                 return u64::from(BPF_RB_FORCE_WAKEUP);
             }
         }

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     smoke: bool,
 }
 
+/// Inputs of a short run at most.
+const SMOKE_RUNS: u32 = 50_000;
+
 /// Says to this program that it is called instead of rustc.
 const WRAPS: &str = "REMORA_FUZZ_WRAPS_RUSTC";
 /// Crates that are instrumented. The build scripts of some are called alike, so Cargo's name decides.
@@ -151,8 +154,9 @@ fn fuzz(program: &Path, name: &str, options: &Options) -> Result<()> {
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     command.args(["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"]);
     if options.smoke {
-        // The same inputs each time: a change that passes goes on to pass. Others are for longer runs.
-        command.arg("-seed=1");
+        // The same inputs each time, as many on a fast machine as on a slow one: a change that passes goes on to pass.
+        // Others are for longer runs.
+        command.arg("-seed=1").arg(format!("-runs={SMOKE_RUNS}"));
     }
     // New inputs go to the first folder; the seeds are only read.
     command.arg(&corpus).arg(seeds().join(name));

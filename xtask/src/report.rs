@@ -13,8 +13,83 @@ pub(crate) struct Report {
     pub(crate) skipped: Vec<String>,
     /// Names of the tests that failed.
     pub(crate) failed_tests: Vec<String>,
+    /// Names of those that passed when they ran again.
+    pub(crate) unstable: Vec<String>,
+    /// What the tests that failed said, one after the other.
+    pub(crate) reasons: Reasons,
     pub(crate) failure: Option<String>,
     pub(crate) took: Duration,
+}
+
+/// How many failed tests may run again.
+const MAX_AGAIN: usize = 2;
+/// How many lines of a panic's message are kept at either end.
+const KEPT_LINES: usize = 12;
+/// And how many bytes of each.
+const KEPT_BYTES: usize = 400;
+
+/// The panics of tests that failed, read from the section `failures:` of a test program's output.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons {
+    within: Within,
+    /// By test: the lines of its first panic.
+    panics: Vec<(String, Vec<String>)>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    #[default]
+    Other,
+    Failures,
+    /// The output of a test that failed, before its panic.
+    Output,
+    Panic,
+}
+
+impl Reasons {
+    fn read(&mut self, line: &str) {
+        if line == "failures:" {
+            self.within = Within::Failures;
+        } else if line == "successes:" || line.starts_with("test result: ") {
+            self.within = Within::Other;
+        } else if self.within == Within::Other {
+            // Of a test that passed, or of none.
+        } else if let Some(test) =
+            line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"))
+        {
+            self.panics.push((test.to_owned(), Vec::new()));
+            self.within = Within::Output;
+        } else if self.within == Within::Output
+            && line.starts_with("thread '")
+            && line.contains(" panicked at ")
+        {
+            self.within = Within::Panic;
+            self.keep(line);
+        } else if self.within == Within::Panic {
+            if line == "stack backtrace:" || line.starts_with("note: run with `RUST_BACKTRACE") {
+                self.within = Within::Failures;
+            } else {
+                self.keep(line);
+            }
+        }
+    }
+
+    fn keep(&mut self, line: &str) {
+        if let Some((_, lines)) = self.panics.last_mut() {
+            lines.push(line[..line.floor_char_boundary(KEPT_BYTES)].to_owned());
+        }
+    }
+
+    /// The beginning and the end of what `test` said.
+    fn of<'a>(&'a self, test: &str) -> impl Iterator<Item = &'a str> {
+        let lines = self.panics.iter().find(|(name, _)| name == test).map_or(&[][..], |one| &one.1);
+        let head = lines.len().min(KEPT_LINES);
+        let tail = lines.len().saturating_sub(KEPT_LINES).max(head);
+        let left_out = (tail > head).then_some("[...]");
+        lines[..head].iter().map(String::as_str).chain(left_out).chain(
+            lines[tail..].iter().map(String::as_str),
+        )
+    }
 }
 
 impl Report {
@@ -29,6 +104,7 @@ impl Report {
 
     /// Takes up one line of `cargo test`'s output.
     pub(crate) fn read(&mut self, line: &str) {
+        self.reasons.read(line);
         if let Some(reason) = line.strip_prefix("skipped: ") {
             self.skipped.push(reason.to_owned());
         } else if let Some(test) =
@@ -48,6 +124,24 @@ impl Report {
                 }
             }
         }
+    }
+
+    /// The tests to run once more: few enough to be chance.
+    pub(crate) fn again(&self) -> Option<&[String]> {
+        let few = (1..=MAX_AGAIN).contains(&self.failed_tests.len());
+        (few && self.failed == self.failed_tests.len()).then_some(&self.failed_tests)
+    }
+
+    /// What came of [`Self::again`]. What holds then has passed, and is told as unstable with what it said before.
+    pub(crate) fn ran_again(&mut self, second: &Self) {
+        self.took += second.took;
+        if second.failure.is_some() || second.passed != self.failed_tests.len() {
+            return;
+        }
+        self.passed += second.passed;
+        self.failed = 0;
+        self.failure = None;
+        self.unstable = std::mem::take(&mut self.failed_tests);
     }
 
     pub(crate) fn finish(&mut self, status: ExitStatus) {
@@ -78,8 +172,13 @@ pub(crate) fn summarise(reports: &[(String, Report)]) -> Result<()> {
         for reason in &report.skipped {
             println!("{:<20} skipped: {reason}", "");
         }
-        for test in &report.failed_tests {
-            println!("{:<20} failed: {test}", "");
+        let failed = report.failed_tests.iter().map(|test| ("failed", test));
+        let unstable = report.unstable.iter().map(|test| ("failed at first", test));
+        for (how, test) in failed.chain(unstable) {
+            println!("{:<20} {how}: {test}", "");
+            for line in report.reasons.of(test) {
+                println!("{:<24} {line}", "");
+            }
         }
         if let Some(failure) = &report.failure {
             println!("{:<20} {failure}", "");
@@ -114,6 +213,50 @@ mod tests {
         report.read("test one_that_holds ... ok");
         report.read("test one_that_does_not ... FAILED");
         assert_eq!(report.failed_tests, ["one_that_does_not"]);
+    }
+
+    #[test]
+    fn few_tests_that_failed_may_run_again() {
+        let failed = |names: &[&str]| {
+            let mut report = Report::default();
+            names.iter().for_each(|name| report.read(&format!("test {name} ... FAILED")));
+            report.read(&format!("test result: FAILED. 3 passed; {} failed", names.len()));
+            report.failure = Some("some failed".to_owned());
+            report
+        };
+        assert_eq!(failed(&[]).again(), None);
+        assert_eq!(failed(&["a", "b", "c"]).again(), None);
+        let mut report = failed(&["a", "b"]);
+        assert_eq!(report.again(), Some(&["a".to_owned(), "b".to_owned()][..]));
+        let mut second = Report::default();
+        second.read("test result: ok. 1 passed; 0 failed");
+        report.ran_again(&second);
+        assert!(report.failure.is_some(), "one of them did not run");
+        second.read("test result: ok. 1 passed; 0 failed");
+        report.ran_again(&second);
+        assert_eq!((report.passed, report.failed, report.failure), (5, 0, None));
+        assert_eq!(report.unstable, ["a", "b"]);
+    }
+
+    #[test]
+    fn tells_what_the_tests_that_failed_said() {
+        let mut report = Report::default();
+        let log: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        let output = format!(
+            "test a ... ok\ntest b ... FAILED\ntest c ... FAILED\n\nsuccesses:\n\n---- a stdout ----\n\
+             thread 'x' panicked at what was expected\n\nfailures:\n\n---- b stdout ----\nof b\n\n\
+             thread 'b' (12) panicked at tests/b.rs:1:1:\nleft: 1\nright: 2\n\
+             note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\nmore of b\n\n\
+             ---- c stdout ----\n\nthread 'c' panicked at tests/c.rs:1:1:\n{log}stack backtrace:\n   0: main\n\n\
+             \nfailures:\n    b\n    c\n\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n"
+        );
+        output.lines().for_each(|line| report.read(line));
+        let of = |test| report.reasons.of(test).collect::<Vec<_>>();
+        assert_eq!(of("a"), [""; 0]);
+        assert_eq!(of("b"), ["thread 'b' (12) panicked at tests/b.rs:1:1:", "left: 1", "right: 2"]);
+        let of_c = of("c");
+        assert_eq!(of_c.len(), 2 * KEPT_LINES + 1);
+        assert_eq!([of_c[1], of_c[KEPT_LINES], of_c[2 * KEPT_LINES]], ["line 0", "[...]", "line 99"]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Some openings are no proof by themselves (a line `PING` begins more than one protocol). They are held until the
 //! other side has answered.
 
+use std::ops::Range;
+
 use remora_common::{
     policy,
     record::{Direction, Role},
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     exchange::Sink,
-    protocol::{Next, Parse, Sure, http1, http2, postgres, redis},
+    protocol::{Keep, Next, Parse, Sure, http1, http2, postgres, redis},
 };
 
 /// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
@@ -195,12 +197,10 @@ impl Undecided {
         } else if let Some(held) = &self.held
             && held.bytes == rejected
             && rejected.len() <= piece.len()
-            // What looks like the argument of a command may be a secret of another protocol.
-            && (rejected.starts_with(b"*") || !rejected.contains(&b' '))
+            && cx.shared.kept.is_some()
         {
-            // Read by itself, so that a recording keeps of it what it would if it were certain.
-            let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
-            redis::Commands::default().next(rejected, &mut 0, &mut keep);
+            let keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
+            keep_commands(rejected, keep);
         }
         // Of earlier pieces a recording has kept nothing.
         if rejected.len() <= piece.len() && self.is_idle_http2(rejected, fragment, cx) {
@@ -357,6 +357,50 @@ fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) 
     let mut reader = http2::Reader::new(false, false, frames.len());
     let mut used = 0;
     while matches!(reader.next(frames, &mut used, &mut keep), Next::Message(_)) {}
+}
+
+/// Has a recording keep of what may be commands of Redis what it would if that were certain, but for arguments of inline
+/// commands: they may be secrets of another protocol.
+fn keep_commands(bytes: &[u8], keep: Keeping<'_>) {
+    let mut keep = WithoutArguments { keep, bytes, inline: !bytes.starts_with(b"*") };
+    let (mut reader, mut used) = (redis::Commands::default(), 0);
+    while matches!(reader.next(bytes, &mut used, &mut keep), Next::Message(_)) {}
+}
+
+/// Leaves out what stands behind the first word of a line.
+struct WithoutArguments<'a> {
+    keep: Keeping<'a>,
+    bytes: &'a [u8],
+    inline: bool,
+}
+
+impl WithoutArguments<'_> {
+    fn is_argument(&self, at: usize) -> bool {
+        let line = memchr::memrchr(b'\n', &self.bytes[..at]).map_or(0, |end| end + 1);
+        self.inline
+            && self.bytes[line..at].contains(&b' ')
+            && !matches!(self.bytes[at], b' ' | b'\r' | b'\n' | b'"' | b'\'' | b'\\')
+    }
+}
+
+impl Keep for WithoutArguments<'_> {
+    fn keep(&mut self, range: Range<usize>) {
+        for at in range {
+            if self.is_argument(at) {
+                self.keep.mask(at..at + 1, b'?');
+            } else {
+                self.keep.keep(at..at + 1);
+            }
+        }
+    }
+
+    fn mask(&mut self, range: Range<usize>, byte: u8) {
+        self.keep.mask(range, byte);
+    }
+
+    fn listens(&self) -> bool {
+        self.keep.listens()
+    }
 }
 
 /// What the first bytes of a client's tell.

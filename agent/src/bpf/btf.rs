@@ -131,7 +131,7 @@ impl<'a> Types<'a> {
         let mut bits = 0;
         for name in path.split('.') {
             let (at, inner) = self.find(id, name.as_bytes(), 0)?;
-            bits += at;
+            bits = at.checked_add(bits)?;
             id = inner;
         }
         (bits % 8 == 0).then_some(bits / 8)
@@ -157,7 +157,7 @@ impl<'a> Types<'a> {
             }
             if name_at == 0 {
                 if let Some((more, found)) = self.find(inner, name, depth + 1) {
-                    return Some((bits + more, found));
+                    return Some((bits.checked_add(more)?, found));
                 }
             } else if self.string(name_at) == name {
                 return Some((bits, inner));
