@@ -5,10 +5,9 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// Non-zero: the next record wakes the ring's reader, because it sleeps or because a connection waits for its
-    /// verdict ([`crate::policy::UNDECIDED_WAKE`]). The program that wakes it sets this to 0, so that one record
-    /// pays for a wake-up.
-    pub wake_reader: u32,
+    /// Non-zero: the ring's reader sleeps and wants to be woken by the next record. The program that
+    /// wakes it sets this to 0, so that at most one record pays for a wake-up.
+    pub reader_sleeps: u32,
     /// Non-zero: `exec` of any process is reported, not only of selected ones.
     pub watch_exec: u32,
     /// Non-zero: `listen` of any process is reported.

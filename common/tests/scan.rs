@@ -60,3 +60,39 @@ fn the_end_of_a_head_is_found_wherever_it_stands() {
         }
     }
 }
+
+#[test]
+fn only_a_method_with_a_target_is_surely_a_message() {
+    let first = |bytes: &[u8]| {
+        let mut first = [0; 8];
+        let len = bytes.len().min(8);
+        first[..len].copy_from_slice(&bytes[..len]);
+        u64::from_le_bytes(first)
+    };
+    for sure in [
+        "GET / HTTP/1.1\r\n",
+        "GET http://host/ HTTP/1.1\r\n",
+        "OPTIONS * HTTP/1.1\r\n",
+        "DELETE /x HTTP/1.1\r\n",
+        "CONNECT host:443 HTTP/1.1\r\n",
+        "HTTP/1.1 200 OK\r\n",
+    ] {
+        assert!(scan::is_surely_message(first(sure.as_bytes())), "{sure}");
+        assert!(scan::begins_message(first(sure.as_bytes())), "{sure}");
+    }
+    // Ends of values and names of commands, and what the agent tells apart when it has seen more.
+    for unsure in [
+        "QZQZQZQZ\r\n",
+        "ZQZ\r\n*3\r\n",
+        "SET\r\n$5\r\n",
+        "GET key\r\n",
+        "GET",
+        "INFO {",
+        "A B",
+        "",
+        "PROPFIND /x",
+        "get /x",
+    ] {
+        assert!(!scan::is_surely_message(first(unsure.as_bytes())), "{unsure}");
+    }
+}

@@ -167,7 +167,7 @@ fn plan<'a, const SOURCE: u8>(
         flags,
         skip: 0,
         passed: 0,
-        reserved: 0,
+        wakes: waits_for_verdict(connection).into(),
         fragment: fragment as u32,
         total_len: total_len as u32,
         want: want as u32,
@@ -195,11 +195,12 @@ fn other_than_head<const SOURCE: u8>(
     let young = connection.pos[moved.side()] < TLS_BEGINS_WITHIN;
     if turn_begins && (young || policy == policy::UNDECIDED) {
         let first = first_bytes::<SOURCE>(moved);
-        if policy == policy::UNDECIDED && scan::begins_message(first) {
+        let is_http2 = scan::begins_http2(first);
+        if policy == policy::UNDECIDED && (is_http2 | scan::is_surely_message(first)) {
             if connection.joined == joined::UNLESS_MESSAGE {
                 connection.joined = joined::NO;
             }
-            if !scan::begins_http2(first) {
+            if !is_http2 {
                 connection.policy = policy::HEADS;
                 return Action::CopyHead;
             }
@@ -248,6 +249,12 @@ fn is_told_enough_of(connection: &Connection, side: usize) -> bool {
     let undecided = connection.policy == policy::UNDECIDED;
     connection.copied[side] >= TURN_LIMIT_OF_ALL
         || undecided && connection.undecided >= UNDECIDED_LIMIT
+}
+
+/// Whether much of what may be copied before the agent recognises the connection is spent.
+#[inline(always)]
+fn waits_for_verdict(connection: &Connection) -> bool {
+    (connection.policy == policy::UNDECIDED) & (connection.undecided >= UNDECIDED_WAKE)
 }
 
 /// The next bytes are taken for the beginning of a head.
@@ -302,12 +309,8 @@ pub fn copied(piece: &Piece, connection: &mut Connection, side: usize) {
             connection.newlines[side] = piece.newlines as u8;
         }
     } else if connection.policy == policy::UNDECIDED {
-        let before = connection.undecided;
-        let spent = u64::from(before) + u64::from(piece.want) + u64::from(UNDECIDED_RECORD);
-        connection.undecided = spent.min(u32::MAX.into()) as u32;
-        if before < UNDECIDED_WAKE && connection.undecided >= UNDECIDED_WAKE {
-            emit::wake_with_next();
-        }
+        let spent = u64::from(connection.undecided) + u64::from(piece.want);
+        connection.undecided = (spent + u64::from(UNDECIDED_RECORD)).min(u32::MAX.into()) as u32;
     }
 }
 

@@ -50,7 +50,13 @@ pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
 /// Hands a record to the reader, waking it only if it sleeps.
 #[inline(always)]
 pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
-    entry.submit(wake_flag());
+    submit_and_wake(entry, 0);
+}
+
+/// Hands a record to the reader, waking it if it sleeps for long or if `wakes` is not 0.
+#[inline(always)]
+pub fn submit_and_wake<T: 'static>(entry: RingBufEntry<T>, wakes: u32) {
+    entry.submit(wake_flag(wakes));
 }
 
 /// Sends a small record from the stack.
@@ -77,26 +83,16 @@ pub fn submit_urgent<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
 }
 
-/// The next record wakes the reader.
-#[inline(always)]
-pub fn wake_with_next() {
-    if let Some(control) = CONTROL.get_ptr_mut(0) {
-        // SAFETY: as in `wake_flag`.
-        unsafe { (&raw mut (*control).wake_reader).write_volatile(1) };
-    }
-}
-
 /// A wake-up costs the traced thread 3 to 5 us, ten times the record. The reader polls while there
-/// is traffic. It is woken by one record after it gave up, and by one of a connection that spends what may be copied
-/// before anybody recognises it.
+/// is traffic; only when it gave up does it ask to be woken, once.
 #[inline(always)]
-fn wake_flag() -> u64 {
+fn wake_flag(wakes: u32) -> u64 {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: a map value, shared with the agent: volatile, one word.
         unsafe {
-            let wake = &raw mut (*control).wake_reader;
-            if wake.read_volatile() != 0 {
-                wake.write_volatile(0);
+            let sleeps = &raw mut (*control).reader_sleeps;
+            if sleeps.read_volatile() | wakes != 0 {
+                sleeps.write_volatile(0);
                 return u64::from(BPF_RB_FORCE_WAKEUP);
             }
         }

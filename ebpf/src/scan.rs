@@ -100,15 +100,40 @@ const fn lowest_lane(lanes: u64) -> usize {
     ((((lowest >> 7) - 1) & ONES).wrapping_mul(ONES) >> 56) as usize
 }
 
+const STATUS_LINE: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
+
 /// Whether the first bytes of a fragment, `first` in memory order (little-endian), begin an HTTP/1
 /// message: `HTTP/1.`, or three capital letters as methods have them.
 #[inline(always)]
 pub fn begins_message(first: u64) -> bool {
-    const STATUS_LINE: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
     if first & 0x00ff_ffff_ffff_ffff == STATUS_LINE {
         return true;
     }
     is_capital(first as u8) && is_capital((first >> 8) as u8) && is_capital((first >> 16) as u8)
+}
+
+/// Whether that is sure of a connection that nobody has recognised, which may speak any protocol: the beginning of a status
+/// line, or a method of up to seven letters with a target behind it. Others are left to the agent.
+#[inline(always)]
+pub fn is_surely_message(first: u64) -> bool {
+    // Without branches: the verifier would follow each of them to the program's end.
+    let is_status_line = first & 0x00ff_ffff_ffff_ffff == STATUS_LINE;
+    let others = !capitals(first) & HIGH_BITS;
+    let letters = lowest_lane(others | 1 << 63);
+    let rest = first >> (8 * letters as u32);
+    let next = (rest >> 8) as u8;
+    let target = (next == b'/') | (next == b'h') | (next == b'*') | (letters == 7);
+    is_status_line | ((letters >= 3) & (rest as u8 == b' ') & target)
+}
+
+/// The high bit of each lane with a capital letter in it.
+#[inline(always)]
+const fn capitals(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // No lane borrows from the next one.
+    let from_a = (word | HIGH_BITS) - ONES * b'A' as u64;
+    let up_to_z = ONES * (b'Z' as u64 | 0x80) - (word & LOW_BITS);
+    from_a & up_to_z & !word & HIGH_BITS
 }
 
 /// Whether a head may begin so: a message, or empty lines before one (RFC 9112 section 2.2).

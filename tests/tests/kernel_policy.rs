@@ -94,6 +94,30 @@ fn a_message_of_http_is_recognised_before_the_agent_says_so() {
     }
 }
 
+/// A value of a database may begin with capital letters, as methods do, and a read may begin with it.
+#[test]
+fn capital_letters_alone_are_no_message_of_http() {
+    if skip::without_root() {
+        return;
+    }
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        ping(&mut client, &mut server);
+        let value = b"VALUE IN CAPITALS\r\n\r\n*3\r\n$3\r\nSET\r\n";
+        client.write_all(value).unwrap();
+        exactly(&mut server, value.len());
+        let seen = lab.seen();
+        let conn_id = seen.connection(Role::Client);
+        let sent: Vec<&Fragment> =
+            seen.of(Direction::Tx).filter(|f| f.conn_id == conn_id).collect();
+        assert_eq!(
+            sent.iter().map(|f| f.head.len()).collect::<Vec<_>>(),
+            [PING.len(), value.len()]
+        );
+    }
+}
+
 /// A turn that never ends hears of it too.
 #[test]
 fn advice_is_heeded_on_every_fragment_and_may_be_taken_back() {

@@ -86,9 +86,11 @@ impl Reasons {
         let head = lines.len().min(KEPT_LINES);
         let tail = lines.len().saturating_sub(KEPT_LINES).max(head);
         let left_out = (tail > head).then_some("[...]");
-        lines[..head].iter().map(String::as_str).chain(left_out).chain(
-            lines[tail..].iter().map(String::as_str),
-        )
+        lines[..head]
+            .iter()
+            .map(String::as_str)
+            .chain(left_out)
+            .chain(lines[tail..].iter().map(String::as_str))
     }
 }
 
@@ -256,7 +258,10 @@ mod tests {
         assert_eq!(of("b"), ["thread 'b' (12) panicked at tests/b.rs:1:1:", "left: 1", "right: 2"]);
         let of_c = of("c");
         assert_eq!(of_c.len(), 2 * KEPT_LINES + 1);
-        assert_eq!([of_c[1], of_c[KEPT_LINES], of_c[2 * KEPT_LINES]], ["line 0", "[...]", "line 99"]);
+        assert_eq!(
+            [of_c[1], of_c[KEPT_LINES], of_c[2 * KEPT_LINES]],
+            ["line 0", "[...]", "line 99"]
+        );
     }
 
     #[test]

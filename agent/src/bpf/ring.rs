@@ -118,13 +118,13 @@ impl Reader {
             self.poll(PERIOD);
             return;
         }
-        control.wake_with_next(true);
+        control.reader_sleeps(true);
         // A record may have come before the programs saw that we sleep: look once more, briefly.
         self.poll(PERIOD);
         if self.ring_is_empty() {
             self.poll(IDLE_PERIOD);
         }
-        control.wake_with_next(false);
+        control.reader_sleeps(false);
     }
 
     fn ring_is_empty(&self) -> bool {

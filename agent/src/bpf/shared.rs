@@ -106,10 +106,10 @@ impl ControlWords {
         unsafe { self.0.start.add(offset).cast::<AtomicU32>().as_ref() }
     }
 
-    /// Whether the next record shall wake the reader.
-    pub fn wake_with_next(&self, wake: bool) {
-        self.word(std::mem::offset_of!(Control, wake_reader))
-            .store(u32::from(wake), Ordering::SeqCst);
+    /// The next record shall wake the reader.
+    pub fn reader_sleeps(&self, sleeps: bool) {
+        self.word(std::mem::offset_of!(Control, reader_sleeps))
+            .store(u32::from(sleeps), Ordering::SeqCst);
     }
 
     /// Which news of unselected processes are wanted: exec, listen.

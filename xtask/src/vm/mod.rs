@@ -159,7 +159,8 @@ pub(crate) fn ring(filter: Option<&str>) -> Result<Vec<(String, Report)>> {
         may_be_empty: filter.is_some(),
     };
     let mut reports = Vec::new();
-    for ((release, mut report, _), kernel) in in_guests(&kernels, JOBS, &job).into_iter().zip(&kernels)
+    for ((release, mut report, _), kernel) in
+        in_guests(&kernels, JOBS, &job).into_iter().zip(&kernels)
     {
         if filter.is_none()
             && let Some(names) = report.again()
