@@ -13,9 +13,9 @@ use std::{
 };
 
 use remora::recording::{
+    block::encode,
     format::{Target, section},
     read::Reader,
-    write::encode,
 };
 use serde_json::Value;
 use tempfile::TempDir;

@@ -5,7 +5,7 @@
 //! which; `pending` is what all protocols know of an exchange that is not over. Where records were lost, positions
 //! decide: what can still be told for certain is told and marked, everything else is counted as lost with a reason.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use hashbrown::{HashMap, hash_map::Entry};
 use remora_common::record::{Close, CloseCause, Direction, Open, Role, Source, open_flag};
@@ -13,7 +13,7 @@ use remora_common::record::{Close, CloseCause, Direction, Open, Role, Source, op
 use crate::{
     accounting::Lost,
     decode::{Data, Record},
-    exchange::{self, Endpoint, Exchange, Sink, Started},
+    exchange::{self, Endpoint, Sink},
 };
 
 mod connection;
@@ -24,10 +24,13 @@ mod http;
 mod http1;
 mod http2;
 mod kept;
+mod limits;
 mod pending;
 mod postgres;
 mod redis;
+mod shared;
 mod statement;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod undecided;
@@ -39,117 +42,12 @@ pub use http::{KeptHeader, KeptHeaders};
 pub(crate) use http1::HeadMask;
 pub use kept::Kept;
 use kept::Place;
-use statement::Statements;
-use wire::Wire;
+pub use limits::Limits;
+use shared::{Cx, Shared};
+pub use stats::Stats;
 
 /// How often connections are looked through for time-outs, nanoseconds.
 const SWEEP_NS: u64 = 1_000_000_000;
-/// Head buffers kept for the next head that comes in pieces.
-const SPARE_BUFFERS: usize = 32;
-
-/// What bounds the state of reassembly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections followed at a time; records of others are counted.
-    pub max_connections: usize,
-    /// Requests of one connection that wait for their response.
-    pub max_open_per_connection: usize,
-    /// How long an end that nothing has confirmed yet is waited with.
-    pub end_grace_ns: u64,
-    /// Without a byte for this long a connection is forgotten on which nothing is open.
-    pub idle_ns: u64,
-    /// Likewise one with open exchanges, which are lost.
-    pub exchange_idle_ns: u64,
-    /// How long more of a request is waited for after its response.
-    pub content_grace_ns: u64,
-    /// A pipelined connection that lost records is trusted again after a silence this long.
-    pub resync_idle_ns: u64,
-    /// Longest head that is put together from several records, bytes.
-    pub max_head_len: usize,
-    /// All heads together that wait for more, bytes.
-    pub max_heads_len: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 32_768,
-            max_open_per_connection: 128,
-            end_grace_ns: 20_000_000,
-            idle_ns: 900_000_000_000,
-            exchange_idle_ns: 86_400_000_000_000,
-            content_grace_ns: 1_000_000_000,
-            resync_idle_ns: 1_000_000_000,
-            max_head_len: 64 << 10,
-            max_heads_len: 32 << 20,
-        }
-    }
-}
-
-/// The books of reassembly. `parsed` and the records after it add up to the records that were given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Records whose bytes took part in an exchange, or told of a connection.
-    pub parsed: u64,
-    /// Data records of connections that are not HTTP/1, or not any more.
-    pub records_other_protocol: u64,
-    /// Data records between a loss and the next message that could be recognised.
-    pub records_skipped: u64,
-    /// Data records whose bytes were known already.
-    pub records_duplicate: u64,
-    /// Data records without bytes, or at impossible positions.
-    pub records_empty: u64,
-    /// Records of connections beyond the limit.
-    pub records_refused: u64,
-    /// Records that are of no concern here (processes, listeners), or of connections that are gone.
-    pub records_elsewhere: u64,
-
-    /// Connections begun, and those that were ended by the agent: idle, or to stop.
-    pub connections: u64,
-    pub connections_evicted: u64,
-    /// Those of them that were idle.
-    pub connections_idle: u64,
-    /// Connections found not to be HTTP/1.
-    pub connections_other_protocol: u64,
-    /// Application bytes of all data records, and those of them that were captured.
-    pub bytes: u64,
-    pub bytes_captured: u64,
-    /// Heads that were cut because all that wait for more took too much memory.
-    pub heads_cut: u64,
-    /// Records of connections whose protocol is not known, of bytes that moved where no program sees their content.
-    pub beginnings_not_shown: u64,
-    /// Targets and values of fields that were longer than what is kept of them.
-    pub values_cut: u64,
-    /// Holes in positions, and the bytes that fell into them.
-    pub gaps: u64,
-    pub gap_bytes: u64,
-
-    /// Exchanges announced, finished, and lost; the lost include some that were never announced.
-    pub started: u64,
-    pub finished: u64,
-    pub lost: u64,
-}
-
-impl Stats {
-    /// Records that took no part in an exchange, by reason; with `parsed` these are all.
-    #[must_use]
-    pub const fn ignored(&self) -> [(&'static str, u64); 6] {
-        [
-            ("other_protocol", self.records_other_protocol),
-            ("skipped", self.records_skipped),
-            ("duplicate", self.records_duplicate),
-            ("empty", self.records_empty),
-            ("refused", self.records_refused),
-            ("elsewhere", self.records_elsewhere),
-        ]
-    }
-
-    /// All records, each counted in one column.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.parsed + self.ignored().iter().map(|(_, count)| count).sum::<u64>()
-    }
-}
 
 /// Reassembles any number of connections on one thread.
 #[derive(Debug)]
@@ -161,113 +59,10 @@ pub struct Assembler {
     swept_ns: u64,
 }
 
-/// What connections share.
-#[derive(Debug)]
-struct Shared {
-    limits: Limits,
-    stats: Stats,
-    last_serial: u64,
-    /// `(when, connection)`: ends to be confirmed, in the order in which they were put in.
-    due: VecDeque<(u64, u64)>,
-    spare: Vec<Vec<u8>>,
-    /// Bytes of heads that wait for more.
-    heads_len: usize,
-    /// A process that is watched has opened a connection. Before that, only of a connection's first request the other end may be
-    /// watched ([`exchange::At`]).
-    has_clients: bool,
-    headers: KeptHeaders,
-    statements: Statements,
-    /// While a recording is made.
-    kept: Option<Kept>,
-}
-
-/// What a conversation works with: its transport, what connections share, and where results go.
-struct Cx<'a, S> {
-    wire: &'a mut Wire,
-    shared: &'a mut Shared,
-    sink: &'a mut S,
-}
-
-impl Shared {
-    fn keep(&mut self, note: impl FnOnce(&mut Kept)) {
-        if let Some(kept) = &mut self.kept {
-            note(kept);
-        }
-    }
-}
-
-impl<S: Sink> Cx<'_, S> {
-    fn started(&mut self, started: &Started) {
-        self.shared.stats.started += 1;
-        self.sink.started(started);
-    }
-
-    fn finished(&mut self, exchange: Exchange) {
-        self.shared.stats.finished += 1;
-        self.sink.finished(exchange);
-    }
-
-    fn lost(&mut self, serial: u64, reason: Lost) {
-        self.shared.stats.lost += 1;
-        self.sink.lost(serial, reason);
-    }
-
-    /// The connection should be captured by this policy from now on.
-    fn capture(&mut self, policy: u8) {
-        self.wire.wanted = Some(policy);
-        self.sink.capture(self.wire.info.id, policy);
-    }
-
-    fn next_serial(&mut self) -> u64 {
-        self.shared.last_serial += 1;
-        self.shared.last_serial
-    }
-
-    fn keep(&mut self, note: impl FnOnce(&mut Kept)) {
-        self.shared.keep(note);
-    }
-
-    fn buffer(&mut self) -> Vec<u8> {
-        self.shared.spare.pop().unwrap_or_default()
-    }
-
-    /// How many of `len` bytes a head may keep until more comes. Where that is not all, it is cut.
-    fn room_for_head(&mut self, len: usize) -> usize {
-        let room = self.shared.limits.max_heads_len.saturating_sub(self.shared.heads_len).min(len);
-        self.shared.stats.heads_cut += u64::from(room < len);
-        self.shared.heads_len += room;
-        room
-    }
-
-    /// Takes the buffer of a head that is over.
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
-        self.shared.heads_len = self.shared.heads_len.saturating_sub(buffer.len());
-        if buffer.capacity() > 0 && self.shared.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.shared.spare.push(buffer);
-        }
-    }
-}
-
 impl Assembler {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            connections: HashMap::default(),
-            shared: Shared {
-                limits,
-                stats: Stats::default(),
-                last_serial: 0,
-                due: VecDeque::new(),
-                spare: Vec::new(),
-                heads_len: 0,
-                has_clients: false,
-                headers: KeptHeaders::default(),
-                statements: Statements::default(),
-                kept: None,
-            },
-            swept_ns: 0,
-        }
+        Self { connections: HashMap::default(), shared: Shared::new(limits), swept_ns: 0 }
     }
 
     /// Keeps these header fields of messages from now on, and puts together heads up to this length.

@@ -3,9 +3,11 @@
 //! the file.
 //!
 //! - [`format`]: what is in it. What of a message may be in it, its protocol says ([`crate::assemble::Kept`]).
+//! - [`block`]: how that is stored, section by section.
 //! - [`write`]: from the worker, which never waits, by way of a thread that does.
 //! - [`read`]: from any bytes; nothing in a file is trusted.
 
+pub mod block;
 pub mod format;
 pub mod read;
 #[cfg(test)]

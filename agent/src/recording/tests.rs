@@ -6,9 +6,10 @@ use remora_common::record::{self, Direction, Kind, ProcessChange};
 use tempfile::TempDir;
 
 use super::{
+    block::encode,
     format::{self, BLOCK_HEADER_LEN, End, Facts, HEADER_LEN, Layout, Target, VERSION, section},
     read::{ReadError, Reader, Section},
-    write::{Recorder, encode},
+    write::Recorder,
 };
 use crate::{
     assemble::{self, Assembler},

@@ -5,8 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    io::{self, Seek, Write},
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -21,9 +21,9 @@ use std::{
 use remora_common::{record::Close, target::SELECTED};
 use zerocopy::IntoBytes;
 
-use super::format::{
-    self, BLOCK, BLOCK_HEADER_LEN, CODEC_NONE, CODEC_ZSTD, End, Facts, HEADER_LEN, MAGIC, Target,
-    VERSION, checksum, section,
+use super::{
+    block::{Block, Writer, Written, append, encode},
+    format::{self, End, Facts, Target, section},
 };
 use crate::{assemble::Kept, clock::ClockOffset, decode::Record, resource::Resource};
 
@@ -35,8 +35,6 @@ const WAITING: usize = 32;
 const FLUSH_NS: u64 = 1_000_000_000;
 /// How long the end of a recording may take to be written.
 const FINISH: Duration = Duration::from_secs(5);
-/// Recordings of 10 k exchanges compress to a tenth at this level, in 0.2 us each.
-const LEVEL: i32 = 1;
 
 /// A recording in the making, as the worker sees it.
 #[derive(Debug)]
@@ -54,23 +52,6 @@ pub struct Recorder {
     targets: BTreeMap<u32, (usize, Arc<Resource>)>,
     /// Records that were left out.
     left_out: u64,
-}
-
-#[derive(Debug, Default)]
-struct Block {
-    bytes: Vec<u8>,
-    records: u64,
-    /// Records before it that it says are left out.
-    says_lost: u64,
-}
-
-/// What the thread has done.
-#[derive(Debug, Default)]
-struct Written {
-    records: u64,
-    /// Records of blocks that could not be written.
-    unwritten: u64,
-    bytes: u64,
 }
 
 /// What became of a recording.
@@ -109,14 +90,7 @@ impl Recorder {
         let (give_back, used) = mpsc::sync_channel(WAITING);
         let (tell, done) = mpsc::sync_channel(1);
         let failed = Arc::new(AtomicBool::new(false));
-        let mut writer = Writer {
-            name: path.display().to_string(),
-            file,
-            len,
-            compressor: zstd::bulk::Compressor::new(LEVEL)?,
-            failed: Arc::clone(&failed),
-            written: Written { bytes: len, ..Written::default() },
-        };
+        let mut writer = Writer::new(path.display().to_string(), file, len, Arc::clone(&failed))?;
         thread::Builder::new().name("remora-record".into()).spawn(move || {
             for mut block in blocks {
                 writer.write(&block);
@@ -288,97 +262,6 @@ impl Recorder {
     }
 }
 
-/// Appends a section to those of a block.
-fn append(out: &mut Vec<u8>, kind: u16, parts: &[&[u8]]) {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    out.extend_from_slice(&kind.to_le_bytes());
-    out.extend_from_slice(&[0; 2]);
-    out.extend_from_slice(&(len as u32).to_le_bytes());
-    parts.iter().for_each(|part| out.extend_from_slice(part));
-    out.resize(out.len().next_multiple_of(8), 0);
-}
-
-fn header() -> [u8; HEADER_LEN] {
-    let mut header = [0; HEADER_LEN];
-    header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header
-}
-
-/// The block of these sections, compressed if that makes it shorter.
-fn stored_block(sections: &[u8], compressed: Option<&[u8]>) -> Vec<u8> {
-    let (codec, stored) = match compressed.filter(|stored| stored.len() < sections.len()) {
-        Some(stored) => (CODEC_ZSTD, stored),
-        None => (CODEC_NONE, sections),
-    };
-    let mut block = Vec::with_capacity(BLOCK_HEADER_LEN + stored.len());
-    block.extend_from_slice(&BLOCK);
-    for word in [stored.len() as u32, sections.len() as u32, codec, checksum(stored)] {
-        block.extend_from_slice(&word.to_le_bytes());
-    }
-    block.extend_from_slice(&checksum(&block).to_le_bytes());
-    block.extend_from_slice(stored);
-    block
-}
-
-/// A recording of one block, of these facts and sections as [`Reader::next_raw`] gives them.
-///
-/// [`Reader::next_raw`]: super::read::Reader::next_raw
-///
-/// # Errors
-/// The facts cannot be written.
-pub fn encode<'a>(
-    facts: &Facts,
-    sections: impl IntoIterator<Item = (u16, &'a [u8])>,
-) -> io::Result<Vec<u8>> {
-    let mut block = Vec::new();
-    append(&mut block, section::FACTS, &[&serde_json::to_vec(facts)?]);
-    for (kind, bytes) in sections {
-        append(&mut block, kind, &[bytes]);
-    }
-    let compressed = zstd::bulk::compress(&block, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-    Ok([&header()[..], &stored_block(&block, Some(&compressed))].concat())
-}
-
-struct Writer {
-    name: String,
-    file: File,
-    /// Where the last whole block ends.
-    len: u64,
-    compressor: zstd::bulk::Compressor<'static>,
-    failed: Arc<AtomicBool>,
-    written: Written,
-}
-
-impl Writer {
-    fn write(&mut self, block: &Block) {
-        if self.failed.load(Ordering::Relaxed) {
-            self.written.unwritten += block.records;
-            return;
-        }
-        let compressed = self.compressor.compress(&block.bytes).ok();
-        let whole = stored_block(&block.bytes, compressed.as_deref());
-        match self.file.write_all(&whole) {
-            Ok(()) => {
-                self.len += whole.len() as u64;
-                self.written.records += block.records;
-                self.written.bytes = self.len;
-            }
-            Err(error) => {
-                tracing::warn!(
-                    file = self.name, %error,
-                    "the recording ends here: what comes is captured, but not recorded"
-                );
-                self.failed.store(true, Ordering::Relaxed);
-                self.written.unwritten += block.records;
-                // Half a block would be read as one that was cut; where it stays, that is what it is.
-                let _ =
-                    self.file.set_len(self.len).and_then(|()| self.file.seek(io::SeekFrom::End(0)));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -461,22 +344,5 @@ mod tests {
         let summary = recorder.finish(&End::default());
         assert_eq!((summary.records, summary.missing, summary.whole), (100, 100, false));
         assert_eq!(fs::metadata(&path).unwrap().len(), len);
-    }
-
-    #[test]
-    fn a_write_that_fails_leaves_no_half_of_a_block() {
-        let mut writer = Writer {
-            name: "full".into(),
-            file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
-            len: 0,
-            compressor: zstd::bulk::Compressor::new(LEVEL).unwrap(),
-            failed: Arc::default(),
-            written: Written::default(),
-        };
-        for records in [5, 6] {
-            writer.write(&Block { bytes: vec![0; 64], records, says_lost: 0 });
-        }
-        assert!(writer.failed.load(Ordering::Relaxed));
-        assert_eq!((writer.written.records, writer.written.unwritten), (0, 11));
     }
 }

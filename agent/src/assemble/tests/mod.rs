@@ -4,7 +4,7 @@
 use remora_common::record::Role;
 
 use super::*;
-use crate::exchange::HttpExchange;
+use crate::exchange::{Exchange, HttpExchange, Started};
 
 mod content;
 mod conversations;

@@ -4,8 +4,6 @@
 //! Some openings are no proof by themselves (a line `PING` begins more than one protocol). They are held until the
 //! other side has answered.
 
-use std::ops::Range;
-
 use remora_common::{
     policy,
     record::{Direction, Role},
@@ -22,8 +20,15 @@ use super::{
 };
 use crate::{
     exchange::Sink,
-    protocol::{Keep, Next, Parse, Sure, http1, http2, postgres, redis},
+    protocol::{Parse, http2, postgres, redis},
 };
+
+mod keeping;
+mod recognise;
+
+use keeping::{keep_commands, keep_frames};
+pub(super) use recognise::begins_request;
+use recognise::{Recognised, TLS_HEADER_LEN, is_tls, recognise};
 
 /// Turns without a recognisable message after which a connection is taken for a protocol that is not read.
 const MAX_REJECTED_TURNS: u8 = 4;
@@ -348,102 +353,4 @@ fn is_rest_of_preface(held: &Unread, rest: &[u8], fragment: &Fragment) -> bool {
     held.fragment.end == fragment.pos
         && http2::opens(&held.bytes) == Parse::NeedMore
         && matches!(http2::opens(&[&held.bytes, rest].concat()), Parse::Parsed { .. })
-}
-
-/// Has a recording keep of frames what it would if they were read.
-fn keep_frames<S: Sink>(frames: &[u8], fragment: &Fragment, cx: &mut Cx<'_, S>) {
-    let mut keep = Keeping::of(&mut cx.shared.kept, fragment.place, frames);
-    http2::keep_heads(frames, &mut keep);
-    let mut reader = http2::Reader::new(false, false, frames.len());
-    let mut used = 0;
-    while matches!(reader.next(frames, &mut used, &mut keep), Next::Message(_)) {}
-}
-
-/// Has a recording keep of what may be commands of Redis what it would if that were certain, but for arguments of inline
-/// commands: they may be secrets of another protocol.
-fn keep_commands(bytes: &[u8], keep: Keeping<'_>) {
-    let mut keep = WithoutArguments { keep, bytes, inline: !bytes.starts_with(b"*") };
-    let (mut reader, mut used) = (redis::Commands::default(), 0);
-    while matches!(reader.next(bytes, &mut used, &mut keep), Next::Message(_)) {}
-}
-
-/// Leaves out what stands behind the first word of a line.
-struct WithoutArguments<'a> {
-    keep: Keeping<'a>,
-    bytes: &'a [u8],
-    inline: bool,
-}
-
-impl WithoutArguments<'_> {
-    fn is_argument(&self, at: usize) -> bool {
-        let line = memchr::memrchr(b'\n', &self.bytes[..at]).map_or(0, |end| end + 1);
-        self.inline
-            && self.bytes[line..at].contains(&b' ')
-            && !matches!(self.bytes[at], b' ' | b'\r' | b'\n' | b'"' | b'\'' | b'\\')
-    }
-}
-
-impl Keep for WithoutArguments<'_> {
-    fn keep(&mut self, range: Range<usize>) {
-        for at in range {
-            if self.is_argument(at) {
-                self.keep.mask(at..at + 1, b'?');
-            } else {
-                self.keep.keep(at..at + 1);
-            }
-        }
-    }
-
-    fn mask(&mut self, range: Range<usize>, byte: u8) {
-        self.keep.mask(range, byte);
-    }
-
-    fn listens(&self) -> bool {
-        self.keep.listens()
-    }
-}
-
-/// What the first bytes of a client's tell.
-enum Recognised {
-    Is(Spoken),
-    /// More of them, or an answer, will tell.
-    MayBe,
-    No,
-}
-
-/// What a client that sends `bytes` first, or first since the connection was `joined`, speaks.
-fn recognise(bytes: &[u8], joined: bool) -> Recognised {
-    let mut may_be = false;
-    match http2::opens(bytes) {
-        Parse::Parsed { .. } => return Recognised::Is(Spoken::Http2(Beginning::Preface)),
-        Parse::NeedMore => may_be = true,
-        Parse::NotThis(()) => {}
-    }
-    match redis::looks_like_commands(bytes) {
-        Parse::Parsed { value: Sure::Yes, .. } => return Recognised::Is(Spoken::Redis),
-        Parse::Parsed { value: Sure::IfAnswered, .. } | Parse::NeedMore => may_be = true,
-        Parse::NotThis(_) => {}
-    }
-    match postgres::opens(bytes) {
-        Parse::Parsed { .. } => return Recognised::Is(Spoken::Postgres { begins: true }),
-        Parse::NeedMore => may_be = true,
-        Parse::NotThis(_) => {}
-    }
-    if joined && postgres::looks_like_requests(bytes) {
-        return Recognised::Is(Spoken::Postgres { begins: false });
-    }
-    if may_be { Recognised::MayBe } else { Recognised::No }
-}
-
-/// Whether a request begins here, whatever the protocol: it is counted although its connection is not followed.
-pub(super) fn begins_request(bytes: &[u8]) -> bool {
-    http1::cut_request(bytes).is_some() || matches!(recognise(bytes, true), Recognised::Is(_))
-}
-
-/// How many bytes of a record header [`is_tls`] looks at.
-const TLS_HEADER_LEN: usize = 3;
-
-/// A TLS record header (RFC 8446 section 5.1): content type 20 to 23, legacy version 3.x.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x14..=0x17, 0x03, 0x00..=0x04, ..])
 }
