@@ -39,8 +39,8 @@ pub const EDGE_LAST: u32 = 64;
 /// record costs [`UNDECIDED_RECORD`] beyond what is copied. Enough for some 1,000 small records: the agent looks every
 /// 10 ms, when a client and a server in a hurry have exchanged about 400 requests.
 pub const UNDECIDED_LIMIT: u32 = 256 << 10;
-/// When this much of [`UNDECIDED_LIMIT`] is spent, records wake the agent, which would look every 10 ms otherwise: a fast
-/// connection spends all of it in less.
+/// When so many bytes were moved before anybody recognises the connection, both directions together, its records wake the agent, which
+/// would look every 10 ms otherwise: a fast connection spends all of [`UNDECIDED_LIMIT`] in less.
 pub const UNDECIDED_WAKE: u32 = 32 << 10;
 /// Small records take the room of larger ones in the ring.
 pub const UNDECIDED_RECORD: u32 = 256;

@@ -25,7 +25,7 @@ use remora_common::{
     frames::{self, Walk},
     policy::{
         self, EDGE_FIRST, EDGE_LAST, TURN_LIMIT, TURN_LIMIT_OF_ALL, UNDECIDED_LIMIT,
-        UNDECIDED_RECORD, UNDECIDED_WAKE,
+        UNDECIDED_RECORD,
     },
     record::data_flag,
 };
@@ -167,7 +167,7 @@ fn plan<'a, const SOURCE: u8>(
         flags,
         skip: 0,
         passed: 0,
-        wakes: waits_for_verdict(connection).into(),
+        reserved: 0,
         fragment: fragment as u32,
         total_len: total_len as u32,
         want: want as u32,
@@ -249,12 +249,6 @@ fn is_told_enough_of(connection: &Connection, side: usize) -> bool {
     let undecided = connection.policy == policy::UNDECIDED;
     connection.copied[side] >= TURN_LIMIT_OF_ALL
         || undecided && connection.undecided >= UNDECIDED_LIMIT
-}
-
-/// Whether much of what may be copied before the agent recognises the connection is spent.
-#[inline(always)]
-fn waits_for_verdict(connection: &Connection) -> bool {
-    (connection.policy == policy::UNDECIDED) & (connection.undecided >= UNDECIDED_WAKE)
 }
 
 /// The next bytes are taken for the beginning of a head.

@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use remora_common::{
     counter::Counter,
+    policy,
     record::{CLASS_LARGE, CLASS_MEDIUM, CLASS_SMALL, Data, Kind, data_flag},
 };
 
@@ -140,9 +141,23 @@ fn copy<const SOURCE: u8, const ROOM: usize, const MOST: usize>(
             }
         }
     }
-    // SAFETY: a member of a live struct. VERIFIER: read anew, as above.
-    emit::submit_and_wake(entry, unsafe { (&raw const piece.wakes).read_volatile() });
+    emit::submit_and_wake(entry, waits_for_verdict(piece));
     piece.ended = u32::from(ended);
+}
+
+/// Not 0: much of what may be copied before the agent recognises the connection was moved.
+#[inline(always)]
+fn waits_for_verdict(piece: &Piece) -> u32 {
+    // SAFETY: members of a live struct. VERIFIER: read anew, and compared without a branch.
+    let (policy, moved) = unsafe {
+        let pos = (&raw const piece.pos).read_volatile();
+        (
+            (&raw const piece.policy).read_volatile(),
+            pos + (&raw const piece.other_pos).read_volatile(),
+        )
+    };
+    u32::from(policy == policy::UNDECIDED.into())
+        & u32::from(moved >= policy::UNDECIDED_WAKE.into())
 }
 
 /// A length at `word`, which is at most `MOST`. VERIFIER: it knows that bound afterwards and nothing

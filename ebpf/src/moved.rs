@@ -109,8 +109,7 @@ pub struct Piece {
     pub skip: u32,
     /// Of these, how many lie in buffers that [`Moved`] does not list any more.
     pub passed: u32,
-    /// Non-zero: its records wake the reader, because the connection waits for the agent's verdict.
-    pub wakes: u32,
+    pub reserved: u32,
     /// Bytes of the call, at most `i32::MAX`.
     pub fragment: u32,
     pub total_len: u32,

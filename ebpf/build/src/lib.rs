@@ -11,5 +11,7 @@
 pub mod lockfile;
 pub mod manifest;
 pub mod object;
+#[cfg(test)]
+mod stack;
 mod strip;
 pub mod toolchain;

@@ -53,6 +53,13 @@ fn id_of(layout: Go, g: u64) -> u64 {
     read_user(g.wrapping_add(layout.goid.into())).unwrap_or(0)
 }
 
+/// The goroutine whose `runtime.g` is at `g`, as a function of Go has it in a register, in a process of this byte; 0: it is not
+/// known where it has its id.
+#[inline(always)]
+pub fn goroutine(selection: u8, g: u64) -> u64 {
+    layout(selection).map_or(0, |layout| id_of(layout, g))
+}
+
 /// In `runtime.newproc.func1`, at its call of `runtime.runqput(p, new, next)`, on a thread's own stack.
 #[uprobe]
 pub fn go_starts(ctx: ProbeContext) -> u32 {

@@ -8,7 +8,7 @@
 //!   another work with it.
 //! - At functions of its own: which unit starts another one, and which one asks for what another one writes?
 
-mod go;
+pub mod go;
 mod tokio;
 mod work;
 
@@ -21,7 +21,10 @@ use remora_common::{
 };
 
 use self::work::Unit;
-use crate::{maps::selection, moved::Moved};
+use crate::{
+    maps::selection,
+    moved::{Moved, SOCKET},
+};
 
 /// Who makes a call, by the registers of user space at the call.
 #[derive(Clone, Copy)]
@@ -52,6 +55,17 @@ pub fn context_of(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
     if moved.context == 0 { 0 } else { context_of_unit(moved, connection, sk) }
 }
 
+/// The context of plaintext that a function of a TLS library has moved; `moved.context` is the unit if the library's file knows it.
+///
+/// VERIFIER: a function of its own, so that what comes after it is verified once.
+#[inline(never)]
+pub fn context_of_plaintext(moved: &mut Moved, connection: &Connection, sk: u64) {
+    if moved.context == 0 {
+        moved.context = tokio::running(selection(moved.tgid), moved.tgid);
+    }
+    moved.context = context_of(moved, connection, sk);
+}
+
 /// VERIFIER: a function of its own, so that what comes after it is verified once.
 #[inline(never)]
 fn context_of_unit(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
@@ -59,7 +73,9 @@ fn context_of_unit(moved: &Moved, connection: &Connection, sk: u64) -> u64 {
     let receives = moved.direction == Direction::Rx as u32;
     let serves = connection.role == Role::Server as u8;
     // What a TLS library encrypts is told of where the library moves it. Of answers it does not matter who moves them.
-    if receives != serves || connection.object != 0 || connection.policy == policy::CIPHERTEXT {
+    let is_ciphertext = moved.source == SOCKET.into()
+        && (connection.object != 0 || connection.policy == policy::CIPHERTEXT);
+    if receives != serves || is_ciphertext {
         return context(mover.id, 0);
     }
     if serves {

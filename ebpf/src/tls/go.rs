@@ -16,7 +16,7 @@ use remora_common::{
 
 use super::plaintext::{self, own_stack, unlinked};
 use crate::{
-    connection, emit,
+    connection, context, emit,
     golang::{registers, socket_below},
     maps::selection,
     more,
@@ -57,9 +57,9 @@ pub fn go_tls_write(ctx: ProbeContext) -> u32 {
     if selection(tgid) == 0 {
         return 0;
     }
-    let [object, base, len, _] = registers(&ctx);
+    let [object, base, len, g] = registers(&ctx);
     // Its end is not known: when it begins is when it moves.
-    if len > 0 && moved(object, base, len, Direction::Tx, tgid, tid) {
+    if len > 0 && moved(object, (base, len), Direction::Tx, (tgid, tid, g)) {
         more::jump_tls(&ctx);
     }
     0
@@ -93,15 +93,21 @@ pub fn go_tls_read_return(ctx: ProbeContext) -> u32 {
         return 0;
     };
     let _ = GO_READS.remove(goroutine);
-    if len as i64 > 0 && moved(object, buffer, len, Direction::Rx, tgid, tid) {
+    if len as i64 > 0 && moved(object, (buffer, len), Direction::Rx, (tgid, tid, g)) {
         more::jump_tls(&ctx);
     }
     0
 }
 
-/// `len` bytes of plaintext at `base` were moved by the `tls.Conn` at `object`. `true`: jump to [`more`].
+/// Plaintext, address and length, was moved by the `tls.Conn` at `object`: by which process, thread, and goroutine. `true`: jump to
+/// [`more`].
 #[inline(always)]
-fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid: u32) -> bool {
+fn moved(
+    object: u64,
+    bytes: (u64, u64),
+    direction: Direction,
+    (tgid, tid, g): (u32, u32, u64),
+) -> bool {
     let Some((sk, connection)) = connection_of(object, tgid) else { return unlinked() };
     if !process::may_use(connection, tgid) {
         return false;
@@ -110,7 +116,8 @@ fn moved(object: u64, base: u64, len: u64, direction: Direction, tgid: u32, tid:
         let complete = connection.joined == joined::NO;
         connection::becomes_plaintext(connection, object, complete);
     }
-    let moved = Moved::plaintext(Source::GoTls, direction as u32, (base, len), tgid, tid);
+    let mut moved = Moved::plaintext(Source::GoTls, direction as u32, bytes, tgid, tid);
+    moved.context = context::go::goroutine(selection(tgid), g);
     plaintext::account::<LIBRARY>(moved, connection, sk)
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use remora_common::{connection::Connection, counter::Counter, layout::ABSENT};
 
 use crate::{
-    capture, emit, maps, more,
+    capture, context, emit, maps, more,
     moved::{LIBRARY_PIECES, Moved, Next, ON_STACK},
     offset, user,
 };
@@ -37,6 +37,9 @@ pub fn own_stack(ctx: &impl EbpfContext) {
 /// Accounts for the bytes of `moved`, which `connection` carries, whose socket is `sk`. `true`: jump to [`more`].
 #[inline(always)]
 pub fn account<const SOURCE: u8>(mut moved: Moved, connection: &mut Connection, sk: u64) -> bool {
+    if context::is_followed(maps::selection(moved.tgid)) {
+        context::context_of_plaintext(&mut moved, connection, sk);
+    }
     user::launder(&mut moved);
     let mut piece = MaybeUninit::uninit();
     match capture::account::<SOURCE, ON_STACK>(&moved, &mut piece, connection, sk, 0) {
