@@ -365,6 +365,8 @@ pub struct Started {
 pub trait Sink {
     /// A process that is watched has opened a connection.
     fn opened(&mut self, _client: SocketAddr, _server: SocketAddr) {}
+    /// The SERVER exchange is handled in another execution context ([`remora_common::context`]) than the one that has read its request.
+    fn handled(&mut self, _serial: u64, _context: u64) {}
     /// A request head was read.
     fn started(&mut self, started: &Started);
     /// The response of an exchange that was announced is over, and the process done with it as far as anybody can

@@ -42,6 +42,14 @@ impl Go {
     pub const PC: u64 = 64;
     /// `net/http.persistConn.conn`
     pub const PERSIST_CONN: u64 = 80;
+    /// `http2.serverConn.conn` and `http2.stream.id`; a `responseWriter` begins with its state, and that with its stream.
+    pub const SERVER_CONN: u64 = 16;
+    pub const STREAM_ID: u64 = 8;
+    /// `http2.FrameHeader.StreamID`, behind whether the header is valid, the frame's type, and its flags and length. A
+    /// `MetaHeadersFrame` begins with its `HeadersFrame`, and that with its header.
+    pub const FRAME_STREAM_ID: u64 = 8;
+    /// `transport.headerFrame.initStream` of grpc-go, which a client's has; it begins with the stream's identifier.
+    pub const INIT_STREAM: u64 = 40;
 
     /// By number of the runtime in [`crate::target::runtime`], from 1 on.
     pub const ALL: [Self; 3] = [

@@ -18,6 +18,8 @@ pub enum Kind {
     Process = 4,
     /// [`Listen`]: a process listens on a TCP port.
     Listen = 5,
+    /// [`Stream`]: whose a stream of HTTP/2 is.
+    Stream = 6,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             3 => Some(Self::Close),
             4 => Some(Self::Process),
             5 => Some(Self::Listen),
+            6 => Some(Self::Stream),
             _ => None,
         }
     }
@@ -337,6 +340,28 @@ pub struct Process {
     pub comm: [u8; 16],
     /// When the process was started, nanoseconds since boot; 0 if unknown. With `tgid` its identity.
     pub start_ns: u64,
+}
+
+/// Whose a stream of an HTTP/2 connection is: who handles its request, or who has asked for it, where others read and write for
+/// them.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Stream {
+    /// [`Kind::Stream`].
+    pub kind: u8,
+    pub reserved: [u8; 3],
+    /// Its identifier (RFC 9113, section 5.1.1).
+    pub stream: u32,
+    pub mono_ns: u64,
+    /// 0: the connection on which `unit` will write the stream's first frame.
+    pub conn_id: u64,
+    /// The execution context of who handles the request or has asked for it ([`crate::context`]).
+    pub context: u64,
+    pub tgid: u32,
+    /// Who writes, if `conn_id` is 0.
+    pub unit: u32,
 }
 
 /// A process called `listen` on a TCP socket.

@@ -29,6 +29,22 @@ pub fn socket_below(mut value: u64) -> Option<(u32, Socket)> {
     None
 }
 
+/// The fourth argument.
+#[inline(always)]
+pub fn fourth(ctx: &ProbeContext) -> u64 {
+    let regs = ctx.regs;
+    // SAFETY: the kernel passes the registers of user space.
+    #[cfg(bpf_target_arch = "x86_64")]
+    unsafe {
+        (*regs).rdi
+    }
+    // SAFETY: as above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    unsafe {
+        (*regs.cast::<aya_ebpf::bindings::user_pt_regs>()).regs[3]
+    }
+}
+
 /// The first three arguments or results, and the goroutine.
 #[inline(always)]
 pub fn registers(ctx: &ProbeContext) -> [u64; 4] {

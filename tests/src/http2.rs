@@ -72,6 +72,15 @@ impl Peer {
         missing
     }
 
+    /// Services that ask others (`targets/http2/go/parents`), if [`Self::Go`] is not missing.
+    ///
+    /// # Panics
+    /// If it is.
+    #[must_use]
+    pub fn go_parents() -> Command {
+        Command::new(Self::Go.folder().expect("looked for before").join("parents"))
+    }
+
     fn program(self, kind: Kind, role: &str) -> Command {
         let folder = self.folder().expect("looked for before");
         let mut command = match self {

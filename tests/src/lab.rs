@@ -152,7 +152,7 @@ impl Lab {
                 }
             }
             Record::Process { change, process } => seen.processes.push((process.tgid, change)),
-            Record::Listen(_) => {}
+            Record::Listen(_) | Record::Stream(_) => {}
         });
         let drops = self.programs.counters().drops().unwrap();
         // While the kernel moves a page (compaction, huge pages), it cannot be read without a fault. Guests have little memory.

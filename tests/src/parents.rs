@@ -98,7 +98,8 @@ pub fn ask_on(connections: &mut [Connection], each: usize, from: usize) {
 /// `7` of `/first/7`.
 fn order(span: &Span) -> usize {
     let line = span.line();
-    let path = line.split(' ').nth(1).expect("a path");
+    let method = span.text("rpc.method");
+    let path = if method.is_empty() { line.split(' ').nth(1).expect("a path") } else { method };
     path.rsplit('/').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
@@ -112,7 +113,11 @@ pub fn none_is_wrong(done: &Done, name: &str) -> (usize, usize) {
     let servers = done.spans.iter().filter(|span| span.kind == SERVER);
     let servers: BTreeMap<&str, &Span> = servers.map(|span| (&*span.span_id, span)).collect();
     let clients = done.spans.iter().filter(|span| span.kind == CLIENT);
-    let clients = clients.filter(|span| span.line().contains(&format!("/{name}/")));
+    let is_called = |span: &&Span| {
+        span.line().contains(&format!("/{name}/"))
+            || span.text("rpc.method").starts_with(&format!("{name}/"))
+    };
+    let clients = clients.filter(is_called);
     let (mut with, mut all, mut wrong) = (0, 0, Vec::new());
     for span in clients {
         all += 1;

@@ -118,7 +118,7 @@ impl Lab {
                 stream.joined = open.flags & open_flag::JOINED != 0;
             }
             Record::Process { change, process } => changes.push((change, process.tgid)),
-            Record::Close { .. } | Record::Listen(_) => {}
+            Record::Close { .. } | Record::Listen(_) | Record::Stream(_) => {}
         });
         for (change, tgid) in changes {
             match change {

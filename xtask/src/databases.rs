@@ -61,14 +61,18 @@ const ALL: [Clients; 7] = [
         sources: "tests/targets/databases/go",
         files: &["main.go", "go.mod", "go.sum"],
         tool: &[],
-        make: |_, to| backends::go::build_own(to, "client", "tests/targets/databases/go"),
+        make: |_, to| backends::go::build_own(to, "client", "tests/targets/databases/go", "."),
     },
     Clients {
         name: "http2-go",
         sources: "tests/targets/http2/go",
-        files: &["main.go", "go.mod", "go.sum"],
+        files: &["main.go", "parents/main.go", "go.mod", "go.sum"],
         tool: &[],
-        make: |_, to| backends::go::build_own(to, "peer", "tests/targets/http2/go"),
+        make: |_, to| {
+            let module = "tests/targets/http2/go";
+            backends::go::build_own(to, "peer", module, ".")?;
+            backends::go::build_own(to, "parents", module, "./parents")
+        },
     },
     Clients {
         name: "http2-python",

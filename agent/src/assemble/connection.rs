@@ -268,6 +268,14 @@ impl Connection {
         cx.wire.flow_mut(direction).ended = true;
     }
 
+    /// The exchange of an open stream of HTTP/2, if it was announced.
+    pub(super) fn serial_of(&self, stream: u32) -> Option<u64> {
+        match &self.conversation {
+            Conversation::Http2(http2) => http2.serial_of(stream),
+            _ => None,
+        }
+    }
+
     /// Settles what was waited with.
     pub(super) fn due<S: Sink>(&mut self, mono_ns: u64, shared: &mut Shared, sink: &mut S) {
         self.wire.is_due = false;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, hash_map::Entry};
-use remora_common::record::{Close, CloseCause, Direction, Open, Role, Source, open_flag};
+use remora_common::record::{Close, CloseCause, Direction, Open, Role, Source, Stream, open_flag};
 
 use crate::{
     accounting::Lost,
@@ -16,6 +16,7 @@ use crate::{
     exchange::{self, Endpoint, Sink},
 };
 
+mod asked;
 mod connection;
 mod conversation;
 mod dialogue;
@@ -108,6 +109,7 @@ impl Assembler {
                     entry.remove();
                 }
             }
+            Record::Stream(stream) => self.stream(stream, out),
             Record::Process { .. } | Record::Listen(_) => {
                 self.shared.stats.records_elsewhere += 1;
             }
@@ -196,6 +198,20 @@ impl Assembler {
                 entry.insert(Box::new(unannounced(data))).data(data, shared, out);
             }
         }
+    }
+
+    fn stream<S: Sink>(&mut self, stream: &Stream, out: &mut S) {
+        if stream.conn_id == 0 {
+            self.shared.asked.note(stream);
+        } else if let Some(serial) =
+            self.connections.get(&stream.conn_id).and_then(|it| it.serial_of(stream.stream))
+        {
+            out.handled(serial, stream.context);
+        } else {
+            self.shared.stats.records_elsewhere += 1;
+            return;
+        }
+        self.shared.stats.parsed += 1;
     }
 
     fn open<S: Sink>(&mut self, role: Role, open: &Open, out: &mut S) {

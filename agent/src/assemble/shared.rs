@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    http::KeptHeaders, kept::Kept, limits::Limits, statement::Statements, stats::Stats, wire::Wire,
+    asked::Asked, http::KeptHeaders, kept::Kept, limits::Limits, statement::Statements,
+    stats::Stats, wire::Wire,
 };
 use crate::{
     accounting::Lost,
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     /// watched ([`exchange::At`]).
     pub(super) has_clients: bool,
     pub(super) headers: KeptHeaders,
+    pub(super) asked: Asked,
     pub(super) statements: Statements,
     /// While a recording is made.
     pub(super) kept: Option<Kept>,
@@ -51,6 +53,7 @@ impl Shared {
             heads_len: 0,
             has_clients: false,
             headers: KeptHeaders::default(),
+            asked: Asked::default(),
             statements: Statements::default(),
             kept: None,
         }

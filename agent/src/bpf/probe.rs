@@ -31,6 +31,20 @@ pub enum Probe {
     GoEnds,
     /// `net/http.(*persistConn).roundTrip`
     GoRoundTrip,
+    /// `(*serverConn).runHandler` of Go's `http2`.
+    GoH2Handles,
+    /// `(*clientStream).doRequest` of it.
+    GoH2Asks,
+    /// `(*http2Server).operateHeaders` of grpc-go.
+    GoGrpcReads,
+    /// Each return of the former.
+    GoGrpcHasRead,
+    /// `(*Server).handleStream` of grpc-go.
+    GoGrpcHandles,
+    /// `(*controlBuffer).executeAndPut` of grpc-go.
+    GoGrpcPuts,
+    /// `(*loopyWriter).headerHandler` of grpc-go.
+    GoGrpcWrites,
     /// Where tokio starts a task, with the task as the second argument.
     TokioStarts,
     /// `Schedule::release` of a scheduler of tokio, with the task as the second argument.
@@ -47,7 +61,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 30] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -66,6 +80,13 @@ impl Probe {
         Self::GoEnds,
         Self::GoStarts,
         Self::GoRoundTrip,
+        Self::GoGrpcHasRead,
+        Self::GoGrpcReads,
+        Self::GoGrpcHandles,
+        Self::GoGrpcWrites,
+        Self::GoGrpcPuts,
+        Self::GoH2Handles,
+        Self::GoH2Asks,
         Self::TokioEnds,
         Self::TokioJoins,
         Self::TokioStarts,
@@ -84,6 +105,13 @@ impl Probe {
                 | Self::GoStarts
                 | Self::GoEnds
                 | Self::GoRoundTrip
+                | Self::GoH2Handles
+                | Self::GoH2Asks
+                | Self::GoGrpcReads
+                | Self::GoGrpcHasRead
+                | Self::GoGrpcHandles
+                | Self::GoGrpcPuts
+                | Self::GoGrpcWrites
                 | Self::RustlsEncrypt
                 | Self::RustlsEncryptReturn
                 | Self::RustlsDecrypt
@@ -117,6 +145,13 @@ impl Probe {
             Self::GoStarts => "go_starts",
             Self::GoEnds => "go_ends",
             Self::GoRoundTrip => "go_round_trip",
+            Self::GoH2Handles => "go_h2_handles",
+            Self::GoH2Asks => "go_h2_asks",
+            Self::GoGrpcReads => "go_grpc_reads",
+            Self::GoGrpcHasRead => "go_grpc_has_read",
+            Self::GoGrpcHandles => "go_grpc_handles",
+            Self::GoGrpcPuts => "go_grpc_puts",
+            Self::GoGrpcWrites => "go_grpc_writes",
             Self::TokioStarts => "tokio_starts",
             Self::TokioEnds => "tokio_ends",
             Self::TokioJoins => "tokio_joins",

@@ -202,6 +202,16 @@ impl Correlator {
         Some(open)
     }
 
+    /// A SERVER exchange is handled in this execution context, and not in the one that has read its request.
+    pub fn handled(&mut self, serial: u64, context: u64) {
+        let Self { open, threads, .. } = self;
+        if let Some(open) = open.get_mut(&serial).filter(|open| open.role == Role::Server) {
+            threads.ended(open.role, open.context, serial);
+            open.context = open.context.of_same_process(context);
+            threads.server_started(open.context, serial);
+        }
+    }
+
     /// The response of an exchange is over: what its thread does from now on is not for it.
     pub fn answered(&mut self, serial: u64) {
         let Self { open, threads, .. } = self;

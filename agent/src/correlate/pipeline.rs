@@ -283,6 +283,10 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.release_decided();
     }
 
+    fn handled(&mut self, serial: u64, context: u64) {
+        self.correlator.handled(serial, context);
+    }
+
     fn answered(&mut self, serial: u64) {
         self.correlator.answered(serial);
     }

@@ -40,6 +40,11 @@ impl Context {
         let (unit, work) = (context::unit(context), context::work(context));
         Self { unit: Unit { tgid, tid: if unit == 0 { tid } else { 0 }, unit }, work }
     }
+
+    /// Another unit's of the same process.
+    pub(super) const fn of_same_process(self, context: u64) -> Self {
+        Self::of(self.unit.tgid, self.unit.tid, context)
+    }
 }
 
 /// What a context is handling.

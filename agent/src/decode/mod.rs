@@ -3,6 +3,7 @@
 
 use remora_common::record::{
     self, Close, CloseCause, Direction, Kind, Listen, Open, Process, ProcessChange, Role, Source,
+    Stream,
 };
 use zerocopy::FromBytes;
 
@@ -14,6 +15,7 @@ pub enum Record<'a> {
     Close { cause: CloseCause, close: &'a Close },
     Process { change: ProcessChange, process: &'a Process },
     Listen(&'a Listen),
+    Stream(&'a Stream),
 }
 
 /// A [`record::Data`] with its content.
@@ -31,7 +33,7 @@ pub struct Data<'a> {
 pub enum DecodeError {
     #[error("empty sample")]
     Empty,
-    #[error("record kind {0}, expected 1 to 5")]
+    #[error("record kind {0}, expected 1 to 6")]
     Kind(u8),
     #[error(
         "{kind:?} record of {found} bytes (or misaligned), expected at least {expected} aligned to 8"
@@ -92,6 +94,7 @@ impl<'a> Record<'a> {
                 Ok(Self::Process { change, process })
             }
             Kind::Listen => Ok(Self::Listen(prefix::<Listen>(kind, sample)?.0)),
+            Kind::Stream => Ok(Self::Stream(prefix::<Stream>(kind, sample)?.0)),
         }
     }
 
@@ -104,6 +107,7 @@ impl<'a> Record<'a> {
             Self::Close { close, .. } => close.mono_ns,
             Self::Process { process, .. } => process.mono_ns,
             Self::Listen(listen) => listen.mono_ns,
+            Self::Stream(stream) => stream.mono_ns,
         }
     }
 }

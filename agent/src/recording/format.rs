@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use remora_common::record::{Close, Data, Listen, Open, Process};
+use remora_common::record::{Close, Data, Listen, Open, Process, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{assemble, attribute::Value, resource::Resource};
@@ -67,6 +67,9 @@ pub struct Layout {
     pub close: usize,
     pub process: usize,
     pub listen: usize,
+    /// Recordings of earlier versions have none.
+    #[serde(default = "stream_len")]
+    pub stream: usize,
 }
 
 impl Layout {
@@ -77,7 +80,12 @@ impl Layout {
         close: size_of::<Close>(),
         process: size_of::<Process>(),
         listen: size_of::<Listen>(),
+        stream: stream_len(),
     };
+}
+
+const fn stream_len() -> usize {
+    size_of::<Stream>()
 }
 
 /// Bounds of reassembly that decide what becomes of records.

@@ -125,8 +125,8 @@ impl<R: Read> Reader<R> {
             });
         }
         let facts: Facts = json(&block.words.as_bytes()[range], offset)?;
-        let Layout { data, open, close, process, listen } = facts.layout;
-        for len in [data, open, close, process, listen] {
+        let Layout { data, open, close, process, listen, stream } = facts.layout;
+        for len in [data, open, close, process, listen, stream] {
             if !(8..=MAX_STRUCT_LEN).contains(&len) {
                 return Err(ReadError::Damaged {
                     offset,
@@ -310,6 +310,7 @@ fn lay_out(bytes: &[u8], there: &Layout, out: &mut Vec<u64>) -> usize {
         Some(Kind::Close) => (there.close, here.close),
         Some(Kind::Process) => (there.process, here.process),
         Some(Kind::Listen) => (there.listen, here.listen),
+        Some(Kind::Stream) => (there.stream, here.stream),
         None => (0, 0),
     };
     let (header, content) = bytes.split_at(from.min(bytes.len()));

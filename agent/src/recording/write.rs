@@ -133,6 +133,7 @@ impl Recorder {
                 self.section(section::RECORD, &[process.as_bytes()]);
             }
             Record::Listen(listen) => self.section(section::RECORD, &[listen.as_bytes()]),
+            Record::Stream(stream) => self.section(section::RECORD, &[stream.as_bytes()]),
         }
         if self.block.bytes.len() >= BLOCK_LEN {
             self.flush();

@@ -81,7 +81,8 @@ fn functions(object: &object::File<'_>) -> Result<HashMap<Place, Function>> {
         let from = symbol.address() as usize;
         let code = object.section_by_index(section)?;
         let code = code.data()?.get(from..from + symbol.size() as usize);
-        let code = code.with_context(|| format!("{:?} is outside of its section", symbol.name()))?;
+        let code =
+            code.with_context(|| format!("{:?} is outside of its section", symbol.name()))?;
         let calls = calls(object, section, symbol.address(), code)?;
         let name = symbol.name()?.to_owned();
         functions.insert((section, symbol.address()), Function { name, stack: stack(code), calls });

@@ -223,6 +223,15 @@ fn has_ended(sk: u64) -> bool {
     inode() != Some(unsafe { (*connection).inode })
 }
 
+/// The number of the connection of `socket`, if it is known; else 0.
+#[inline(always)]
+pub fn id_of(socket: &Socket) -> u64 {
+    // SAFETY: a map value; preallocated, so never unmapped.
+    CONNECTIONS.get_ptr_mut(socket.sk).map_or(0, |connection| unsafe {
+        if (*connection).inode == socket.inode { (*connection).id } else { 0 }
+    })
+}
+
 /// Says of a connection, if it is known, that something ended.
 #[inline(never)]
 pub fn say(sk: u64, cause: CloseCause, errno: u32) {

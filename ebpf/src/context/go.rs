@@ -9,6 +9,7 @@
 //!   request's first byte, the handler may still be busy with the last one: it begins the next one when it reads itself.
 //! - `net/http`'s client writes on a goroutine of the connection (`writeLoop`). For whom, is said when `roundTrip` is called
 //!   with the connection, which it has for itself until the response is read.
+//! - Of HTTP/2 and gRPC see [`streams`].
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use remora_common::{context::Go, target::runtime};
@@ -24,6 +25,8 @@ use crate::{
     tls::own_stack,
     user::read_user,
 };
+
+mod streams;
 
 /// Where the Go of a process of this byte keeps things.
 #[inline(always)]
@@ -70,13 +73,15 @@ pub fn go_starts(ctx: ProbeContext) -> u32 {
     let running = || read_user::<u64>(read_user::<u64>(g0 + Go::M)? + u64::from(layout.curg));
     let Some(parent) = running() else { return 0 };
     let parent = Unit::new(id_of(layout, parent), tgid);
-    if parent.id != 0
-        && let Some(of) = work::of(&parent)
-    {
+    if parent.id == 0 {
+        return 0;
+    }
+    let child = Unit::new(id_of(layout, new), tgid);
+    if let Some(of) = work::inherited(&parent) {
         let begins = read_user(new.wrapping_add(Go::PC)).unwrap_or(0);
-        let child = Unit::new(id_of(layout, new), tgid);
         work::starts(&child, &Work { begins, ..of });
     }
+    streams::starts(&parent, &child);
     0
 }
 

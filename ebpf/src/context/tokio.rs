@@ -123,7 +123,7 @@ pub fn tokio_starts(ctx: ProbeContext) -> u32 {
     let tgid = emit::current().0;
     let Some(layout) = layout(selection(tgid), tgid) else { return 0 };
     let [_, header] = arguments(&ctx);
-    if let Some(of) = work::of(&Unit::new(current(layout), tgid))
+    if let Some(of) = work::inherited(&Unit::new(current(layout), tgid))
         && let Some((child, begins)) = task_at(header, tgid)
     {
         work::starts(&child, &Work { begins, place: header, ..of });

@@ -154,8 +154,20 @@ pub fn of(unit: &Unit) -> Option<Work> {
 pub fn writes(writer: &Unit) -> u64 {
     match of(writer) {
         Some(work) if unit(work.context) == writer.id as u32 => work.context,
+        Some(work) if work.place == WRITER && !is_over(&work, writer.tgid) => work.context,
         _ => context(writer.id, 0),
     }
+}
+
+/// What a unit that `parent` starts works for: nothing, if `parent` may work for others than who has started it.
+#[inline(always)]
+pub fn inherited(parent: &Unit) -> Option<Work> {
+    let work = of(parent)?;
+    let believed = work.begins == 0
+        || begun(&work, parent.tgid)
+            .is_some_and(|begun| begun.works >= WORKS && begun.outlived == 0)
+            && !is_over(&work, parent.tgid);
+    believed.then_some(work)
 }
 
 /// `child` is started for `work`.
@@ -163,6 +175,27 @@ pub fn writes(writer: &Unit) -> u64 {
 pub fn starts(child: &Unit, work: &Work) {
     let _ = UNITS.insert(child, work, 0);
 }
+
+/// `unit` begins to handle a request that came on the connection `conn_id`, whoever has read it. The context of that work.
+#[inline(always)]
+pub fn handles(unit: &Unit, conn_id: u64) -> u64 {
+    // As in `reads_request`.
+    let context = context(unit.id, (emit::now() >> 10) as u32);
+    let _ = UNITS.insert(unit, Work { context, conn_id, begins: 0, place: 0 }, 0);
+    context
+}
+
+/// `unit` was started to write one request of who has started it.
+#[inline(always)]
+pub fn writes_for_starter(unit: &Unit) {
+    if let Some(work) = UNITS.get_ptr_mut(unit) {
+        // SAFETY: a map value; a unit is on one thread at a time.
+        unsafe { (*work).place = WRITER };
+    }
+}
+
+/// In [`Work::place`], of a runtime whose file does not need it: see [`writes_for_starter`].
+const WRITER: u64 = 1;
 
 /// `unit` has ended, and nothing speaks against its having worked for its request alone.
 #[inline(always)]

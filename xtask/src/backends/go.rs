@@ -29,10 +29,10 @@ pub(super) fn is_built_from(home: &Path, name: &str, module: &str) -> bool {
     home.join(name).is_file() && SOURCES.into_iter().all(same)
 }
 
-/// Builds the program of a module of ours.
-pub(crate) fn build_own(home: &Path, name: &str, module: &str) -> Result<()> {
+/// Builds a program of a module of ours, from the package `program`.
+pub(crate) fn build_own(home: &Path, name: &str, module: &str, program: &str) -> Result<()> {
     let module = workspace().join(module);
-    build(home, name, &module, ".", "")?;
+    build(home, name, &module, program, "")?;
     for file in SOURCES {
         fs::copy(module.join(file), home.join(file)).with_context(|| format!("copying {file}"))?;
     }

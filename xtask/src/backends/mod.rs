@@ -174,7 +174,7 @@ fn get(backend: Backend, folder: &Path, again: bool) -> Result<Found> {
             let home = versioned(version);
             let new = again || !go::is_built_from(&home, name, module);
             if new {
-                go::build_own(&home, name, module)?;
+                go::build_own(&home, name, module, ".")?;
             }
             (home, new)
         }

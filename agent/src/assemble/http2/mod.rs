@@ -120,6 +120,11 @@ impl Http2 {
         self.leaves
     }
 
+    /// The exchange of an open stream, if it was announced.
+    pub(super) fn serial_of(&self, stream: u32) -> Option<u64> {
+        self.streams.serial_of(stream)
+    }
+
     pub(super) fn has_open(&self) -> bool {
         !self.streams.is_empty()
     }

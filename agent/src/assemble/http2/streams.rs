@@ -82,6 +82,11 @@ impl Streams {
         self.open.get_mut(at)
     }
 
+    pub(super) fn serial_of(&self, id: u32) -> Option<u64> {
+        let stream = self.open.get(self.find(id).ok()?)?;
+        (stream.pending.serial != 0).then_some(stream.pending.serial)
+    }
+
     /// The request that was made before the protocol changed, which stream 1 answers.
     pub(super) fn upgraded(&mut self, request: Pending<Box<HttpExchange>>) {
         self.last = 1;
@@ -108,7 +113,12 @@ impl Streams {
         }
         let (detail, values_cut) = InStream::request(head, &cx.shared.headers.request);
         cx.shared.stats.values_cut += values_cut;
-        let begin = Begin { number: Some(id.into()), ..begin };
+        let mut begin = Begin { number: Some(id.into()), ..begin };
+        if self.requests == Direction::Tx
+            && let Some(context) = cx.shared.asked.take(cx.wire.info.tgid, begin.context, id)
+        {
+            begin.context = context;
+        }
         let mut pending = Pending::request(0, begin, detail);
         pending.trace = carried(head.fields);
         pending.marks.request_head_cut = head.fields.is_cut();

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `runtime.newproc.func1` | at its call of `runtime.runqput`, with the new goroutine |
 //! | `runtime.goexit0` | behind the check of the stack, if it has one |
-//! | `net/http.(*persistConn).roundTrip` | behind the check of the stack, if the program has it |
+//! | those of [`CALLS`] | behind the check of the stack, if the program has them |
+//! | `(*http2Server).operateHeaders` of grpc-go | there, and at each return |
 //!
 //! A call is emulated by the kernel, as is the `push` behind the check of the stack (from Go 1.21 on).
 
@@ -20,7 +21,19 @@ use crate::{attach::runtime::Followed, bpf::Probe};
 const STARTS: &str = "runtime.newproc.func1";
 const RUNNABLE: &str = "runtime.runqput";
 const ENDS: &str = "runtime.goexit0";
-const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
+
+/// `net/http` has the package `http2` in it, with other names.
+const CALLS: [(Probe, &str); 8] = [
+    (Probe::GoRoundTrip, "net/http.(*persistConn).roundTrip"),
+    (Probe::GoH2Handles, "net/http.(*http2serverConn).runHandler"),
+    (Probe::GoH2Handles, "golang.org/x/net/http2.(*serverConn).runHandler"),
+    (Probe::GoH2Asks, "net/http.(*http2clientStream).doRequest"),
+    (Probe::GoH2Asks, "golang.org/x/net/http2.(*clientStream).doRequest"),
+    (Probe::GoGrpcHandles, "google.golang.org/grpc.(*Server).handleStream"),
+    (Probe::GoGrpcPuts, "google.golang.org/grpc/internal/transport.(*controlBuffer).executeAndPut"),
+    (Probe::GoGrpcWrites, "google.golang.org/grpc/internal/transport.(*loopyWriter).headerHandler"),
+];
+const GRPC_READS: &str = "google.golang.org/grpc/internal/transport.(*http2Server).operateHeaders";
 
 /// How the goroutines of the program in `file` are followed.
 ///
@@ -29,11 +42,12 @@ const ROUND_TRIP: &str = "net/http.(*persistConn).roundTrip";
 pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     let cache = ReadCache::new(file);
     let program = Program::open(file, &cache)?;
-    let found = program.find([STARTS, RUNNABLE, ENDS, ROUND_TRIP])?;
+    let [starts, runnable, ends, grpc_reads] =
+        program.find([STARTS, RUNNABLE, ENDS, GRPC_READS])?;
+    let calls = program.find(CALLS.map(|(_, name)| name))?;
     let version = program.version()?;
     let runtime = minor(&version).and_then(Go::runtime);
     let runtime = runtime.ok_or_else(|| NotGo::Version(version.clone()))?;
-    let [starts, runnable, ends, round_trip] = found;
     let starts = starts.ok_or(NotGo::NoFunction(STARTS))?;
     let runnable = runnable.ok_or(NotGo::NoFunction(RUNNABLE))?;
 
@@ -44,15 +58,24 @@ pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     };
     let (at, bytes) = program.code(&starts, STARTS)?;
     let call = call_of(&bytes, starts.start, runnable.start).ok_or(NotGo::Code(STARTS))?;
-    let entry = |function: Function, name| {
+    let places = |function: Function, name| {
         let (at, bytes) = program.code(&function, name)?;
-        let entry = behind_check(&bytes).ok_or(NotGo::Code(name))?.entry;
-        Ok::<_, NotGo>(at + entry)
+        let mut points = behind_check(&bytes).ok_or(NotGo::Code(name))?;
+        points.entry += at;
+        points.returns.iter_mut().for_each(|place| *place += at);
+        Ok::<_, NotGo>(points)
     };
     let ends = ends.ok_or(NotGo::NoFunction(ENDS))?;
-    let mut points = vec![(Probe::GoStarts, at + call), (Probe::GoEnds, entry(ends, ENDS)?)];
-    if let Some(round_trip) = round_trip {
-        points.push((Probe::GoRoundTrip, entry(round_trip, ROUND_TRIP)?));
+    let mut points = vec![(Probe::GoStarts, at + call), (Probe::GoEnds, places(ends, ENDS)?.entry)];
+    for ((probe, name), function) in CALLS.into_iter().zip(calls) {
+        if let Some(function) = function {
+            points.push((probe, places(function, name)?.entry));
+        }
+    }
+    if let Some(function) = grpc_reads {
+        let places = places(function, GRPC_READS)?;
+        points.extend(places.returns.iter().map(|place| (Probe::GoGrpcHasRead, *place)));
+        points.push((Probe::GoGrpcReads, places.entry));
     }
     Ok(Followed { runtime, version, points, tokio: None })
 }
