@@ -118,6 +118,21 @@ fn workers_that_the_first_request_has_started_have_no_wrong_parent() {
 }
 
 #[test]
+fn goroutines_that_workers_start_have_no_wrong_parent() {
+    if skip::without_root() || skip::without(&["go"]) {
+        return;
+    }
+    let done = watch(PLAIN, |port| {
+        // Goroutines that begin with the same function work for who has started them: handlers.
+        TRAFFIC.ask(port, "once");
+        TRAFFIC.ask(port, "spread");
+    });
+    for name in ["first", "second"] {
+        assert_eq!(none_is_wrong(&done, name).1, 2 * ORDERS, "{}", done.log);
+    }
+}
+
+#[test]
 fn workers_that_come_with_their_first_task_have_no_wrong_parent() {
     no_wrong_parent("elastic");
 }

@@ -1,7 +1,8 @@
 // A service that asks another one twice for each request, with the request's number. What is asked for says how:
 // /turn/7 in turn, /once/7 both at once, /nested/7 by goroutines of goroutines, /late/7 the second time when it has answered long since,
 // /early/7 both times when it has answered and its handler goes on, /shared/7 at once over one connection that has a goroutine to
-// write and one to read, which the first request has started, /pool/7 by workers that the first request has started, /elastic/7 by workers
+// write and one to read, which the first request has started, /pool/7 by workers that the first request has started,
+// /spread/7 by goroutines that such workers start, /elastic/7 by workers
 // that are started with a first order where none is idle. Of the latter two the first requests take longest. Argument: the other service's port.
 package main
 
@@ -176,6 +177,10 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		lazy.do(first)
 		sometimes()
 		lazy.do(second)
+	case "spread":
+		lazy.do(func() { all(first, second) })
+		sometimes()
+		lazy.do(func() { all(func() {}) })
 	case "elastic":
 		stretching.do(first)
 		sometimes()
