@@ -1,6 +1,6 @@
 //! What the x86-64 code of a program says of where it keeps things.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -26,16 +26,37 @@ pub fn calls(code: &[u8], address: u64) -> impl Iterator<Item = (u64, u64)> {
 pub fn thread_variables(code: &[u8]) -> BTreeSet<i64> {
     let mut places = Places::default();
     let mut found = BTreeSet::new();
+    // What is known where a branch leads, for what stands behind a return is reached by one.
+    let mut branches: HashMap<u64, Places> = HashMap::new();
+    let mut goes_on = true;
     for instruction in decode(code, 0) {
+        if !goes_on && let Some(known) = branches.remove(&instruction.ip()) {
+            places = known;
+        }
         found.extend(places.store(&instruction));
-        places.step(&instruction);
+        let calls = instruction.mnemonic() == Mnemonic::Call;
+        if instruction.op0_kind() == OpKind::NearBranch64 && !calls {
+            let target = instruction.near_branch_target();
+            branches.entry(target).or_insert_with(|| places.clone());
+        } else {
+            places.step(&instruction);
+        }
+        goes_on = !matches!(instruction.mnemonic(), Mnemonic::Jmp | Mnemonic::Ret);
     }
     found
 }
 
-/// Registers that point to a place beside the thread's pointer.
-#[derive(Default)]
-struct Places(Vec<(Register, i64)>);
+/// Registers that say a place beside the thread's pointer.
+#[derive(Clone, Default)]
+struct Places(Vec<(Register, Known)>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Points there.
+    Place(i64),
+    /// The place's distance from the thread's pointer, which an operand in the segment `fs` adds.
+    Distance(i64),
+}
 
 /// Registers that a function may change which is called.
 const SCRATCH: [Register; 9] = [
@@ -51,8 +72,8 @@ const SCRATCH: [Register; 9] = [
 ];
 
 impl Places {
-    fn of(&self, register: Register) -> Option<i64> {
-        self.0.iter().find(|(known, _)| *known == register).map(|(_, place)| *place)
+    fn of(&self, register: Register) -> Option<Known> {
+        self.0.iter().find(|(known, _)| *known == register).map(|(_, known)| *known)
     }
 
     /// The place that the memory operand of an instruction is at.
@@ -63,8 +84,14 @@ impl Places {
         }
         match (instruction.memory_segment(), instruction.memory_base()) {
             (Register::FS, Register::None) => Some(at),
-            (Register::FS, _) => None,
-            (_, base) => Some(self.of(base)? + at),
+            (Register::FS, base) => match self.of(base)? {
+                Known::Distance(distance) => Some(distance + at),
+                Known::Place(_) => None,
+            },
+            (_, base) => match self.of(base)? {
+                Known::Place(place) => Some(place + at),
+                Known::Distance(_) => None,
+            },
         }
     }
 
@@ -96,12 +123,19 @@ impl Places {
                 let pointer = instruction.memory_segment() == Register::FS
                     && instruction.memory_base() == Register::None
                     && instruction.memory_displacement64() == 0;
-                pointer.then_some(0)
+                pointer.then_some(Known::Place(0))
+            }
+            Code::Mov_rm64_imm32 | Code::Mov_r64_imm64 => {
+                Some(Known::Distance(instruction.immediate(1).cast_signed()))
             }
             Code::Mov_r64_rm64 | Code::Mov_rm64_r64 => self.of(instruction.op1_register()),
-            Code::Lea_r64_m => self.operand(instruction),
+            Code::Lea_r64_m => self.operand(instruction).map(Known::Place),
             Code::Add_rm64_imm8 | Code::Add_rm64_imm32 => {
-                self.of(to).map(|place| place + instruction.immediate(1).cast_signed())
+                let more = instruction.immediate(1).cast_signed();
+                self.of(to).map(|known| match known {
+                    Known::Place(place) => Known::Place(place + more),
+                    Known::Distance(distance) => Known::Distance(distance + more),
+                })
             }
             _ => None,
         };
@@ -167,6 +201,17 @@ mod tests {
         let direct = [0x64, 0x48, 0x89, 0x3c, 0x25, 0x40, 0xff, 0xff, 0xff, 0xc3];
         assert_eq!(stored(&direct), [-0xc0]);
         assert_eq!(stored(&[&by_register[..30], &direct].concat()), [-0x118, -0xc0]);
+        // mov r14,-0x158; mov fs:[r14+0x30],rbx; ret
+        let by_distance =
+            [0x49, 0xc7, 0xc6, 0xa8, 0xfe, 0xff, 0xff, 0x64, 0x49, 0x89, 0x5e, 0x30, 0xc3];
+        assert_eq!(stored(&by_distance), [-0x128]);
+        // mov r14,-0x158; je +3; pop r14; ret; mov fs:[r14+0x30],rbx; ret
+        let by_branch =
+            [&by_distance[..7], &[0x74, 3, 0x41, 0x5e, 0xc3], &by_distance[7..]].concat();
+        assert_eq!(stored(&by_branch), [-0x128]);
+        // The same without the segment: anywhere.
+        let elsewhere = [&by_distance[..7], &by_distance[8..]].concat();
+        assert!(stored(&elsewhere).is_empty());
         let behind_return = [&by_register[..17], &[0xc3], &by_register[17..]].concat();
         assert_eq!(stored(&behind_return), [-0x118]);
         assert!(stored(&[0xc3]).is_empty());
