@@ -21,6 +21,7 @@ use remora_common::{
 
 use super::{
     btf::{self, BtfError},
+    counters::Counters,
     doors::{self, Door},
     orphans::Orphans,
     process,
@@ -316,30 +317,6 @@ impl Programs {
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         let maps = self.maps.iter().map(map).collect::<io::Result<_>>()?;
         Ok(KernelUsage { maps, programs })
-    }
-}
-
-/// What the kernel side counts; it outlives the programs.
-pub struct Counters(PerCpuArray<MapData, u64>);
-
-/// What the kernel side gave up on, by reason.
-pub type Drops = [(Counter, u64); Counter::DROPS.len()];
-
-impl Counters {
-    /// What the kernel side gave up on so far.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn drops(&self) -> Result<Drops, MapError> {
-        let mut drops = Counter::DROPS.map(|counter| (counter, 0));
-        for (counter, total) in &mut drops {
-            *total = self.count(*counter)?;
-        }
-        Ok(drops)
-    }
-
-    fn count(&self, counter: Counter) -> Result<u64, MapError> {
-        Ok(self.0.get(&(counter as u32), 0)?.iter().sum())
     }
 }
 

@@ -2,6 +2,7 @@
 //! ring. All `unsafe` of the agent is in this folder.
 
 mod btf;
+mod counters;
 mod doors;
 mod load;
 mod orphans;
@@ -16,10 +17,9 @@ mod usage;
 #[cfg(any(test, fuzzing))]
 pub(crate) use btf::fuzz_layout;
 pub use btf::{BtfError, VMLINUX, kernel_layout};
+pub use counters::{Counters, Drops};
 pub use doors::{Door, Doors};
-pub use load::{
-    Counters, Drops, LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes,
-};
+pub use load::{LoadError, Options, Programs, Refusal, Tried, try_doors, try_uprobes};
 pub use orphans::Orphans;
 pub use probe::Probe;
 pub use process::{give_back_memory, hurry_this_thread};
