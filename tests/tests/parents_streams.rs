@@ -1,16 +1,18 @@
-//! Whose child is a request of a Go service over TLS, HTTP/2 or gRPC? There one goroutine reads the requests of a connection and others
+//! Whose child is a request of a service over TLS, HTTP/2 or gRPC? In Go one goroutine reads the requests of a connection and others
 //! handle them, and those of a client are written by a goroutine of each request or by one for all.
 //!
-//! The oracle is the target (`targets/http2/go/parents`): a service that is asked for `/turn/7` asks another one for `/first/7` and
+//! The oracle is the target (`targets/http2/go/parents`, `targets/rustls/parents.rs`): a service that is asked for `/turn/7` asks another one for `/first/7` and
 //! `/second/7`. Callers share connections: with HTTP/2 and gRPC one for all.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use remora_tests::{
     agent::{Agent, Done},
     http2::Peer,
     parents::{Traffic, none_is_wrong},
     process::{Running, output},
+    programs::new_certificate,
+    rustls_peers::{self, Build, Peers, Provider},
     skip,
 };
 
@@ -48,9 +50,12 @@ fn all_but(without: usize, protocol: &str, how: &str) {
     if skip::without_root() || Peer::Go.missing() {
         return;
     }
-    let done = watch(protocol, how);
+    told_but(without, &watch(protocol, how));
+}
+
+fn told_but(without: usize, done: &Done) {
     for name in ["first", "second"] {
-        let (with, all) = none_is_wrong(&done, name);
+        let (with, all) = none_is_wrong(done, name);
         assert_eq!(all, ORDERS, "{}", done.log);
         assert!(with >= ORDERS - without, "{with} of {ORDERS}\n{}", done.log);
     }
@@ -94,4 +99,35 @@ fn calls_in_turn_are_under_their_own_server_span() {
 #[test]
 fn calls_at_once_are_under_their_own_server_span() {
     all_but(FIRST, "grpc", "once");
+}
+
+/// The service is hyper's over rustls, on tokio.
+fn all_of_rustls_but(without: usize, how: &str) {
+    if skip::without_root() || skip::without(&["openssl"]) {
+        return;
+    }
+    let peers = Peers { version: "v0_23", build: Build::Release, provider: Provider::Ring };
+    let (folder, certificate) = (rustls_peers::peers(peers), new_certificate());
+    let back = rustls_peers::server(&folder, certificate.path());
+    let mut service = Command::new(folder.join("parents"));
+    service.arg("serve").arg(certificate.path()).arg(back.port.to_string());
+    let mut service = Running::start(service.stdin(Stdio::null()));
+    let port = service.line();
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB"]);
+    let Traffic { clients, each } = TRAFFIC;
+    let (clients, each) = (clients.to_string(), each.to_string());
+    output(Command::new(folder.join("parents")).args(["ask", &port, &clients, &each, how]));
+    drop(service);
+    told_but(without, &agent.stop());
+}
+
+#[test]
+fn requests_over_rustls_in_turn_are_under_their_own_server_span() {
+    // The first one of each connection is written before it is known whose keys those are.
+    all_of_rustls_but(TRAFFIC.clients, "turn");
+}
+
+#[test]
+fn requests_over_rustls_at_once_are_under_their_own_server_span() {
+    all_of_rustls_but(FIRST, "once");
 }

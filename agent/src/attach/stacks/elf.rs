@@ -42,18 +42,26 @@ pub(super) fn tls_in(file: &File) -> Result<Vec<TlsKind>, object::Error> {
     }
 
     let defines_ssl_read = defines(file, &elf, &mut budget);
-    let mut found = [false; 4];
+    let mut found = [false; 6];
     // Where every constant in it may be merged, the linker marks .rodata as one of strings.
     let constants = |kind| matches!(kind, SectionKind::ReadOnlyData | SectionKind::ReadOnlyString);
     for section in elf.sections().filter(|section| constants(section.kind())) {
         // The second also finds BoringSSL's ssl_lib.cc.
-        const NEEDLES: [&[u8]; 4] =
-            [b"boringssl/", b"ssl/ssl_lib.c", b"/rustls-0.", b"/rustls/src/"];
+        // Bazel has signs behind the names of modules.
+        const NEEDLES: [&[u8]; 6] = [
+            b"boringssl/",
+            b"boringssl+/",
+            b"boringssl~",
+            b"ssl/ssl_lib.c",
+            b"/rustls-0.",
+            b"/rustls/src/",
+        ];
         let here = search(file, section.file_range(), &NEEDLES, &mut budget);
         found.iter_mut().zip(here).for_each(|(found, here)| *found |= here);
     }
-    let [boringssl, ssl_lib, rustls, vendored_rustls] = found;
+    let [plain, module, extension, ssl_lib, rustls, vendored_rustls] = found;
     if defines_ssl_read || ssl_lib {
+        let boringssl = plain || module || extension;
         kinds.push(if boringssl { TlsKind::BoringSsl } else { TlsKind::OpenSsl });
     }
     kinds.extend((rustls || vendored_rustls).then_some(TlsKind::Rustls));

@@ -1,13 +1,13 @@
 //! A service over rustls that asks another one twice for each request, with the request's number, by hyper: `/turn/7` in turn,
 //! `/once/7` both at once, in tasks of their own.
 //!
-//! `tls_parents serve FOLDER PORT`: with the cert.pem and key.pem in FOLDER; prints its port. `tls_parents ask PORT CLIENTS EACH HOW`
+//! `parents serve FOLDER PORT`: with the cert.pem and key.pem in FOLDER; prints its port. `parents ask PORT CLIENTS EACH HOW`
 //! asks it.
 
-mod tls {
-    pub(crate) mod client;
-    pub(crate) mod server;
-}
+#[path = "../../programs/tls/client.rs"]
+mod client;
+#[path = "../../programs/tls/server.rs"]
+mod server;
 
 use std::{
     env,
@@ -39,7 +39,7 @@ struct Pool {
 
 impl Pool {
     fn new(port: u16) -> Self {
-        Self { port, connector: tls::client::connector(), idle: Mutex::default() }
+        Self { port, connector: client::connector(), idle: Mutex::default() }
     }
 
     async fn connection(&self) -> Result<SendRequest<Empty<Bytes>>> {
@@ -89,7 +89,7 @@ async fn answer(request: Request<Incoming>, pool: Arc<Pool>) -> Result<Response<
 }
 
 async fn serve(folder: &Path, port: u16) -> Result<()> {
-    let (acceptor, pool) = (tls::server::acceptor(folder)?, Arc::new(Pool::new(port)));
+    let (acceptor, pool) = (server::acceptor(folder)?, Arc::new(Pool::new(port)));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     loop {
