@@ -62,6 +62,11 @@ pub fn moved_on(work: &mut Work, inode: u64, inet: u64) -> bool {
     let flags = pass_over(connection, moved, *sk);
     if rustls::may_prove(connection, moved.direction) {
         rustls::carried(moved, connection, *sk);
+        if moved.source != SOCKET.into() {
+            // Plaintext now, and the unit is the same.
+            moved.context = remora_common::context::unit(moved.context).into();
+            moved.context = context::context_of(moved, connection, *sk);
+        }
     }
     let next = capture::account::<SOCKET, IN_MAP>(moved, piece, connection, *sk, flags);
     if next == Next::More {
