@@ -251,6 +251,9 @@ pub enum CloseCause {
     /// The kernel side needed the connection's place, or cannot tell whether it has ended: nothing follows with this
     /// `conn_id`, but bytes may still move.
     Evicted = 4,
+    /// The other side will send nothing more, and everything that was sent to it before stands in the positions. Told of
+    /// connections that the process has opened; it has not read the end yet.
+    PeerFin = 5,
 }
 
 impl CloseCause {
@@ -263,6 +266,7 @@ impl CloseCause {
             2 => Some(Self::Error),
             3 => Some(Self::Gone),
             4 => Some(Self::Evicted),
+            5 => Some(Self::PeerFin),
             _ => None,
         }
     }

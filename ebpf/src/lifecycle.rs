@@ -79,6 +79,7 @@ fn control() -> Option<(bool, bool)> {
 mod state {
     pub const FIN_WAIT1: u32 = 4;
     pub const CLOSE: u32 = 7;
+    pub const CLOSE_WAIT: u32 = 8;
     pub const LAST_ACK: u32 = 9;
     pub const LISTEN: u32 = 10;
 }
@@ -98,6 +99,7 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
                 connection::close(connection, CloseCause::LocalFin, 0);
             }
         }
+        state::CLOSE_WAIT => connection::peer_is_done(sk),
         state::CLOSE => connection::ended(sk),
         state::LISTEN => listening(sk),
         _ => {}

@@ -85,7 +85,12 @@ fn requests_that_come_after_the_keep_alive_timeout_are_no_failures() {
     }
     const EACH: u64 = 6;
     let apache = Apache::start("200ms", 1);
-    let agent = Agent::on(&apache.pids(), &[]);
+    let mut client = Command::new("python3");
+    client.arg(target("faults/after_timeout.py")).args([apache.port().to_string(), EACH.to_string()]);
+    let mut client = Running::start(client.stdin(Stdio::piped()));
+    let agent = Agent::on(&[apache.pids(), vec![client.pid()]].concat(), &[]);
+    client.give("go\n");
+    assert_eq!(client.finish(), "200 -\n".repeat(EACH as usize));
     for n in 0..EACH {
         let mut connection = Connection::open(apache.port()).unwrap();
         assert_eq!(connection.get("/small", "").unwrap().status, 200);
@@ -100,15 +105,18 @@ fn requests_that_come_after_the_keep_alive_timeout_are_no_failures() {
     }
     thread::sleep(patient(Duration::from_millis(100)));
     let logged = apache.log();
-    assert_eq!(logged, vec!["GET /small 200"; EACH as usize]);
+    assert_eq!(logged, vec!["GET /small 200"; 2 * EACH as usize]);
     drop(apache);
     let done = agent.stop();
     let log = &done.log;
     let told: Vec<_> = logged.into_iter().map(|line| (line, "")).collect();
     assert_eq!(lines(&done.spans, SERVER), told, "{log}");
-    let late = EACH / 3 * 2;
+    assert_eq!(lines(&done.spans, CLIENT), told[..EACH as usize], "{log}");
+    // Of the other client's both ends are seen.
+    let late = EACH / 3 * 2 + 2 * EACH;
     assert_eq!(done.lost("after_close"), late, "{log}");
-    assert_eq!((done.books().requests, done.books().all_lost()), (EACH + late, late), "{log}");
+    let requests = 3 * EACH + late;
+    assert_eq!((done.books().requests, done.books().all_lost()), (requests, late), "{log}");
 }
 
 /// `REMORA_TEST_REQUESTS` says how many each server is asked.

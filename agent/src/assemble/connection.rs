@@ -235,6 +235,9 @@ impl Connection {
                 self.conversation.ended(Ended::Connection, close.mono_ns, cx);
                 return true;
             }
+            CloseCause::PeerFin => {
+                self.wire.peer_done_at.get_or_insert(close.pos_tx);
+            }
             CloseCause::Evicted => {
                 let cx = &mut Cx { wire: &mut self.wire, shared, sink };
                 self.conversation.ended(Ended::Forgotten(Lost::ConnectionsFull), close.mono_ns, cx);

@@ -350,6 +350,13 @@ impl<D: InProgress> Queue<D> {
     ) {
         let (failure, end_ns) = cx.wire.failure.unwrap_or((Failure::Closed, mono_ns));
         while let Some(front) = self.open.front_mut() {
+            let unanswered = front.stage == Stage::Open && !front.answered;
+            if unanswered && cx.wire.is_after_end(requests, &front.begin) {
+                let serial = front.serial;
+                self.open.pop_front();
+                cx.lost(serial, Lost::AfterClose);
+                continue;
+            }
             if front.stage != Stage::Answered {
                 front.end_ns = end_ns;
             }

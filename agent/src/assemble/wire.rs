@@ -23,6 +23,8 @@ pub(super) struct Wire {
     pub(super) flows: [Flow; 2],
     /// An error of the transport, and when it was told.
     pub(super) failure: Option<(Failure, u64)>,
+    /// How much was sent when the other side had nothing more to say.
+    pub(super) peer_done_at: Option<u64>,
     /// When anything was last heard of the connection.
     pub(super) last_ns: u64,
     /// The policy that was asked for last.
@@ -91,6 +93,11 @@ impl Wire {
 
     pub(super) fn flow_mut(&mut self, direction: Direction) -> &mut Flow {
         &mut self.flows[index(direction)]
+    }
+
+    /// Whether a message that begins so was sent when the other side had nothing more to say.
+    pub(super) fn is_after_end(&self, requests: Direction, begin: &Begin) -> bool {
+        requests == Direction::Tx && self.peer_done_at.is_some_and(|pos| begin.pos >= pos)
     }
 
     /// Goes on at `to` in `direction`, beyond bytes that were lost; how many.

@@ -248,6 +248,23 @@ pub fn say(sk: u64, cause: CloseCause, errno: u32) {
     }
 }
 
+/// The other side has ended its direction: says so to who has opened the connection, for what it asks from now on is not answered.
+/// Not where a call is at work that TCP has bytes of: those may have been read before.
+#[inline(never)]
+pub fn peer_is_done(sk: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sk) else { return };
+    // SAFETY: a map value; it is only read.
+    let connection = unsafe { &*connection };
+    if connection.role != Role::Client as u8 {
+        return;
+    }
+    let told = connection.seq[Direction::Tx as usize];
+    let sent = kernel::read::<u32>(sk, offset!(tcp_write_seq));
+    if told != NOT_COUNTED && sent == Some(told as u32) {
+        close(connection, CloseCause::PeerFin, 0);
+    }
+}
+
 /// TCP has closed the connection: forgets it now, or where a process has the socket still, behind the next call on it that
 /// leaves nothing to be read. The other end may reset a connection while a call sends on it; what the call has moved by
 /// then is told of when it returns. It may also reset it right behind an answer, which nobody has read yet.

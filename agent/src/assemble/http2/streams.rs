@@ -320,8 +320,11 @@ impl Streams {
         let (failure, end_ns) = cx.wire.failure.unwrap_or((Failure::Closed, mono_ns));
         while let Some(stream) = self.open.front_mut() {
             stream.pending.end_ns = end_ns;
-            if stream.touched && !stream.pending.is_unrequested() {
-                cx.lost(stream.pending.serial, Lost::Gap);
+            let (pending, touched) = (&stream.pending, stream.touched);
+            let is_after_end = !pending.answered && cx.wire.is_after_end(self.requests, &pending.begin);
+            if (touched || is_after_end) && !pending.is_unrequested() {
+                let reason = if touched { Lost::Gap } else { Lost::AfterClose };
+                cx.lost(pending.serial, reason);
                 self.open.pop_front();
             } else {
                 self.finish(0, Some(failure), cx);

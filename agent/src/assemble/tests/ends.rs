@@ -67,6 +67,25 @@ fn what_is_asked_when_no_answer_can_come_is_no_failure() {
 }
 
 #[test]
+fn what_a_client_asks_before_it_knows_of_the_end_is_no_failure() {
+    // The reset is the answer to what came when the server had closed the connection.
+    let mut kernel = client();
+    kernel.tx(GET).rx(OK_2).close(CloseCause::PeerFin, 0).tx(&get("/late"));
+    kernel.close(CloseCause::Error, libc::ECONNRESET).gone();
+    let (out, _) = assemble(Limits::default(), &kernel.records);
+    assert_eq!(told(&out.finished), [("/a", 200)]);
+    assert_eq!(out.lost.iter().map(|lost| lost.1).collect::<Vec<_>>(), [Lost::AfterClose]);
+    // What was asked before may have been read.
+    let mut kernel = client();
+    kernel.tx(GET).close(CloseCause::PeerFin, 0).close(CloseCause::EndOfFile, 0).gone();
+    assert_eq!(one(&kernel).failure, Some(Failure::Closed));
+    // And what is answered after all is.
+    let mut kernel = client();
+    kernel.tx(GET).close(CloseCause::PeerFin, 0).rx(OK_2).close(CloseCause::EndOfFile, 0).gone();
+    assert_eq!(clean(&one(&kernel)).status, 200);
+}
+
+#[test]
 fn an_idle_connection_that_ends_is_no_failure() {
     for mut kernel in [server(), client()] {
         let (ask, tell) = match kernel.records[0] {

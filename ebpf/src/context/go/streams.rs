@@ -39,11 +39,11 @@ struct Request {
 
 /// By goroutine: the stream whose headers it works on, or whose it was started to handle.
 #[map]
-static GO_STREAMS: LruHashMap<Unit, Request> = LruHashMap::with_max_entries(4096, 0);
+static GO_STREAMS: LruHashMap<Unit, Request> = LruHashMap::with_max_entries(1024, 0);
 
 /// Contexts that have handed over headers which were not written yet, by the headers' address.
 #[map]
-static GO_HEADERS: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(4096, 0);
+static GO_HEADERS: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(1024, 0);
 
 /// The goroutine that calls, whose `runtime.g` is at `g`; `None` if it cannot be told.
 #[inline(always)]
