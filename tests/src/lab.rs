@@ -103,7 +103,7 @@ impl Lab {
     pub fn new(door: Door) -> Self {
         Self::with(&Options {
             doors: vec![door],
-            ring_bytes: 4 << 20,
+            ring_bytes: 16 << 20,
             max_connections: 4096,
             ..Options::default()
         })
