@@ -29,7 +29,7 @@ const STRIPPED: &str = "stripped";
 const READ_AHEAD: usize = 4;
 
 /// Requests that are the first ones to start goroutines with a function, which may be a pool's: these do not say for whom.
-const FIRST: usize = 2 * CLIENTS;
+const FIRST: usize = 3 * CLIENTS;
 
 fn service(program: &str) -> (Running, u16) {
     let mut service = Command::new(programs::go_parents().join(program));

@@ -44,8 +44,8 @@ const MANY: Traffic = Traffic { clients: 16, each: 24 };
 const SOME: Traffic = Traffic { clients: 16, each: 8 };
 const ONE: Traffic = Traffic { clients: 1, each: 16 };
 
-/// Tasks that are the first ones of their kind, which may be a pool's: these do not say for whom.
-const FIRST: usize = 2 * MANY.clients;
+/// Tasks that are the first ones of their kind, or of the kind of who has started them, which may be a pool's: these do not say for whom.
+const FIRST: usize = 3 * MANY.clients;
 
 impl Service {
     fn start(self) -> (Running, u16) {
