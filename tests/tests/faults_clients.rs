@@ -86,7 +86,9 @@ fn requests_that_come_after_the_keep_alive_timeout_are_no_failures() {
     const EACH: u64 = 6;
     let apache = Apache::start("200ms", 1);
     let mut client = Command::new("python3");
-    client.arg(target("faults/after_timeout.py")).args([apache.port().to_string(), EACH.to_string()]);
+    client
+        .arg(target("faults/after_timeout.py"))
+        .args([apache.port().to_string(), EACH.to_string()]);
     let mut client = Running::start(client.stdin(Stdio::piped()));
     let agent = Agent::on(&[apache.pids(), vec![client.pid()]].concat(), &[]);
     client.give("go\n");

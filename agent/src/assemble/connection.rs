@@ -36,6 +36,7 @@ impl Connection {
                 role,
                 flows: [Flow::default(); 2],
                 failure: None,
+                peer_done_at: None,
                 last_ns: mono_ns,
                 wanted: None,
                 is_due: false,

@@ -321,7 +321,8 @@ impl Streams {
         while let Some(stream) = self.open.front_mut() {
             stream.pending.end_ns = end_ns;
             let (pending, touched) = (&stream.pending, stream.touched);
-            let is_after_end = !pending.answered && cx.wire.is_after_end(self.requests, &pending.begin);
+            let is_after_end =
+                !pending.answered && cx.wire.is_after_end(self.requests, &pending.begin);
             if (touched || is_after_end) && !pending.is_unrequested() {
                 let reason = if touched { Lost::Gap } else { Lost::AfterClose };
                 cx.lost(pending.serial, reason);

@@ -25,6 +25,9 @@ pub(super) fn keep_commands(bytes: &[u8], keep: Keeping<'_>) {
     while matches!(reader.next(bytes, &mut used, &mut keep), Next::Message(_)) {}
 }
 
+/// In place of an argument's bytes: Redis takes it for one, and HTTP/1 rejects it as it has rejected them.
+const ARGUMENT: u8 = 0x7f;
+
 /// Leaves out what stands behind the first word of a line.
 struct WithoutArguments<'a> {
     keep: Keeping<'a>,
@@ -45,7 +48,7 @@ impl Keep for WithoutArguments<'_> {
     fn keep(&mut self, range: Range<usize>) {
         for at in range {
             if self.is_argument(at) {
-                self.keep.mask(at..at + 1, b'?');
+                self.keep.mask(at..at + 1, ARGUMENT);
             } else {
                 self.keep.keep(at..at + 1);
             }
