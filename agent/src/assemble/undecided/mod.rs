@@ -203,6 +203,7 @@ impl Undecided {
             && held.bytes == rejected
             && rejected.len() <= piece.len()
             && cx.shared.kept.is_some()
+            && !matches!(redis::looks_like_commands(rejected), Parse::NotThis(_))
         {
             let keep = Keeping::of(&mut cx.shared.kept, fragment.place, rejected);
             keep_commands(rejected, keep);
