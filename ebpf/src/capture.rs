@@ -267,13 +267,18 @@ fn heed_advice(connection: &mut Connection, side: usize, turn_begins: bool) {
     {
         connection.advised = policy;
         if policy != connection.policy {
+            // A head may be in progress, of which all was copied so far; where it is content, some of that is copied.
+            let in_head = connection.policy == policy::UNDECIDED && policy == policy::HEADS;
             connection.policy = policy;
             connection.undecided = 0;
             connection::forget_frames(connection);
-            // Within a turn nobody knows of a head that is in progress; one that begins here will be seen.
+            // Else nobody knows within a turn; one that begins here will be seen.
             connection.head_done = [1; 2];
             if turn_begins {
                 begin_head(connection, side);
+            } else if in_head {
+                connection.head_done[side] = 0;
+                connection.newlines[side] = 0;
             }
         }
     }

@@ -164,6 +164,32 @@ fn advice_is_heeded_on_every_fragment_and_may_be_taken_back() {
     }
 }
 
+/// The agent may recognise a connection by its first request when the second one is on its way.
+#[test]
+fn a_head_in_progress_is_copied_to_its_end_when_the_agent_says_what_it_is() {
+    if skip::without_root() {
+        return;
+    }
+    for door in ways() {
+        let mut lab = Lab::new(door);
+        let (mut client, mut server) = pair();
+        let mut send = |bytes: &[u8]| {
+            client.write_all(bytes).unwrap();
+            exactly(&mut server, bytes.len());
+        };
+        send(b"GE");
+        let seen = lab.seen();
+        for role in [Role::Client, Role::Server] {
+            lab.verdicts.advise(seen.connection(role), policy::HEADS);
+        }
+        for piece in [&b"T / HTTP/1.1\r\n"[..], b"host: h\r\n\r", b"\n", &[b'c'; 500]] {
+            send(piece);
+        }
+        let expected = [(2, 14, 14), (16, 10, 10), (26, 1, 1), (27, 500, 0)];
+        assert_eq!(sent(&lab.seen()), expected, "{door:?}");
+    }
+}
+
 #[test]
 fn edges_are_the_first_and_the_last_bytes_of_every_fragment() {
     if skip::without_root() {
