@@ -45,9 +45,6 @@ impl Go {
     /// `http2.serverConn.conn` and `http2.stream.id`; a `responseWriter` begins with its state, and that with its stream.
     pub const SERVER_CONN: u64 = 16;
     pub const STREAM_ID: u64 = 8;
-    /// `http2.FrameHeader.StreamID`, behind whether the header is valid, the frame's type, and its flags and length. A
-    /// `MetaHeadersFrame` begins with its `HeadersFrame`, and that with its header.
-    pub const FRAME_STREAM_ID: u64 = 8;
     /// `transport.headerFrame.initStream` of grpc-go, which a client's has; it begins with the stream's identifier.
     pub const INIT_STREAM: u64 = 40;
 

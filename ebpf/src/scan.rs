@@ -100,13 +100,17 @@ const fn lowest_lane(lanes: u64) -> usize {
     ((((lowest >> 7) - 1) & ONES).wrapping_mul(ONES) >> 56) as usize
 }
 
-const STATUS_LINE: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
+/// Whether the first bytes of a fragment begin a status line.
+#[inline(always)]
+const fn begins_status_line(first: u64) -> bool {
+    first & 0x00ff_ffff_ffff_ffff == u64::from_le_bytes(*b"HTTP/1.\0")
+}
 
 /// Whether the first bytes of a fragment, `first` in memory order (little-endian), begin an HTTP/1
 /// message: `HTTP/1.`, or three capital letters as methods have them.
 #[inline(always)]
 pub fn begins_message(first: u64) -> bool {
-    if first & 0x00ff_ffff_ffff_ffff == STATUS_LINE {
+    if begins_status_line(first) {
         return true;
     }
     is_capital(first as u8) && is_capital((first >> 8) as u8) && is_capital((first >> 16) as u8)
@@ -117,13 +121,12 @@ pub fn begins_message(first: u64) -> bool {
 #[inline(always)]
 pub fn is_surely_message(first: u64) -> bool {
     // Without branches: the verifier would follow each of them to the program's end.
-    let is_status_line = first & 0x00ff_ffff_ffff_ffff == STATUS_LINE;
     let others = !capitals(first) & HIGH_BITS;
     let letters = lowest_lane(others | 1 << 63);
     let rest = first >> (8 * letters as u32);
     let next = (rest >> 8) as u8;
     let target = (next == b'/') | (next == b'h') | (next == b'*') | (letters == 7);
-    is_status_line | ((letters >= 3) & (rest as u8 == b' ') & target)
+    begins_status_line(first) | ((letters >= 3) & (rest as u8 == b' ') & target)
 }
 
 /// The high bit of each lane with a capital letter in it.

@@ -154,8 +154,7 @@ fn fuzz(program: &Path, name: &str, options: &Options) -> Result<()> {
     command.arg(format!("-artifact_prefix={}/", artifacts.display()));
     command.args(["-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1"]);
     if options.smoke {
-        // As many inputs on a fast machine as on a slow one.
-        // Others are for longer runs.
+        // As many inputs on a fast machine as on a slow one; others are for longer runs.
         command.arg("-seed=1").arg(format!("-runs={SMOKE_RUNS}"));
     }
     // New inputs go to the first folder; the seeds are only read.

@@ -76,12 +76,12 @@ pub fn go_starts(ctx: ProbeContext) -> u32 {
     if parent.id == 0 {
         return 0;
     }
-    let child = Unit::new(id_of(layout, new), tgid);
+    let child = || Unit::new(id_of(layout, new), tgid);
     if let Some(of) = work::inherited(&parent) {
         let begins = read_user(new.wrapping_add(Go::PC)).unwrap_or(0);
-        work::starts(&child, &Work { begins, ..of });
+        work::starts(&child(), &Work { begins, ..of });
     }
-    streams::starts(&parent, &child);
+    streams::starts(&parent, child);
     0
 }
 

@@ -68,6 +68,14 @@ struct Begun {
     outlived: u32,
 }
 
+impl Begun {
+    /// Whether those units are known to end with the request that they were started for.
+    #[inline(always)]
+    fn ends_with_request(&self) -> bool {
+        self.works >= WORKS && self.outlived == 0
+    }
+}
+
 /// Works for which units have to end that began with a function, before others that begin so are believed to work for who has
 /// started them.
 const WORKS: u32 = 4;
@@ -164,8 +172,7 @@ pub fn writes(writer: &Unit) -> u64 {
 pub fn inherited(parent: &Unit) -> Option<Work> {
     let work = of(parent)?;
     let believed = work.begins == 0
-        || begun(&work, parent.tgid)
-            .is_some_and(|begun| begun.works >= WORKS && begun.outlived == 0)
+        || begun(&work, parent.tgid).is_some_and(|begun| begun.ends_with_request())
             && !is_over(&work, parent.tgid);
     believed.then_some(work)
 }
@@ -256,5 +263,5 @@ pub fn asks(unit: &Unit) -> u64 {
     if is_over(&work, unit.tgid) {
         begun.outlived = 1;
     }
-    if begun.works >= WORKS && begun.outlived == 0 { work.context } else { own }
+    if begun.ends_with_request() { work.context } else { own }
 }

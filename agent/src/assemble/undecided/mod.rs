@@ -272,19 +272,19 @@ impl Undecided {
             let spoken = Spoken::Http2(Beginning::Frames);
             return Some(Decision::Speaks { spoken, requests, held: None, piece });
         }
+        let speaks_http2 = |held| Decision::Speaks {
+            spoken: Spoken::Http2(Beginning::Preface),
+            requests: direction,
+            held: Some(held),
+            piece,
+        };
         match self.held.take() {
             Some(held)
                 if held.fragment.direction == direction.flip()
                     && may_request
                     && matches!(http2::opens(rejected), Parse::Parsed { .. }) =>
             {
-                let spoken = Spoken::Http2(Beginning::Preface);
-                return Some(Decision::Speaks {
-                    spoken,
-                    requests: direction,
-                    held: Some(held),
-                    piece,
-                });
+                return Some(speaks_http2(held));
             }
             Some(held) if held.fragment.direction == direction.flip() => {
                 if matches!(redis::looks_like_replies(rejected), Parse::Parsed { .. }) {
@@ -293,13 +293,7 @@ impl Undecided {
                 }
             }
             Some(held) if is_rest_of_preface(&held, rejected, fragment) => {
-                let spoken = Spoken::Http2(Beginning::Preface);
-                return Some(Decision::Speaks {
-                    spoken,
-                    requests: direction,
-                    held: Some(held),
-                    piece,
-                });
+                return Some(speaks_http2(held));
             }
             Some(mut held)
                 if held.fragment.end == fragment.pos

@@ -42,9 +42,11 @@ const GRPC_READS: &str = "google.golang.org/grpc/internal/transport.(*http2Serve
 pub fn recognise(file: &File) -> Result<Followed, NotGo> {
     let cache = ReadCache::new(file);
     let program = Program::open(file, &cache)?;
-    let [starts, runnable, ends, grpc_reads] =
-        program.find([STARTS, RUNNABLE, ENDS, GRPC_READS])?;
-    let calls = program.find(CALLS.map(|(_, name)| name))?;
+    // The table of functions is large: all are looked for at once.
+    let mut names = [STARTS, RUNNABLE, ENDS, GRPC_READS].to_vec();
+    names.extend(CALLS.map(|(_, name)| name));
+    let names: [&str; 4 + CALLS.len()] = names.try_into().expect("as many");
+    let [starts, runnable, ends, grpc_reads, calls @ ..] = program.find(names)?;
     let version = program.version()?;
     let runtime = minor(&version).and_then(Go::runtime);
     let runtime = runtime.ok_or_else(|| NotGo::Version(version.clone()))?;

@@ -13,14 +13,11 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use remora_common::{
-    context::{Go, context},
+    context::{self, Go},
     record::{Kind, Stream},
 };
 
-use super::{
-    super::work::{self, Unit},
-    id_of, layout,
-};
+use super::super::work::{self, Unit};
 use crate::{
     connection, emit,
     golang::{fourth, registers, socket_below},
@@ -49,9 +46,8 @@ static GO_HEADERS: LruHashMap<Unit, u64> = LruHashMap::with_max_entries(1024, 0)
 #[inline(always)]
 fn goroutine(g: u64) -> Option<Unit> {
     let tgid = emit::current().0;
-    let layout = layout(selection(tgid))?;
-    let goroutine = Unit::new(id_of(layout, g), tgid);
-    (goroutine.id != 0).then_some(goroutine)
+    let id = super::goroutine(selection(tgid), g);
+    (id != 0).then_some(Unit::new(id, tgid))
 }
 
 /// `goroutine` handles the request.
@@ -125,7 +121,8 @@ pub fn go_grpc_reads(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The stream of the `MetaHeadersFrame` at `frame`; 0 if that is none.
+/// The stream of the `MetaHeadersFrame` at `frame`; 0 if that is none. It begins with its `HeadersFrame`, and that with its header: whether
+/// that is valid, the frame's type, its flags and length, and the stream.
 #[inline(always)]
 fn stream_of(frame: u64) -> u32 {
     /// Whether the header is valid, which it is not any more, and the frame's type.
@@ -147,12 +144,12 @@ pub fn go_grpc_has_read(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `parent` starts `child`.
+/// `parent` starts another goroutine.
 #[inline(always)]
-pub fn starts(parent: &Unit, child: &Unit) {
+pub fn starts(parent: &Unit, child: impl Fn() -> Unit) {
     // SAFETY: the value is copied at once.
     if let Some(request) = unsafe { GO_STREAMS.get(parent) }.copied() {
-        let _ = GO_STREAMS.insert(child, request, 0);
+        let _ = GO_STREAMS.insert(child(), request, 0);
     }
 }
 
@@ -195,9 +192,8 @@ pub fn go_grpc_writes(ctx: ProbeContext) -> u32 {
     // Those of an answer have none, and whoever works for nothing is not told of.
     let is_request = read_user::<u64>(headers.wrapping_add(Go::INIT_STREAM)).unwrap_or(0) != 0;
     let Some(stream) = read_user::<u32>(headers) else { return 0 };
-    if is_request && remora_common::context::work(asked) != 0 {
-        let unit = remora_common::context::unit(context(writer.id, 0));
-        tell(&writer, &Request { conn_id: 0, stream: stream.into() }, asked, unit);
+    if is_request && context::work(asked) != 0 {
+        tell(&writer, &Request { conn_id: 0, stream: stream.into() }, asked, writer.id as u32);
     }
     0
 }
