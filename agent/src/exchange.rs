@@ -152,6 +152,8 @@ pub struct Exchange {
     /// Thread that moved the response's last byte, 0 if unknown: another one than `tid` shows that the
     /// process hands requests over between threads.
     pub response_tid: u32,
+    /// Thread that moved the response's first byte, 0 if unknown.
+    pub answer_tid: u32,
     /// First byte of the request.
     pub start_mono_ns: u64,
     /// First byte of the response; 0 without a response.
@@ -367,6 +369,8 @@ pub trait Sink {
     fn opened(&mut self, _client: SocketAddr, _server: SocketAddr) {}
     /// The SERVER exchange is handled in another execution context ([`remora_common::context`]) than the one that has read its request.
     fn handled(&mut self, _serial: u64, _context: u64) {}
+    /// This thread of a process has begun to answer a request that was not seen.
+    fn answered_unseen(&mut self, _tgid: u32, _tid: u32, _mono_ns: u64) {}
     /// A request head was read.
     fn started(&mut self, started: &Started);
     /// The response of an exchange that was announced is over, and the process done with it as far as anybody can

@@ -308,6 +308,9 @@ pub enum ProcessChange {
     /// A selected process moves ciphertext, and not inside calls that are probed. Sent once for each
     /// program image.
     SpeaksTls = 3,
+    /// The threads of a selected process say nothing of what they work for: its runtime moves that between them and is not
+    /// followed ([`crate::context`]), or they are event loops. The agent makes this record, not the kernel side.
+    MovesWork = 4,
 }
 
 impl ProcessChange {
@@ -319,6 +322,7 @@ impl ProcessChange {
             1 => Some(Self::Fork),
             2 => Some(Self::Exit),
             3 => Some(Self::SpeaksTls),
+            4 => Some(Self::MovesWork),
             _ => None,
         }
     }

@@ -132,6 +132,7 @@ impl Lab {
                     self.seen.speak_tls.push(tgid);
                     self.tls().speaks_tls(tgid);
                 }
+                ProcessChange::MovesWork => panic!("the kernel side does not say so"),
             }
         }
         self.tls().tick(Instant::now());

@@ -133,17 +133,6 @@ fn node_event_loop_has_no_wrong_parent() {
     assert!(ambiguous > 0);
 }
 
-#[test]
-fn service_that_hands_requests_to_workers_has_no_wrong_parent() {
-    if skip::without_root() || skip::without(&["python3"]) {
-        return;
-    }
-    let [parent, ambiguous, none] = none_is_wrong(&watch("python3", "workers.py", nothing));
-    println!("workers: {parent} with their parent, {ambiguous} ambiguous, {none} roots");
-    // The workers read no request: nothing is open on their threads.
-    assert_eq!(parent, 0);
-}
-
 /// Two thirds of the orders come with a trace, half of these unsampled.
 fn trace(order: usize) -> String {
     match order % 3 {

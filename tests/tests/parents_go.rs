@@ -8,10 +8,12 @@ use std::{
     thread,
 };
 
+use remora::bpf::Door;
 use remora_tests::{
     agent::{Agent, Done},
     backend,
     client::Connection,
+    doors,
     parents::{Traffic, ask_on, none_is_wrong},
     process::Running,
     programs, skip,
@@ -148,6 +150,27 @@ fn no_wrong_parent(how: &str) {
     for name in ["first", "second"] {
         assert_eq!(none_is_wrong(&done, name).1, ORDERS, "{}", done.log);
     }
+}
+
+#[test]
+fn threads_of_a_program_whose_goroutines_are_not_followed_say_nothing() {
+    if skip::without_root() || skip::without(&["go"]) || doors::closed(Door::SysExitRaw) {
+        return;
+    }
+    let (service, port) = service(PLAIN);
+    // That door does not see who makes a call.
+    let door = Door::SysExitRaw.as_str();
+    let agent = Agent::on(&[service.pid()], &["--ring-size", "32MiB", "--door", door]);
+    // One at a time, which threads would be right of, and many.
+    Traffic { clients: 1, each: EACH }.ask(port, "turn");
+    TRAFFIC.ask(port, "once");
+    drop(service);
+    let done = agent.stop();
+    for name in ["first", "second"] {
+        let (with, all) = none_is_wrong(&done, name);
+        assert_eq!((with, all), (0, EACH + ORDERS), "{}", done.log);
+    }
+    assert!(done.log.contains("Go moves work between threads and is not followed"), "{}", done.log);
 }
 
 #[test]

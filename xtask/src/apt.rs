@@ -37,6 +37,7 @@ fn packages(command: &str) -> &str {
         "psql" => "postgresql-client",
         "qemu-system-x86_64" => "qemu-system-x86",
         "redis-benchmark" | "redis-cli" => "redis-tools",
+        "waitress-serve" => "python3-waitress",
         "unshare" => "util-linux",
         "xz" => "xz-utils",
         same => same,

@@ -125,6 +125,7 @@ pub(crate) fn test_programs() -> Result<()> {
         "runc",
         "strace",
         "uvicorn",
+        "waitress-serve",
         "wget",
         "wrk",
     ])

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Cx, role_of};
+use super::{Cx, role_of, wire::Fragment};
 use remora_common::record::Direction;
 
 use crate::{
@@ -44,6 +44,8 @@ pub(super) struct Pending<D> {
     /// Last byte of the response so far, and the thread that moved it.
     pub(super) end_ns: u64,
     pub(super) response_tid: u32,
+    /// The thread that moved the first one; 0 before.
+    answer_tid: u32,
     pub(super) marks: Marks,
     /// The final response has begun.
     pub(super) answered: bool,
@@ -70,6 +72,15 @@ pub(super) enum Stage {
 }
 
 impl<D> Pending<D> {
+    /// This fragment is part of the response.
+    pub(super) fn response_moved(&mut self, fragment: &Fragment) {
+        self.end_ns = fragment.mono_ns;
+        self.response_tid = fragment.begin.tid;
+        if self.answer_tid == 0 {
+            self.answer_tid = fragment.begin.tid;
+        }
+    }
+
     /// The same in another protocol, to which the connection changes.
     pub(super) fn map<E>(self, detail: impl FnOnce(D) -> E) -> Pending<E> {
         Pending {
@@ -78,6 +89,7 @@ impl<D> Pending<D> {
             first_byte_ns: self.first_byte_ns,
             end_ns: self.end_ns,
             response_tid: self.response_tid,
+            answer_tid: self.answer_tid,
             marks: self.marks,
             answered: self.answered,
             stage: self.stage,
@@ -95,6 +107,7 @@ impl<D: InProgress> Pending<D> {
             first_byte_ns: 0,
             end_ns: 0,
             response_tid: 0,
+            answer_tid: 0,
             marks: Marks::default(),
             answered: false,
             stage: Stage::Open,
@@ -169,6 +182,7 @@ impl<D: InProgress> Pending<D> {
             tid: self.begin.tid,
             context: self.begin.context,
             response_tid: self.response_tid,
+            answer_tid: self.answer_tid,
             start_mono_ns,
             first_byte_mono_ns: self.first_byte_ns,
             end_mono_ns: end_ns.max(self.first_byte_ns).max(start_mono_ns),

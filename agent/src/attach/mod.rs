@@ -33,13 +33,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::runtime::moves_work;
 use self::{
     libraries::{Candidate, FileKey},
     plan::{Library, Plan, Via},
     runtime::Runtimes,
     unused::Unused,
 };
-use crate::bpf::{LinkKind, Links, Programs, UprobeError, Uprobes};
+use crate::bpf::{Door, LinkKind, Links, Programs, UprobeError, Uprobes};
 
 /// When a process is looked at again, counted from when it was selected.
 const SCHEDULE: [Duration; 9] = [
@@ -95,6 +96,8 @@ pub struct TlsSources {
     refused: HashSet<FileKey>,
     processes: HashMap<u32, Watched>,
     runtimes: Runtimes,
+    /// Processes whose runtime moves work between threads and is not followed; those that were not taken yet.
+    moves_work: Vec<u32>,
     detacher: Detacher,
 }
 
@@ -105,12 +108,14 @@ impl TlsSources {
     /// [`UprobeError::Unsupported`]: this kernel has no such probes and the feature is off; any other
     /// should not happen. Plaintext of sockets is seen in both cases.
     pub fn new(programs: &mut Programs) -> Result<Self, UprobeError> {
+        let marks = programs.marks().map_err(UprobeError::Unsupported)?;
         Ok(Self {
             uprobes: programs.uprobes()?,
             files: HashMap::new(),
             refused: HashSet::new(),
             processes: HashMap::new(),
-            runtimes: Runtimes::new(programs.marks().map_err(UprobeError::Unsupported)?),
+            runtimes: Runtimes::new(marks, programs.door() == Door::Socket),
+            moves_work: Vec::new(),
             detacher: Detacher::default(),
         })
     }
@@ -215,6 +220,11 @@ impl TlsSources {
         status
     }
 
+    /// Processes whose runtime moves work between threads and is not followed, each of them once.
+    pub fn take_moves_work(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.moves_work)
+    }
+
     /// Whether the plaintext of some library of `tgid` is seen.
     #[must_use]
     pub fn sees(&self, tgid: u32) -> bool {
@@ -234,7 +244,9 @@ impl TlsSources {
     fn look(&mut self, tgid: u32, now: Instant) {
         // A process that cannot be read is gone; that will be said by `process_gone`.
         let candidates = libraries::candidates(tgid).unwrap_or_default();
-        self.runtimes.look(tgid, &candidates, &mut self.uprobes);
+        if self.runtimes.look(tgid, &candidates, &mut self.uprobes) {
+            self.moves_work.push(tgid);
+        }
         let mut files = Vec::new();
         for candidate in candidates {
             if self.refused.contains(&candidate.key) {

@@ -3,6 +3,8 @@
 //! one of the kernel side (`ebpf/src/context/`).
 //!
 //! A file is attached once, whoever runs it. Only then a process is marked: what is seen of one that is not would be half of the truth.
+//! The threads of a program whose runtime is recognised and not followed (another release, a stripped program, a door that does not see
+//! who makes a call) say nothing: its runtime moves work between them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +18,7 @@ use remora_common::context::Tokio;
 
 use super::{
     Detacher, MAX_REFUSED, chain, go,
-    libraries::{Candidate, FileKey},
+    libraries::{self, Candidate, FileKey},
     tokio,
     unused::Unused,
 };
@@ -35,13 +37,45 @@ pub struct Followed {
     pub tokio: Option<Tokio>,
 }
 
-/// Recognises a program of a runtime by its file, else says why it is none.
-type Recognise = fn(&File) -> Result<Followed, String>;
+/// A runtime that moves work between threads.
+struct Runtime {
+    name: &'static str,
+    /// How a program of it is followed by its file, else why not.
+    recognise: fn(&File) -> Result<Followed, String>,
+    /// Whether a program that is not followed is one of it.
+    is_here: fn(&File) -> bool,
+}
 
-const RUNTIMES: [Recognise; 2] = [
-    |file| go::contexts::recognise(file).map_err(|error| error.to_string()),
-    |file| tokio::recognise(file).map_err(|error| error.to_string()),
+const RUNTIMES: [Runtime; 2] = [
+    Runtime {
+        name: "Go",
+        recognise: |file| go::contexts::recognise(file).map_err(|error| error.to_string()),
+        is_here: go::contexts::is_here,
+    },
+    Runtime {
+        name: "tokio",
+        recognise: |file| tokio::recognise(file).map_err(|error| error.to_string()),
+        is_here: tokio::is_here,
+    },
 ];
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Followed,
+    /// Its runtime moves work, and is not followed.
+    MovesWork,
+    /// Its threads are its contexts.
+    Threads,
+}
+
+/// Whether the runtime of `tgid` moves work between threads. It is not followed where functions cannot be probed.
+#[must_use]
+pub fn moves_work(tgid: u32) -> bool {
+    let is_of_runtime = |file: &File| RUNTIMES.iter().any(|runtime| (runtime.is_here)(file));
+    let candidates = libraries::candidates(tgid).unwrap_or_default();
+    candidates.iter().any(|candidate| candidate.open(tgid).is_ok_and(|file| is_of_runtime(&file)))
+}
 
 struct Attached {
     runtime: u8,
@@ -54,43 +88,60 @@ struct Attached {
 pub(super) struct Runtimes {
     marks: Marks,
     files: HashMap<FileKey, Attached>,
-    refused: HashSet<FileKey>,
+    refused: HashMap<FileKey, Known>,
     /// The file that was recognised for each process.
     processes: HashMap<u32, FileKey>,
+    /// Whether the door sees who makes a call.
+    follows: bool,
+    /// Processes that were told of.
+    moves_work: HashSet<u32>,
 }
 
 impl Runtimes {
-    pub(super) fn new(marks: Marks) -> Self {
-        let (files, refused) = (HashMap::new(), HashSet::new());
-        Self { marks, files, refused, processes: HashMap::new() }
+    /// `follows`: the door sees who makes a call.
+    pub(super) fn new(marks: Marks, follows: bool) -> Self {
+        let (files, refused) = (HashMap::new(), HashMap::new());
+        let (processes, moves_work) = (HashMap::new(), HashSet::new());
+        Self { marks, files, refused, processes, follows, moves_work }
     }
 
-    /// `tgid` runs what is among `candidates`.
-    pub(super) fn look(&mut self, tgid: u32, candidates: &[Candidate], uprobes: &mut Uprobes) {
-        let known = candidates.iter().find(|candidate| self.is_followed(tgid, candidate, uprobes));
-        match known.map(|candidate| candidate.key) {
-            Some(key) => {
-                let Attached { runtime, tokio, .. } = self.files[&key];
+    /// `tgid` runs what is among `candidates`. `true`, once: its runtime moves work between threads and is not followed.
+    pub(super) fn look(
+        &mut self,
+        tgid: u32,
+        candidates: &[Candidate],
+        uprobes: &mut Uprobes,
+    ) -> bool {
+        let known: Vec<(Known, FileKey)> = candidates
+            .iter()
+            .map(|candidate| (self.known(tgid, candidate, uprobes), candidate.key))
+            .collect();
+        match known.iter().find(|(known, _)| *known == Known::Followed) {
+            Some((_, key)) => {
+                let Attached { runtime, tokio, .. } = self.files[key];
                 self.marks.mark(tgid, runtime, tokio);
-                self.processes.insert(tgid, key);
+                self.processes.insert(tgid, *key);
+                return false;
             }
             None if self.processes.remove(&tgid).is_some() => self.marks.mark(tgid, 0, None),
             None => {}
         }
+        let moves_work = known.iter().any(|(known, _)| *known == Known::MovesWork);
+        moves_work && self.moves_work.insert(tgid)
     }
 
-    /// Whether the file is attached, now at the latest.
-    fn is_followed(&mut self, tgid: u32, candidate: &Candidate, uprobes: &mut Uprobes) -> bool {
+    /// What the file is; it is attached, now at the latest, if it is followed.
+    fn known(&mut self, tgid: u32, candidate: &Candidate, uprobes: &mut Uprobes) -> Known {
         if self.files.contains_key(&candidate.key) {
-            return true;
+            return Known::Followed;
         }
-        if self.refused.contains(&candidate.key) {
-            return false;
+        if let Some(known) = self.refused.get(&candidate.key) {
+            return *known;
         }
-        let Ok(file) = candidate.open(tgid) else { return false };
+        let Ok(file) = candidate.open(tgid) else { return Known::Threads };
         let path = candidate.path.display();
         let mut reasons = Vec::new();
-        for recognise in RUNTIMES {
+        for Runtime { recognise, .. } in RUNTIMES.iter().filter(|_| self.follows) {
             match recognise(&file) {
                 Ok(Followed { runtime, version, points, tokio }) => {
                     // The link holds the inode; the descriptor is only the way to name it.
@@ -101,7 +152,7 @@ impl Runtimes {
                             let unused = Unused::default();
                             let attached = Attached { runtime, tokio, links, unused };
                             self.files.insert(candidate.key, attached);
-                            return true;
+                            return Known::Followed;
                         }
                         Err(error) => {
                             let error = chain(&error);
@@ -112,16 +163,32 @@ impl Runtimes {
                 Err(reason) => reasons.push(reason),
             }
         }
-        tracing::debug!(%path, reasons = reasons.join("; "), "threads are its contexts");
+        let reasons = reasons.join("; ");
+        let here = RUNTIMES.iter().find(|runtime| (runtime.is_here)(&file));
+        let known = match here {
+            Some(Runtime { name, .. }) => {
+                tracing::info!(
+                    %path, reasons,
+                    "{name} moves work between threads and is not followed here: requests that \
+                     this program makes have no parents"
+                );
+                Known::MovesWork
+            }
+            None => {
+                tracing::debug!(%path, reasons, "threads are its contexts");
+                Known::Threads
+            }
+        };
         if self.refused.len() >= MAX_REFUSED {
             self.refused.clear();
         }
-        self.refused.insert(candidate.key);
-        false
+        self.refused.insert(candidate.key, known);
+        known
     }
 
     /// `tgid` ended, or is not selected any more.
     pub(super) fn gone(&mut self, tgid: u32) {
+        self.moves_work.remove(&tgid);
         if self.processes.remove(&tgid).is_some() {
             self.marks.forget(tgid);
         }

@@ -32,6 +32,7 @@ impl Correlator {
     /// By now some have waited long enough for the other end of a request.
     pub fn decide_by_time(&mut self, now_mono_ns: u64) {
         self.joins.expire(now_mono_ns);
+        self.with_pools(now_mono_ns, |pools, it| pools.try_processes(now_mono_ns, it));
     }
 
     /// Everything is decided: nothing more is going to be known.
@@ -66,7 +67,8 @@ impl Correlator {
         if let (true, Some(parent)) = (waits, place.parent_span_id) {
             let Place { trace_id, flags, .. } = place;
             let state = state.clone();
-            let to = |span_id| Move { trace_id, parent, flags, state, span_id };
+            let from = ParentFrom::Connection;
+            let to = |span_id| Move { trace_id, parent, flags, state, span_id, from };
             self.joins.moves(server, now_mono_ns, to);
         }
         if let Some(server) = self.open.get_mut(&server).filter(|open| is_root(open)) {

@@ -26,6 +26,8 @@ use crate::{
 const LONGEST_NS: u64 = 30_000_000_000;
 /// For so long the sender of a request is waited for.
 const PATIENCE_NS: u64 = 200_000_000;
+/// For so long a request waits for the answer of the thread that has sent it ([`super::pools`]).
+const ANSWER_PATIENCE_NS: u64 = 30_000_000_000;
 /// For so long it is known where a trace went: what began before it moved may end later.
 const MEMORY_NS: u64 = 600_000_000_000;
 /// Connections of watched clients, and undecided and moved traces, that are remembered.
@@ -56,8 +58,9 @@ struct Ends {
 #[derive(Clone, Copy, Debug)]
 struct Undecided {
     trace_id: TraceId,
-    at: At,
-    /// Of the SERVER exchange that it begins with.
+    /// If it waits for its other end.
+    at: Option<At>,
+    /// Of the exchange that it begins with.
     span_id: SpanId,
     /// That is not open any more.
     has_ended: bool,
@@ -67,12 +70,13 @@ struct Undecided {
 #[derive(Clone, Debug)]
 pub(super) struct Move {
     pub(super) trace_id: TraceId,
-    /// Of the CLIENT exchange.
     pub(super) parent: SpanId,
     pub(super) flags: TraceFlags,
     pub(super) state: TraceState,
-    /// Of the SERVER exchange that the trace began with.
+    /// Of the exchange that the trace began with.
     pub(super) span_id: SpanId,
+    /// How that came to be known.
+    pub(super) from: ParentFrom,
 }
 
 /// Ends that are open, and traces that wait for one.
@@ -83,9 +87,10 @@ pub(super) struct Joins {
     /// Addresses of such clients.
     hosts: HashSet<IpAddr, Random>,
     ends: HashMap<At, Ends, Random>,
-    /// By the serial of the SERVER exchange; and in the order in which patience ends.
+    /// By the serial of the exchange that the trace begins with; and in the order in which patience ends.
     undecided: HashMap<u64, Undecided, Random>,
     patience: VecDeque<(u64, u64)>,
+    answer_patience: VecDeque<(u64, u64)>,
     /// The traces of `undecided`.
     traces: HashSet<TraceId, Random>,
     /// Those that were among them a moment ago.
@@ -134,21 +139,40 @@ impl Joins {
         if self.undecided.len() >= MAX {
             return;
         }
-        let undecided = Undecided { trace_id, at, span_id, has_ended: false };
-        self.undecided.insert(started.serial, undecided);
-        self.traces.insert(trace_id);
+        self.waits(started.serial, trace_id, span_id, Some(at));
         let until_ns = started.start_mono_ns.saturating_add(PATIENCE_NS);
         self.patience.push_back((until_ns, started.serial));
     }
 
-    /// Whether the trace of the SERVER exchange `server` may move.
-    pub(super) fn is_undecided(&self, server: u64) -> bool {
-        self.undecided.contains_key(&server)
+    /// The CLIENT exchange `started` has a trace of its own, until the thread that has sent it answers a request.
+    pub(super) fn wait_for_answer(
+        &mut self,
+        started: &Started,
+        trace_id: TraceId,
+        span_id: SpanId,
+    ) -> bool {
+        if self.undecided.len() >= MAX {
+            return false;
+        }
+        self.waits(started.serial, trace_id, span_id, None);
+        let until_ns = started.start_mono_ns.saturating_add(ANSWER_PATIENCE_NS);
+        self.answer_patience.push_back((until_ns, started.serial));
+        true
     }
 
-    /// The trace of the SERVER exchange `server`, which was waited with, is part of another one.
-    pub(super) fn moves(&mut self, server: u64, now_mono_ns: u64, to: impl FnOnce(SpanId) -> Move) {
-        let Some(undecided) = self.decide(server) else { return };
+    fn waits(&mut self, serial: u64, trace_id: TraceId, span_id: SpanId, at: Option<At>) {
+        self.undecided.insert(serial, Undecided { trace_id, at, span_id, has_ended: false });
+        self.traces.insert(trace_id);
+    }
+
+    /// Whether the trace that begins with the exchange `serial` may move.
+    pub(super) fn is_undecided(&self, serial: u64) -> bool {
+        self.undecided.contains_key(&serial)
+    }
+
+    /// The trace that begins with the exchange `serial`, which was waited with, is part of another one.
+    pub(super) fn moves(&mut self, serial: u64, now_mono_ns: u64, to: impl FnOnce(SpanId) -> Move) {
+        let Some(undecided) = self.decide(serial) else { return };
         if self.moved.len() >= MAX
             && let Some((_, oldest)) = self.memory.pop_front()
         {
@@ -158,22 +182,29 @@ impl Joins {
         self.memory.push_back((now_mono_ns.saturating_add(MEMORY_NS), undecided.trace_id));
     }
 
-    fn decide(&mut self, server: u64) -> Option<Undecided> {
-        let undecided = self.undecided.remove(&server)?;
+    /// The trace that begins with the exchange `serial` is no part of another one that anybody could know of.
+    pub(super) fn stays(&mut self, serial: u64) {
+        self.decide(serial);
+    }
+
+    fn decide(&mut self, serial: u64) -> Option<Undecided> {
+        let undecided = self.undecided.remove(&serial)?;
         self.traces.remove(&undecided.trace_id);
         self.decided.push(undecided.trace_id);
-        if undecided.has_ended {
-            self.remove(undecided.at, Role::Server, server);
+        if let Some(at) = undecided.at.filter(|_| undecided.has_ended) {
+            self.remove(at, Role::Server, serial);
         }
         Some(undecided)
     }
 
     /// Whose patience has ended by now is what it is.
     pub(super) fn expire(&mut self, now_mono_ns: u64) {
-        while let Some((_, server)) =
-            self.patience.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
-        {
-            self.decide(server);
+        let is_over = |(until_ns, _): &mut (u64, u64)| *until_ns <= now_mono_ns;
+        while let Some((_, serial)) = self.patience.pop_front_if(is_over) {
+            self.decide(serial);
+        }
+        while let Some((_, serial)) = self.answer_patience.pop_front_if(is_over) {
+            self.decide(serial);
         }
         while let Some((_, trace_id)) =
             self.memory.pop_front_if(|(until_ns, _)| *until_ns <= now_mono_ns)
@@ -189,8 +220,11 @@ impl Joins {
 
     /// Nobody is waited for any more.
     pub(super) fn give_up(&mut self) {
-        while let Some((_, server)) = self.patience.pop_front() {
-            self.decide(server);
+        for (_, serial) in mem::take(&mut self.patience) {
+            self.decide(serial);
+        }
+        for (_, serial) in mem::take(&mut self.answer_patience) {
+            self.decide(serial);
         }
     }
 
@@ -206,7 +240,7 @@ impl Joins {
             let Some(to) = self.moved.get(&span.trace_id) else { break };
             if span.span_id == to.span_id {
                 span.parent_span_id = Some(to.parent);
-                span.parent_from = ParentFrom::Connection;
+                span.parent_from = to.from;
             }
             (span.trace_id, span.flags) = (to.trace_id, to.flags);
             span.exchange.trace.state = to.state.clone();

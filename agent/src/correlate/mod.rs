@@ -8,6 +8,8 @@
 //! 2. A CLIENT exchange belongs to the SERVER exchange that is open on the same execution context, if
 //!    there is exactly one and the context never served two at once ([`threads`]); if it carries a
 //!    `traceparent` of another trace, or no context is known, that field decides.
+//! 3. Where a process hands requests to workers, a CLIENT exchange belongs to the SERVER exchange that the thread which has sent
+//!    it answers next ([`pools`]).
 //!
 //! `docs/semantics.md` tells the same to users, with the reasons.
 
@@ -15,8 +17,10 @@ mod across;
 mod joins;
 pub mod pipeline;
 pub mod policy;
+mod pools;
 pub mod sampler;
 mod threads;
+mod workers;
 
 use std::sync::Arc;
 
@@ -24,6 +28,7 @@ use hashbrown::HashMap;
 
 use self::{
     joins::Joins,
+    pools::{Pools, Server, Thread},
     sampler::{Decision, Parent, Sampler},
     threads::{Context, Handling, Threads},
 };
@@ -101,6 +106,7 @@ pub struct Correlator {
     open: HashMap<u64, Open, foldhash::fast::RandomState>,
     threads: Threads,
     joins: Joins,
+    pools: Pools,
     left_out: LeftOut,
 }
 
@@ -120,6 +126,7 @@ impl Correlator {
             open: HashMap::default(),
             threads: Threads::new(limits.contexts),
             joins: Joins::default(),
+            pools: Pools::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -138,6 +145,7 @@ impl Correlator {
             self.left_out.unplaced += 1;
             if started.role == Role::Server {
                 self.threads.distrust(context);
+                self.with_pools(started.start_mono_ns, |pools, it| pools.mix(started.tgid, it));
             }
             return;
         }
@@ -164,6 +172,7 @@ impl Correlator {
         {
             self.joins.wait(at, started, place.trace_id, place.span_id);
         }
+        self.note_in_pool(started, context, place, parent);
         let Started { serial, role, start_mono_ns, .. } = *started;
         let (at, is_parent) = (at.map(Box::new), false);
         let open = Open { place, role, context, start_mono_ns, at, parent, is_parent, state };
@@ -233,6 +242,7 @@ impl Correlator {
             self.threads.distrust_threads_of(exchange.connection.tgid);
         }
         let (place, inherited) = self.final_place(&exchange);
+        self.ended_in_pool(&exchange, place, inherited.as_ref());
         let Place { trace_id, span_id, parent_span_id, parent_from, flags } = place;
         if let Some(state) = inherited {
             exchange.trace.state = state;
@@ -289,6 +299,13 @@ impl Correlator {
             if open.role == Role::Server {
                 self.threads.server_lost(open.context);
             }
+            let Some(thread) = open.context.thread() else { return };
+            let Place { trace_id, span_id, flags, .. } = open.place;
+            let server = || Server { trace_id, span_id, flags, state: open.state };
+            self.with_pools(open.start_mono_ns, |pools, verdict| match open.role {
+                Role::Server => pools.server_ended(thread, serial, None, server, verdict),
+                Role::Client => pools.client_ended(thread, serial, true, verdict),
+            });
         }
     }
 
@@ -296,6 +313,7 @@ impl Correlator {
     /// open until reassembly ends them.
     pub fn process_gone(&mut self, tgid: u32) {
         self.threads.process_gone(tgid);
+        self.with_pools(0, |pools, verdict| pools.process_gone(tgid, verdict));
     }
 
     /// Forgets exchanges older than [`Limits::max_age_ns`]; returns how many. Their threads infer no
@@ -303,6 +321,7 @@ impl Correlator {
     pub fn expire(&mut self, now_mono_ns: u64) -> usize {
         let before = self.open.len();
         let Self { open, threads, joins, limits, .. } = self;
+        let mut unknown = Vec::new();
         open.retain(|&serial, open| {
             let keep = now_mono_ns.saturating_sub(open.start_mono_ns) < limits.max_age_ns;
             if !keep {
@@ -312,10 +331,14 @@ impl Correlator {
                 threads.ended(open.role, open.context, serial);
                 if open.role == Role::Server {
                     threads.distrust(open.context);
+                    unknown.extend(open.context.thread());
                 }
             }
             keep
         });
+        for Thread { tgid, .. } in unknown {
+            self.with_pools(now_mono_ns, |pools, verdict| pools.mix(tgid, verdict));
+        }
         let expired = before - self.open.len();
         self.left_out.expired += expired as u64;
         expired

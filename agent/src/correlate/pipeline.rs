@@ -34,6 +34,9 @@ pub trait Resources {
     /// Position of the selector that took the process, where that is known.
     fn selector(&self, tgid: u32) -> Option<usize>;
 
+    /// Since when the process is captured; 0 where that is not known, or it was since it began.
+    fn seen_since_ns(&self, tgid: u32) -> u64;
+
     /// What the other end of a client's exchange is called, that began at `start_mono_ns`.
     fn peer(&self, _address: IpAddr, _start_mono_ns: u64) -> Option<Arc<Peer>> {
         None
@@ -279,12 +282,20 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         let selector = self.selector(started.tgid);
         self.correlator.decide_by(self.policies.sampler(selector));
         self.correlator.decide_by_time(started.start_mono_ns);
+        if started.role == Role::Server && self.correlator.is_new(started.tgid) {
+            let since_ns = self.resources.seen_since_ns(started.tgid);
+            self.correlator.seen_since(started.tgid, since_ns);
+        }
         self.correlator.started(started);
         self.release_decided();
     }
 
     fn handled(&mut self, serial: u64, context: u64) {
         self.correlator.handled(serial, context);
+    }
+
+    fn answered_unseen(&mut self, tgid: u32, tid: u32, mono_ns: u64) {
+        self.correlator.answered_unseen(tgid, tid, mono_ns);
     }
 
     fn answered(&mut self, serial: u64) {

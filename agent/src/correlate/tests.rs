@@ -8,6 +8,7 @@ use super::*;
 use crate::{export::exportable::Placement, semantics::tests::exchange, trace_context::TraceState};
 
 mod joins;
+mod pools;
 
 /// Feeds a correlator and keeps the spans by serial. Time goes by a millisecond per step.
 struct Scene {
@@ -26,8 +27,9 @@ impl Scene {
 
     fn with(sampler: Sampler, limits: Limits) -> Self {
         let mut correlator = Correlator::new(sampler, limits);
+        correlator.seen_since(TGID, 0);
         correlator.ids = IdGenerator::from_seed([1, 2, 3, 4]);
-        Self { correlator, begun: HashMap::new(), spans: HashMap::new(), now: 0 }
+        Self { correlator, begun: HashMap::new(), spans: HashMap::new(), now: 100_000_000 }
     }
 
     fn begin(&mut self, role: Role, serial: u64, tid: u32, change: impl FnOnce(&mut Started)) {
@@ -72,6 +74,7 @@ impl Scene {
         exchange.serial = serial;
         exchange.tid = started.tid;
         exchange.response_tid = started.tid;
+        exchange.answer_tid = started.tid;
         exchange.context = started.context;
         exchange.start_mono_ns = started.start_mono_ns;
         exchange.end_mono_ns = self.now;

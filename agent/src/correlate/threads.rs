@@ -11,6 +11,7 @@
 use hashbrown::{HashMap, HashSet};
 use remora_common::context;
 
+use super::pools::Thread;
 use crate::exchange::Role;
 
 /// What runs: a thread, or, with a context beyond the thread, a unit of it ([`remora_common::context`]). Then the thread does
@@ -39,6 +40,12 @@ impl Context {
     pub(super) const fn of(tgid: u32, tid: u32, context: u64) -> Self {
         let (unit, work) = (context::unit(context), context::work(context));
         Self { unit: Unit { tgid, tid: if unit == 0 { tid } else { 0 }, unit }, work }
+    }
+
+    /// The thread, where nothing is known beyond it.
+    pub(super) fn thread(self) -> Option<Thread> {
+        let Unit { tgid, tid, .. } = self.unit;
+        self.unit.is_thread().then_some(Thread { tgid, tid })
     }
 
     /// Another unit's of the same process.
@@ -174,6 +181,12 @@ impl Threads {
             [_] => Handling::Nothing,
             _ => Handling::CannotTell,
         }
+    }
+
+    /// Whether this thread has served several requests at once.
+    pub(super) fn has_multiplexed(&self, thread: Thread) -> bool {
+        let Thread { tgid, tid } = thread;
+        self.everything || self.multiplexing.contains(&Unit { tgid, tid, unit: 0 })
     }
 
     /// Whether what was inferred on this context may stand.

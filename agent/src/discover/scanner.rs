@@ -22,7 +22,7 @@ use super::{
     selector::{Facts, Needs, RETIRED, Selectors},
     sockets::pid,
 };
-use crate::{kubernetes::Pods, resource::Resource};
+use crate::{clock::mono_ns, kubernetes::Pods, resource::Resource};
 
 mod pods;
 mod reselect;
@@ -60,6 +60,8 @@ pub struct Target {
     stack: u64,
     /// Until when more may become known of its pod; 0 once nothing more is expected.
     settled_mono_ns: u64,
+    /// Since when it is captured.
+    pub since_mono_ns: u64,
 }
 
 /// What the kernel side has to be told.
@@ -249,6 +251,7 @@ impl Scanner {
             parent: Some(parent.tgid),
             stack: parent.stack,
             settled_mono_ns: parent.settled_mono_ns,
+            since_mono_ns: mono_ns(),
         })
     }
 
@@ -398,6 +401,7 @@ impl Scanner {
             selector,
             stack: stat.startstack,
             settled_mono_ns: self.settled_mono_ns(&profile.container),
+            since_mono_ns: mono_ns(),
             profile: Arc::new(profile),
             parent,
         })

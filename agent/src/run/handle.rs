@@ -14,6 +14,8 @@ pub(super) enum Order {
     Scan,
     /// Select this process, the child of `exec`, which will become this executable.
     Adopt(u32, Option<PathBuf>),
+    /// The runtime of this process moves work between threads and is not followed.
+    MovesWork(u32),
     /// Take what may be taken anew from the configuration.
     Reload(Box<Reload>),
     /// Answer when every order before this one is done, by the TLS thread too.

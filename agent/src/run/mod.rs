@@ -10,6 +10,7 @@
 mod books;
 mod deltas;
 mod descriptors;
+mod event_loops;
 mod file_watch;
 mod gate;
 mod handle;

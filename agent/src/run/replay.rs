@@ -125,7 +125,8 @@ impl prometheus::Source for Totals {
 
 /// The processes of the recording, as the scanner would know them.
 struct Processes {
-    targets: HashMap<u32, Arc<Resource>>,
+    /// And since when.
+    targets: HashMap<u32, (Arc<Resource>, u64)>,
     ended: VecDeque<(u32, Arc<Resource>)>,
     unknown: Arc<Resource>,
 }
@@ -133,7 +134,8 @@ struct Processes {
 impl Resources for Processes {
     fn whose(&mut self, tgid: u32) -> Whose {
         let ended = || self.ended.iter().rev().find(|(ended, _)| *ended == tgid);
-        let known = self.targets.get(&tgid).or_else(|| ended().map(|(_, resource)| resource));
+        let known = self.targets.get(&tgid).map(|(resource, _)| resource);
+        let known = known.or_else(|| ended().map(|(_, resource)| resource));
         Whose::Known(Arc::clone(known.unwrap_or(&self.unknown)))
     }
 
@@ -141,11 +143,15 @@ impl Resources for Processes {
     fn selector(&self, _: u32) -> Option<usize> {
         None
     }
+
+    fn seen_since_ns(&self, tgid: u32) -> u64 {
+        self.targets.get(&tgid).map_or(0, |(_, since_ns)| *since_ns)
+    }
 }
 
 impl Processes {
     fn gone(&mut self, tgid: u32) {
-        let Some(resource) = self.targets.remove(&tgid) else { return };
+        let Some((resource, _)) = self.targets.remove(&tgid) else { return };
         if self.ended.len() == REMEMBERED {
             self.ended.pop_front();
         }
@@ -269,7 +275,9 @@ impl<'a> Replay<'a> {
                 let resource = format::resource(&target.resource);
                 let resource =
                     Arc::new(if target.shared { resource.of_shared_instance() } else { resource });
-                stages.pipeline.resources.targets.insert(target.tgid, resource);
+                let targets = &mut stages.pipeline.resources.targets;
+                let since_ns = targets.get(&target.tgid).map_or(stages.now_ns, |(_, since)| *since);
+                targets.insert(target.tgid, (resource, since_ns));
             }
             Section::Gone(tgid) => stages.pipeline.resources.gone(tgid),
             Section::Lost(records) => self.notes.missing += records,

@@ -1,4 +1,4 @@
-//! The thread that attaches to TLS libraries: reading executables and waiting for the kernel to patch
+//! The thread that attaches to TLS libraries, and to runtimes: reading executables and waiting for the kernel to patch
 //! code takes milliseconds that the worker does not have.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use crate::attach::{TlsSources, stacks::TlsScanner};
+use crate::attach::{TlsSources, moves_work, stacks::TlsScanner};
 
 /// What the worker has seen of a process.
 pub(super) enum ProcessUpdate {
@@ -41,7 +41,7 @@ impl BlindSpots {
     }
 }
 
-/// The thread, if there is TLS to be seen on this kernel.
+/// The thread.
 pub(super) struct TlsThread {
     updates: mpsc::Sender<ProcessUpdate>,
     thread: JoinHandle<()>,
@@ -49,10 +49,15 @@ pub(super) struct TlsThread {
 }
 
 impl TlsThread {
-    pub(super) fn spawn(sources: TlsSources) -> io::Result<Self> {
+    /// Without `sources` no function can be probed. `moves_work` is told of processes whose runtime moves work between threads and is not followed.
+    pub(super) fn spawn(
+        sources: Option<TlsSources>,
+        moves_work: impl Fn(u32) + Send + 'static,
+    ) -> io::Result<Self> {
         let (updates, inbox) = mpsc::channel();
         let blind = BlindSpots::default();
-        let attacher = Attacher { sources, blind: blind.clone() };
+        let moves_work = Box::new(moves_work);
+        let attacher = Attacher { sources, blind: blind.clone(), moves_work };
         let thread =
             thread::Builder::new().name("remora-tls".into()).spawn(move || attacher.run(&inbox))?;
         Ok(Self { updates, thread, blind })
@@ -89,38 +94,65 @@ impl TlsThread {
 }
 
 struct Attacher {
-    sources: TlsSources,
+    sources: Option<TlsSources>,
     /// Processes whose blind spot was named.
     blind: BlindSpots,
+    moves_work: Box<dyn Fn(u32) + Send>,
 }
 
 impl Attacher {
     fn run(mut self, inbox: &mpsc::Receiver<ProcessUpdate>) {
-        let mut next = Instant::now();
+        let mut next = Some(Instant::now());
         loop {
-            match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(ProcessUpdate::Selected(tgid)) => self.sources.process_selected(tgid),
-                Ok(ProcessUpdate::Started(tgid)) => self.sources.process_started(tgid),
-                Ok(ProcessUpdate::Awaited(tgid, path)) => {
-                    self.sources.executable_awaited(tgid, &path)
-                }
-                Ok(ProcessUpdate::SpeaksTls(tgid)) => self.speaks_tls(tgid),
-                Ok(ProcessUpdate::Gone(tgid)) => {
-                    self.blind.edit(|blind| blind.remove(&tgid));
-                    self.sources.process_gone(tgid);
-                }
-                Ok(ProcessUpdate::Settle(done)) => _ = done.send(()),
+            let update = match next {
+                Some(next) => inbox.recv_timeout(next.saturating_duration_since(Instant::now())),
+                None => inbox.recv().map_err(RecvTimeoutError::from),
+            };
+            match update {
+                Ok(update) => self.update(update),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            next = self.sources.tick(Instant::now());
+            next = self.sources.as_mut().map(|sources| {
+                let next = sources.tick(Instant::now());
+                sources.take_moves_work().into_iter().for_each(&self.moves_work);
+                next
+            });
+        }
+    }
+
+    fn update(&mut self, update: ProcessUpdate) {
+        match (update, &mut self.sources) {
+            (ProcessUpdate::Selected(tgid), Some(sources)) => sources.process_selected(tgid),
+            (ProcessUpdate::Started(tgid), Some(sources)) => sources.process_started(tgid),
+            (ProcessUpdate::Selected(tgid) | ProcessUpdate::Started(tgid), None) => {
+                if moves_work(tgid) {
+                    (self.moves_work)(tgid);
+                }
+            }
+            (ProcessUpdate::Awaited(tgid, path), Some(sources)) => {
+                sources.executable_awaited(tgid, &path);
+            }
+            (ProcessUpdate::Awaited(..), None) => {}
+            (ProcessUpdate::SpeaksTls(tgid), _) => self.speaks_tls(tgid),
+            (ProcessUpdate::Gone(tgid), sources) => {
+                self.blind.edit(|blind| blind.remove(&tgid));
+                if let Some(sources) = sources {
+                    sources.process_gone(tgid);
+                }
+            }
+            // Who asked may have gone.
+            (ProcessUpdate::Settle(done), _) => _ = done.send(()),
         }
     }
 
     /// Ciphertext that no probe explains: the library is attached now, or named.
     fn speaks_tls(&mut self, tgid: u32) {
-        self.sources.speaks_tls(tgid);
-        if self.sources.sees(tgid) || self.blind.edit(|blind| blind.contains_key(&tgid)) {
+        let is_seen = self.sources.as_mut().is_some_and(|sources| {
+            sources.speaks_tls(tgid);
+            sources.sees(tgid)
+        });
+        if is_seen || self.blind.edit(|blind| blind.contains_key(&tgid)) {
             return;
         }
         let stacks = TlsScanner::default().blind_spots(tgid).unwrap_or_default();

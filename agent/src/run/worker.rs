@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
+use remora_common::record::{Kind, Process, ProcessChange};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     RunError,
     books::Books,
     deltas::Deltas,
+    event_loops::waits_for_events,
     handle::{Handle, Order},
     live::{Live, Reload},
     outlet::Outlet,
@@ -36,6 +38,7 @@ use crate::{
     bpf::{self, ControlWords, Programs, Reader, RunTime, Verdicts},
     clock::{Clock, mono_ns},
     correlate::pipeline::Resources,
+    decode::Record,
     discover::{Change, Scanner},
     export::{
         Exporter,
@@ -81,7 +84,14 @@ pub(super) fn spawn(
         Some(path) => Some(recorder(path, &parts, &programs, &begin)?),
         None => None,
     };
-    let tls = tls.map(TlsThread::spawn).transpose().map_err(failed)?;
+    let tell = (orders.clone(), waker.clone());
+    let moves_work = move |tgid| {
+        let (orders, waker) = &tell;
+        // A worker that has ended does not care any more.
+        let _ = orders.send(Order::MovesWork(tgid));
+        waker.wake();
+    };
+    let tls = Some(TlsThread::spawn(tls, moves_work).map_err(failed)?);
     let ended = CancellationToken::new();
     let running = ended.clone().drop_guard();
     let thread = thread::Builder::new()
@@ -137,6 +147,10 @@ impl Resources for Table {
 
     fn selector(&self, tgid: u32) -> Option<usize> {
         self.scanner.find(tgid).map(|target| target.selector)
+    }
+
+    fn seen_since_ns(&self, tgid: u32) -> u64 {
+        self.scanner.find(tgid).map_or(0, |target| target.since_mono_ns)
     }
 
     fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
@@ -256,6 +270,7 @@ impl Worker {
                             self.watch.apply(change, ProcessUpdate::Selected, scanner);
                         }
                     }
+                    Order::MovesWork(tgid) => self.moves_work(tgid),
                     Order::Reload(reload) => self.reload(*reload),
                     Order::Settle(done) => self.watch.settle(done),
                     Order::Own(answer) => _ = answer.send(self.own_metrics(mono_ns())),
@@ -295,6 +310,25 @@ impl Worker {
         })
     }
 
+    /// Among the threads that may be workers.
+    fn look_for_event_loops(&mut self) {
+        let on_trial = self.stages.pipeline.correlator.on_trial();
+        let found = on_trial.filter(|(tgid, tid)| waits_for_events(*tgid, *tid));
+        let found: HashSet<u32> = found.map(|(tgid, _)| tgid).collect();
+        found.into_iter().for_each(|tgid| self.moves_work(tgid));
+    }
+
+    /// Says of a process that its threads say nothing.
+    fn moves_work(&mut self, tgid: u32) {
+        let (kind, change) = (Kind::Process as u8, ProcessChange::MovesWork);
+        let mono_ns = self.stages.now_ns;
+        let process = Process { kind, change: change as u8, tgid, mono_ns, ..Process::default() };
+        self.stages.pipeline.correlator.moves_work(tgid, mono_ns);
+        if let Some(recorder) = &mut self.watch.recorder {
+            recorder.record(&Record::Process { change, process: &process }, None);
+        }
+    }
+
     /// All of it between two records, so that no exchange is of both configurations by halves. Who stays
     /// selected stays so in the kernel side's table, without a moment in which it is not.
     fn reload(&mut self, reload: Reload) {
@@ -329,6 +363,7 @@ impl Worker {
             recorder.offset(self.stages.pipeline.clock.offset());
             recorder.tick(tick_ns);
         }
+        self.look_for_event_loops();
         self.rescan(now);
         self.scan_for_pods(now);
         self.stages.pipeline.release_settled(tick_ns);

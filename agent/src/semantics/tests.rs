@@ -82,6 +82,7 @@ pub(crate) fn exchange(role: Role) -> Exchange {
         tid: 100,
         context: 0,
         response_tid: 100,
+        answer_tid: 100,
         start_mono_ns: 1_000_000,
         first_byte_mono_ns: 4_000_000,
         end_mono_ns: 6_000_000,

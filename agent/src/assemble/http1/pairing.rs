@@ -9,8 +9,9 @@ use crate::{
         Cx,
         http::headers,
         pending::{Begin, Pending, Stage},
+        role_of,
     },
-    exchange::{Failure, Sink},
+    exchange::{Failure, Role, Sink},
     protocol::{
         chunked::Chunked,
         http1::{Framing, Request, RequestKind, Response},
@@ -126,6 +127,10 @@ impl Http1 {
             self.give_up_unrequested(cx);
         }
         if self.open.is_empty() {
+            if role_of(responses.flip()) == Role::Server {
+                let tgid = cx.wire.info.tgid;
+                cx.sink.answered_unseen(tgid, fragment.begin.tid, begin.mono_ns);
+            }
             if self.open.uncounted > 0 {
                 self.open.uncounted -= 1;
             } else if let Some(reason) = self.open.barrier {
@@ -140,8 +145,7 @@ impl Http1 {
             (kind, owner) = (front.detail.kind, front.serial);
             front.answered = true;
             front.first_byte_ns = begin.mono_ns;
-            front.end_ns = fragment.mono_ns;
-            front.response_tid = fragment.begin.tid;
+            front.response_moved(fragment);
             front.marks.response_head_cut = cut;
             front.detail.http.status = response.status;
             front.detail.http.response_head_len = u32::try_from(len).unwrap_or(u32::MAX);
@@ -189,8 +193,7 @@ impl Http1 {
             self.note_settled(fragment.end);
             return;
         };
-        front.end_ns = fragment.mono_ns;
-        front.response_tid = fragment.begin.tid;
+        front.response_moved(fragment);
         if front.stage == Stage::Unrequested {
             front.stage = Stage::UnrequestedDone;
             cx.wire.make_due(fragment.mono_ns, cx.shared);

@@ -188,8 +188,7 @@ impl Streams {
         if interim {
             return;
         }
-        pending.end_ns = fragment.mono_ns;
-        pending.response_tid = fragment.begin.tid;
+        pending.response_moved(fragment);
         pending.marks.response_head_cut |= head.fields.is_cut();
         pending.marks.response_fields_unknown |= head.fields.has_unknown();
         // Trailers have no status; nor has a response of which it is unknown, which may have been an interim one.
@@ -229,8 +228,7 @@ impl Streams {
         let pending = &mut self.open[at].pending;
         let moved = &mut pending.detail.http.response_content_len;
         *moved = moved.saturating_add(len);
-        pending.end_ns = fragment.mono_ns;
-        pending.response_tid = fragment.begin.tid;
+        pending.response_moved(fragment);
         if ended {
             self.ended(at, cx);
         }

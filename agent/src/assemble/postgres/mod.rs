@@ -141,8 +141,7 @@ impl PostgresTalk {
             pending.answered = true;
             pending.first_byte_ns = begin.mono_ns;
         }
-        pending.end_ns = fragment.mono_ns;
-        pending.response_tid = fragment.begin.tid;
+        pending.response_moved(fragment);
         Some(&mut pending.detail)
     }
 

@@ -256,8 +256,7 @@ impl Talk for RedisTalk {
             front.answered = true;
             front.first_byte_ns = begin.mono_ns;
         }
-        front.end_ns = fragment.mono_ns;
-        front.response_tid = fragment.begin.tid;
+        front.response_moved(fragment);
         let detail = &mut front.detail;
         detail.replied += 1;
         let failed = reply.kind == ReplyKind::Error || reply.errors > 0;
@@ -334,8 +333,7 @@ impl Talk for RedisTalk {
             front.answered = true;
             front.first_byte_ns = fragment.mono_ns;
         }
-        front.end_ns = fragment.mono_ns;
-        front.response_tid = fragment.begin.tid;
+        front.response_moved(fragment);
         true
     }
 

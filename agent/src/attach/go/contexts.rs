@@ -35,6 +35,12 @@ const CALLS: [(Probe, &str); 8] = [
 ];
 const GRPC_READS: &str = "google.golang.org/grpc/internal/transport.(*http2Server).operateHeaders";
 
+/// Whether the program in `file` is one of Go, of any release.
+pub fn is_here(file: &File) -> bool {
+    let cache = ReadCache::new(file);
+    Program::open(file, &cache).is_ok_and(|program| program.is_go())
+}
+
 /// How the goroutines of the program in `file` are followed.
 ///
 /// # Errors

@@ -27,6 +27,12 @@ impl<'a> Program<'a> {
         Ok(Self { file, cache, elf: Elf::parse(cache).map_err(NotGo::Elf)? })
     }
 
+    /// Whether Go's linker made it, or left in it what it leaves.
+    pub(super) fn is_go(&self) -> bool {
+        const SECTIONS: [&str; 3] = [".go.buildinfo", ".gopclntab", ".note.go.buildid"];
+        SECTIONS.iter().any(|name| self.elf.section_by_name(name).is_some())
+    }
+
     pub(super) fn architecture(&self) -> Architecture {
         self.elf.architecture()
     }

@@ -68,6 +68,14 @@ struct Function {
     size: u64,
 }
 
+/// Whether the program in `file` has tokio in it, of any version, as far as its constants tell.
+pub fn is_here(file: &File) -> bool {
+    let cache = ReadCache::new(file);
+    let Ok(elf) = Elf::parse(&cache) else { return false };
+    thread_variables(&elf) != 0
+        && crates::versions(file, &elf, "/tokio-").is_ok_and(|versions| !versions.is_empty())
+}
+
 /// How the tasks of the program in `file` are followed.
 ///
 /// # Errors

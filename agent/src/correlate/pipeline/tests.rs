@@ -31,6 +31,10 @@ impl Resources for OneService {
         (tgid == 1).then_some(0)
     }
 
+    fn seen_since_ns(&self, _: u32) -> u64 {
+        0
+    }
+
     fn peer(&self, address: IpAddr, start_mono_ns: u64) -> Option<Arc<Peer>> {
         let name = format!("{address} at {start_mono_ns}").into();
         Some(Arc::new(Peer { name, namespace: "".into(), is_pod: false }))

@@ -26,7 +26,11 @@ impl Scanner {
         }) else {
             return Change::Keep;
         };
-        let target = Arc::new(Target { settled_mono_ns: known.settled_mono_ns, ..new });
+        let target = Arc::new(Target {
+            settled_mono_ns: known.settled_mono_ns,
+            since_mono_ns: known.since_mono_ns,
+            ..new
+        });
         self.targets.insert(tgid, Arc::clone(&target));
         Change::Rename(target)
     }

@@ -30,7 +30,10 @@ while True:
             selector.register(listener.accept()[0], selectors.EVENT_READ)
             continue
         # Requests of the test are small: one read has all of one.
-        head = key.fileobj.recv(65536)
+        try:
+            head = key.fileobj.recv(65536)
+        except OSError:  # its client has reset it
+            head = b""
         if head:
             workers.submit(handle, key.fileobj, head.split(b" ")[1].decode())
         else:
