@@ -1,6 +1,30 @@
 //! W3C Trace Context (<https://www.w3.org/TR/trace-context/>): identifiers, and the `traceparent` and
 //! `tracestate` header fields as a receiver reads them. What is malformed is as if it were not there.
 
+mod b3;
+mod baggage;
+
+use std::sync::Arc;
+
+pub use self::{b3::B3, baggage::values as baggage_values};
+
+/// What of the context that requests carry is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propagation {
+    /// `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// B3 in either form, where there is no `traceparent` that counts.
+    pub b3: bool,
+    /// Keys of `baggage` that become attributes.
+    pub baggage: Vec<Arc<str>>,
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self { trace_context: true, b3: false, baggage: Vec::new() }
+    }
+}
+
 /// 16 bytes, never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TraceId(pub [u8; 16]);
@@ -38,6 +62,8 @@ pub struct TraceContext {
     pub parent: Option<TraceParent>,
     /// Empty without a parent.
     pub state: TraceState,
+    /// Keys of `baggage` that were asked for, and their values.
+    pub baggage: Vec<(Arc<str>, Box<str>)>,
 }
 
 /// A valid `tracestate`, as on the wire (several fields joined by `,`); empty without one.

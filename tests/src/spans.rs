@@ -38,6 +38,13 @@ impl Span {
         self.attributes.get(key).and_then(Value::as_str).unwrap_or("")
     }
 
+    /// All values of a list of texts; none without one.
+    #[must_use]
+    pub fn texts(&self, key: &str) -> Vec<&str> {
+        let values = self.attributes.get(key).and_then(|list| list["values"].as_array());
+        values.into_iter().flatten().filter_map(|value| value["stringValue"].as_str()).collect()
+    }
+
     #[must_use]
     pub fn int(&self, key: &str) -> Option<i64> {
         self.attributes.get(key).and_then(integer)

@@ -12,11 +12,12 @@ use remora_tests::{
     client::Connection,
     curl,
     nginx::Nginx,
-    process::{Running, output},
+    process::{Running, free_port, listening, output},
     programs::Shop,
     skip,
     spans::{CLIENT, SERVER, Span},
 };
+use serde_json::{Value, json};
 
 /// How many SERVER spans of a service are the child of a CLIENT span of the same request.
 fn joined(done: &Done, service: &str) -> usize {
@@ -142,4 +143,89 @@ fn processes_of_two_network_namespaces_are_one_trace() {
     let services: Vec<&str> =
         done.spans.iter().filter(|span| span.kind == SERVER).map(|span| &*span.service).collect();
     assert_eq!(joined(&done, services[0]), 20, "{services:?} {}", done.log);
+}
+
+const B3_TRACE: &str = "80f198ee56343ba864fe8b2a57d3eff7";
+const B3_SPAN: &str = "e457b5a2e4d86bd1";
+
+/// nginx, and a server of HTTP/2 without TLS; what curl is told so that it speaks it.
+fn over_both_versions(config: &Value, fields: &[String]) -> Vec<Span> {
+    let nginx = Nginx::start();
+    let port = free_port();
+    let mut nghttpd = Command::new("nghttpd");
+    nghttpd.args(["--no-tls", "-d", "/", &port.to_string()]);
+    let nghttpd = Running::start(&mut nghttpd);
+    listening(port);
+    let pids = [&nginx.pids()[..], &[nghttpd.pid()]].concat();
+    let agent = Agent::configured(&pids, config, &[]);
+    for (version, url) in [
+        ("--http1.1", nginx.url("/")),
+        ("--http2-prior-knowledge", format!("http://127.0.0.1:{port}/")),
+    ] {
+        let mut curl = curl::command();
+        curl.args(["-s", "-o", "/dev/null", version]);
+        fields.iter().for_each(|field| _ = curl.args(["-H", field]));
+        output(curl.arg(url));
+    }
+    let done = agent.stop();
+    let servers: Vec<Span> = done.spans.into_iter().filter(|span| span.kind == SERVER).collect();
+    assert_eq!(servers.len(), 2, "{}", done.log);
+    servers
+}
+
+#[test]
+fn a_context_of_b3_is_carried_on_where_that_is_configured() {
+    if skip::without_root() || skip::without(&["nginx", "nghttpd"]) {
+        return;
+    }
+    let several = [
+        format!("X-B3-TraceId: {B3_TRACE}"),
+        format!("x-b3-spanid: {B3_SPAN}"),
+        "X-B3-Sampled: 1".to_owned(),
+        "X-Request-Id: 17".to_owned(),
+    ];
+    let single = [format!("b3: {B3_TRACE}-{B3_SPAN}-1")];
+    for fields in [&several[..], &single[..]] {
+        for span in over_both_versions(&json!({"propagation": {"formats": ["b3"]}}), fields) {
+            assert_eq!((&*span.trace_id, span.parent.as_deref()), (B3_TRACE, Some(B3_SPAN)));
+            assert_eq!(span.text("remora.parent"), "header");
+        }
+    }
+    // Otherwise its values are attributes, and the trace is another one.
+    for span in over_both_versions(&json!({}), &several) {
+        assert_eq!(span.parent, None);
+        let header = |name: &str| span.texts(&format!("http.request.header.{name}"));
+        assert_eq!(header("x-b3-traceid"), [B3_TRACE]);
+        assert_eq!(header("x-b3-spanid"), [B3_SPAN]);
+        assert_eq!(header("x-request-id"), ["17"]);
+    }
+}
+
+#[test]
+fn a_traceparent_counts_before_b3() {
+    if skip::without_root() || skip::without(&["nginx", "nghttpd"]) {
+        return;
+    }
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let fields = [
+        format!("b3: {B3_TRACE}-{B3_SPAN}-1"),
+        format!("traceparent: 00-{trace}-00f067aa0ba902b7-01"),
+    ];
+    let config = json!({"propagation": {"formats": ["tracecontext", "b3multi"]}});
+    for span in over_both_versions(&config, &fields) {
+        assert_eq!(span.trace_id, trace);
+    }
+}
+
+#[test]
+fn baggage_that_is_asked_for_becomes_attributes() {
+    if skip::without_root() || skip::without(&["nginx", "nghttpd"]) {
+        return;
+    }
+    let fields = ["baggage: tier=gold;ttl=1, secret=s3cret", "Baggage: tenant.id=a%20b"];
+    let config = json!({"propagation": {"baggage": ["tenant.id", "tier", "absent"]}});
+    for span in over_both_versions(&config, &fields.map(str::to_owned)) {
+        assert_eq!((span.text("tenant.id"), span.text("tier")), ("a b", "gold"));
+        assert!(!format!("{span:?}").contains("s3cret"));
+    }
 }

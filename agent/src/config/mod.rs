@@ -80,6 +80,8 @@ section! {
         pub routes: Routes = Routes::default();
         /// Header fields that become attributes of spans.
         pub headers: Headers = Headers::default();
+        /// What of the context that requests carry is read.
+        pub propagation: Propagation = Propagation::default();
         /// Which exchanges are left out of spans and metrics.
         pub filter: Filter = Filter::default();
         /// Which attributes spans and metrics have.
@@ -148,6 +150,28 @@ section! {
         pub request: Vec<FieldName> = vec![], live();
         /// Of responses: `http.response.header.<name>`.
         pub response: Vec<FieldName> = vec![], live();
+    }
+}
+
+keywords! {
+    /// `OTEL_PROPAGATORS`; several are separated by commas.
+    pub enum Propagator {
+        TraceContext = "tracecontext",
+        Baggage = "baggage",
+        B3 = "b3",
+        B3Multi = "b3multi",
+        None = "none",
+    }
+}
+
+section! {
+    /// What of the context that requests carry is read. Nothing is written into requests.
+    pub struct Propagation {
+        /// Formats: tracecontext (W3C), b3 and b3multi (both read either form of B3), none. A `traceparent` counts before B3. `baggage`
+        /// changes nothing: what is read of it `propagation.baggage` says.
+        pub formats: Vec<Propagator> = vec![Propagator::TraceContext], live(), variable("OTEL_PROPAGATORS");
+        /// Keys of W3C Baggage that become attributes of the same names. A replay has none, for recordings hold no values.
+        pub baggage: Vec<String> = vec![], live();
     }
 }
 

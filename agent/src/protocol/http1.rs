@@ -8,6 +8,7 @@ use memchr::memchr;
 
 pub use self::framing::{ContentLength, Framing, RequestKind, TransferCoding};
 use super::Parse;
+use crate::trace_context::B3;
 
 /// Longest method that is taken for one. The longest registered one has 16 bytes.
 pub const MAX_METHOD_LEN: usize = 32;
@@ -76,7 +77,16 @@ pub struct Fields<'a> {
     pub traceparent_count: u8,
     /// `tracestate` fields in the head; several are one list.
     pub tracestate_count: u8,
+    pub b3: B3<'a>,
+    /// There are `baggage` fields; several are one list.
+    pub has_baggage: bool,
+    /// There is an identifier that is always kept ([`IDENTIFIERS`]).
+    pub has_identifier: bool,
 }
+
+/// Fields of requests by which requests are told apart, in this or another system, in lower case.
+pub const IDENTIFIERS: [&str; 5] =
+    ["b3", "x-b3-sampled", "x-b3-spanid", "x-b3-traceid", "x-request-id"];
 
 /// Which of the two a message's first bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -294,13 +304,15 @@ impl<'a> Fields<'a> {
     fn take(&mut self, line: &'a [u8]) {
         // Most fields are of no use: their first byte and length say so without looking at the rest.
         let Some(&first) = line.first() else { return };
-        if !matches!(first | 0x20, b'c' | b'f' | b'h' | b't' | b'u' | b'x') {
+        if !matches!(first | 0x20, b'b' | b'c' | b'f' | b'h' | b't' | b'u' | b'x') {
             return;
         }
         let Some((name, value)) = name_value(line) else { return };
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
+            2 if is(b"b3") => keep_first(&mut self.b3.single, value),
             4 if is(b"host") => keep_first(&mut self.host, value),
+            7 if is(b"baggage") => self.has_baggage = true,
             9 if is(b"forwarded") => keep_first(&mut self.forwarded, value),
             10 if is(b"user-agent") => keep_first(&mut self.user_agent, value),
             10 if is(b"tracestate") => {
@@ -310,12 +322,18 @@ impl<'a> Fields<'a> {
                 self.traceparent_count = self.traceparent_count.saturating_add(1);
                 keep_first(&mut self.traceparent, value);
             }
+            10 if is(b"x-b3-flags") => keep_first(&mut self.b3.flags, value),
+            11 if is(b"x-b3-spanid") => keep_first(&mut self.b3.span_id, value),
+            12 if is(b"x-b3-traceid") => keep_first(&mut self.b3.trace_id, value),
+            12 if is(b"x-b3-sampled") => keep_first(&mut self.b3.sampled, value),
+            12 if is(b"x-request-id") => self.has_identifier = true,
             14 if is(b"content-length") => self.content_length.add(value),
             15 if is(b"x-forwarded-for") => keep_first(&mut self.x_forwarded_for, value),
             17 if is(b"x-forwarded-proto") => keep_first(&mut self.x_forwarded_proto, value),
             17 if is(b"transfer-encoding") => self.transfer_coding.add(value),
-            _ => {}
+            _ => return,
         }
+        self.has_identifier |= self.b3 != B3::default();
     }
 }
 

@@ -5,13 +5,15 @@ use std::{sync::mpsc, time::Duration};
 use crate::{
     assemble::{KeptHeader, KeptHeaders},
     attribute::AttributeOptions,
-    config::{self, Config, FieldName},
+    config::{self, Config, FieldName, Propagator},
     correlate::{
         policy::{HeaderKeys, Policies, Policy},
         sampler::Sampler,
     },
     discover::Selectors,
+    protocol::http1::IDENTIFIERS,
     semantics::{chosen::MetricAttributes, filter::Filter, redact, route},
+    trace_context::Propagation,
 };
 
 /// Attributes of header fields are named so, with the field's name behind it. The constants of the
@@ -52,9 +54,15 @@ impl Live {
             names.dedup();
             names.into_iter().map(|name| KeptHeader::new(prefix, name)).collect()
         };
+        let asked: Vec<KeptHeader> = lists(|headers| &headers.request, |own| &own.request, REQUEST);
+        let mut request = asked.clone();
+        let identifiers = IDENTIFIERS.map(|name| KeptHeader::new(REQUEST, name));
+        request.extend(identifiers.into_iter().filter(|identifier| !asked.contains(identifier)));
         let headers = KeptHeaders {
-            request: lists(|headers| &headers.request, |own| &own.request, REQUEST),
+            request,
+            asks_more: !asked.is_empty(),
             response: lists(|headers| &headers.response, |own| &own.response, RESPONSE),
+            propagation: propagation(&config.propagation),
         };
         Self {
             policies: policies(config),
@@ -74,12 +82,21 @@ impl Live {
     }
 }
 
+fn propagation(config: &config::Propagation) -> Propagation {
+    let reads = |format| config.formats.contains(&format);
+    Propagation {
+        trace_context: reads(Propagator::TraceContext),
+        b3: reads(Propagator::B3) || reads(Propagator::B3Multi),
+        baggage: config.baggage.iter().map(|key| key.as_str().into()).collect(),
+    }
+}
+
 fn policies(config: &Config) -> Policies {
     let of_all = Policy {
         sampler: sampler(config.traces.sampler, config.traces.ratio),
         routes: Some(routes(config.routes.mode, &config.routes.patterns, config.routes.max)),
         headers: HeaderKeys {
-            request: keys(REQUEST, &config.headers.request),
+            request: request_keys(&config.headers.request),
             response: keys(RESPONSE, &config.headers.response),
         },
         filter: config.filter.clone(),
@@ -99,7 +116,7 @@ fn policies(config: &Config) -> Policies {
                 routes(own.mode.unwrap_or(config.routes.mode), patterns, config.routes.max)
             }),
             headers: HeaderKeys {
-                request: keys(REQUEST, headers.request.as_ref().unwrap_or(&config.headers.request)),
+                request: request_keys(headers.request.as_ref().unwrap_or(&config.headers.request)),
                 response: keys(
                     RESPONSE,
                     headers.response.as_ref().unwrap_or(&config.headers.response),
@@ -130,6 +147,12 @@ fn metric_attributes(
         own_include.unwrap_or(include).clone(),
         own_exclude.unwrap_or(exclude).clone(),
     )
+}
+
+/// With those that are always kept.
+fn request_keys(names: &[FieldName]) -> Vec<Box<str>> {
+    let identifiers = IDENTIFIERS.map(|name| format!("{REQUEST}{name}").into());
+    keys(REQUEST, names).into_iter().chain(identifiers).collect()
 }
 
 fn keys(prefix: &str, names: &[FieldName]) -> Vec<Box<str>> {

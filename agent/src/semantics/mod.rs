@@ -149,6 +149,9 @@ impl Span {
     /// What is not known for certain, and where the parent came from. Absent marks are not written.
     fn visit_marks(&self, sink: &mut impl AttributeSink) {
         sink.str("remora.parent", self.parent_from.as_str());
+        for (key, value) in &self.exchange.trace.baggage {
+            sink.str(key, value);
+        }
         let marks = self.exchange.marks;
         for (key, set) in [
             ("remora.joined", marks.joined || self.exchange.connection.joined),

@@ -1,10 +1,7 @@
 //! From a head to what an exchange keeps of it, whatever the version. Values that no span carries are not copied;
 //! credentials are among them.
 
-use crate::{
-    exchange::HttpExchange,
-    trace_context::{TraceContext, TraceParent, TraceState},
-};
+use crate::exchange::HttpExchange;
 
 /// Longest value that is kept of a target, and of any other field, bytes. Longer ones are cut.
 const MAX_TARGET_LEN: usize = 16 << 10;
@@ -49,23 +46,6 @@ impl RequestHead<'_> {
             ..HttpExchange::default()
         })
     }
-}
-
-/// What the fields `traceparent` and `tracestate` say (W3C Trace Context, section 3): the first `traceparent` of so many,
-/// and all of the other.
-pub(in crate::assemble) fn trace_context<'a>(
-    traceparent: Option<&[u8]>,
-    count: u8,
-    tracestate: impl Iterator<Item = &'a [u8]>,
-) -> TraceContext {
-    let parent = match (traceparent, count) {
-        (Some(value), 1) => TraceParent::parse(value),
-        _ => None,
-    };
-    if parent.is_none() {
-        return TraceContext::default();
-    }
-    TraceContext { parent, state: TraceState::parse(tracestate).unwrap_or_default() }
 }
 
 /// `for` and `proto` of the first element of a `Forwarded` field (RFC 7239 section 4).

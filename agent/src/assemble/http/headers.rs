@@ -1,9 +1,11 @@
 //! Values of header fields that were asked for, as they may leave the agent.
+//!
+//! [`IDENTIFIERS`]: crate::protocol::http1::IDENTIFIERS
 
 use std::sync::Arc;
 
 use super::describe::value;
-use crate::{exchange::HeaderValues, semantics::redact::redact_header};
+use crate::{exchange::HeaderValues, semantics::redact::redact_header, trace_context::Propagation};
 
 /// Values of one field that are kept; there is no bound to how often a client repeats it.
 const MAX_VALUES: usize = 16;
@@ -28,8 +30,25 @@ impl KeptHeader {
 /// What is kept of requests and of responses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptHeaders {
+    /// Those of [`IDENTIFIERS`] among them.
     pub request: Vec<KeptHeader>,
+    /// Others than these are among them.
+    pub asks_more: bool,
     pub response: Vec<KeptHeader>,
+    /// What is read of what requests carry.
+    pub propagation: Propagation,
+}
+
+impl KeptHeaders {
+    /// Of a request with these field `lines`; whether one of [`IDENTIFIERS`] is among them.
+    pub(in crate::assemble) fn of_request<'a>(
+        &self,
+        has_identifier: bool,
+        lines: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Vec<HeaderValues> {
+        // Most requests have none, and need not be looked through.
+        if has_identifier || self.asks_more { kept(&self.request, lines) } else { Vec::new() }
+    }
 }
 
 /// The values of those of the field `lines` that are in the list, in the order of their first lines. Credentials are

@@ -1,9 +1,9 @@
 //! What a parsed head of this version says of an exchange.
 
 use crate::{
-    assemble::http::{RequestHead, trace_context as context},
+    assemble::http::{Carried, RequestHead},
     protocol::http1::{Fields, Request},
-    trace_context::TraceContext,
+    trace_context::{Propagation, TraceContext},
 };
 
 /// The head of a request, which has `len` bytes.
@@ -23,10 +23,15 @@ pub(super) fn head<'a>(request: &Request<'a>, len: usize) -> RequestHead<'a> {
 }
 
 /// What the request carries.
-pub(super) fn trace_context(fields: &Fields<'_>) -> TraceContext {
-    let lines = (fields.tracestate_count > 0).then(|| fields.lines()).into_iter().flatten();
-    let states = lines.filter(|(name, _)| name.eq_ignore_ascii_case(b"tracestate"));
-    context(fields.traceparent, fields.traceparent_count, states.map(|(_, value)| value))
+pub(super) fn trace_context(fields: &Fields<'_>, read: &Propagation) -> TraceContext {
+    let carried = Carried {
+        traceparent: fields.traceparent,
+        traceparent_count: fields.traceparent_count,
+        has_tracestate: fields.tracestate_count > 0,
+        b3: fields.b3,
+        has_baggage: fields.has_baggage,
+    };
+    carried.read(|| fields.lines(), read)
 }
 
 #[cfg(test)]
@@ -82,7 +87,7 @@ mod tests {
         let carried = |fields: &str| {
             let head = format!("GET / HTTP/1.1\r\n{fields}\r\n");
             let Parse::Parsed { value, .. } = http1::request(head.as_bytes()) else { panic!() };
-            trace_context(&value.fields)
+            trace_context(&value.fields, &Propagation::default())
         };
         let trace = carried(&format!("{parent}{state}"));
         assert!(trace.parent.is_some());

@@ -14,7 +14,7 @@ use crate::{
     exchange::{Failure, Role, Sink},
     protocol::{
         chunked::Chunked,
-        http1::{Framing, Request, RequestKind, Response},
+        http1::{Fields, Framing, Request, RequestKind, Response},
     },
 };
 
@@ -62,9 +62,10 @@ impl Http1 {
         let head = describe::head(request, len);
         cx.shared.stats.values_cut += head.values_cut();
         let mut http = head.describe();
-        http.request_headers = headers::kept(&cx.shared.headers.request, request.fields.lines());
+        let Fields { has_identifier, .. } = request.fields;
+        http.request_headers = cx.shared.headers.of_request(has_identifier, request.fields.lines());
         let mut pending = Pending::request(0, begin, InHttp::new(http));
-        pending.trace = describe::trace_context(&request.fields);
+        pending.trace = describe::trace_context(&request.fields, &cx.shared.headers.propagation);
         pending.marks.request_head_cut = cut;
         let requests = fragment.direction;
         if let Some(front) = self.open.front_mut().filter(|front| front.is_unrequested()) {

@@ -2,13 +2,17 @@
 
 use crate::{
     assemble::{
-        http::{KeptHeader, RequestHead, headers, trace_context},
+        http::{Carried, KeptHeader, KeptHeaders, RequestHead, headers},
         pending::InProgress,
     },
     exchange::{Detail, HttpExchange, RpcExchange},
     protocol::http2::{Fields, Head, Known},
-    trace_context::TraceContext,
+    trace_context::{B3, Propagation, TraceContext},
 };
+
+/// As [`crate::protocol::http1::IDENTIFIERS`].
+const IDENTIFIERS: [Known; 5] =
+    [Known::B3, Known::XB3Sampled, Known::XB3SpanId, Known::XB3TraceId, Known::XRequestId];
 
 /// An exchange of which it may turn out only at its end that it is a call of gRPC.
 #[derive(Debug, Default)]
@@ -51,7 +55,7 @@ impl InStream {
     }
 
     /// And how many of its values are longer than what is kept of them.
-    pub(super) fn request(head: &Head<'_>, asked: &[KeptHeader]) -> (Self, u64) {
+    pub(super) fn request(head: &Head<'_>, asked: &KeptHeaders) -> (Self, u64) {
         let fields = head.fields;
         let method = fields.get(Known::Method).unwrap_or_default();
         let is_tunnel = method == b"CONNECT" && fields.get(Known::Protocol).is_none();
@@ -69,7 +73,8 @@ impl InStream {
             len: head.len,
         };
         let mut http = request.describe();
-        http.request_headers = headers::kept(asked, fields.lines());
+        let has_identifier = IDENTIFIERS.iter().any(|known| fields.count(*known) > 0);
+        http.request_headers = asked.of_request(has_identifier, fields.lines());
         (Self { http, is_grpc: is_grpc(fields), grpc_status: None }, request.values_cut())
     }
 
@@ -106,12 +111,21 @@ fn is_grpc(fields: &Fields) -> bool {
 }
 
 /// What the request carries.
-pub(super) fn carried(fields: &Fields) -> TraceContext {
-    let count = fields.count(Known::Traceparent);
-    let states =
-        (fields.count(Known::Tracestate) > 0).then(|| fields.lines()).into_iter().flatten();
-    let states = states.filter(|(name, _)| *name == b"tracestate").map(|(_, value)| value);
-    trace_context(fields.get(Known::Traceparent), count, states)
+pub(super) fn carried(fields: &Fields, read: &Propagation) -> TraceContext {
+    let carried = Carried {
+        traceparent: fields.get(Known::Traceparent),
+        traceparent_count: fields.count(Known::Traceparent),
+        has_tracestate: fields.count(Known::Tracestate) > 0,
+        b3: B3 {
+            single: fields.get(Known::B3),
+            trace_id: fields.get(Known::XB3TraceId),
+            span_id: fields.get(Known::XB3SpanId),
+            sampled: fields.get(Known::XB3Sampled),
+            flags: fields.get(Known::XB3Flags),
+        },
+        has_baggage: fields.count(Known::Baggage) > 0,
+    };
+    carried.read(|| fields.lines(), read)
 }
 
 /// Header fields of calls have other keys than those of HTTP.

@@ -111,7 +111,7 @@ impl Streams {
         if self.open.len() >= MAX_STREAMS {
             return cx.lost(0, Lost::TooManyOpen);
         }
-        let (detail, values_cut) = InStream::request(head, &cx.shared.headers.request);
+        let (detail, values_cut) = InStream::request(head, &cx.shared.headers);
         cx.shared.stats.values_cut += values_cut;
         let mut begin = Begin { number: Some(id.into()), ..begin };
         if self.requests == Direction::Tx
@@ -120,7 +120,7 @@ impl Streams {
             begin.context = context;
         }
         let mut pending = Pending::request(0, begin, detail);
-        pending.trace = carried(head.fields);
+        pending.trace = carried(head.fields, &cx.shared.headers.propagation);
         pending.marks.request_head_cut = head.fields.is_cut();
         pending.marks.request_fields_unknown = head.fields.has_unknown();
         match self.find(id) {

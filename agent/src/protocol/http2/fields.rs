@@ -23,9 +23,16 @@ pub enum Known {
     Traceparent,
     Tracestate,
     GrpcStatus,
+    B3,
+    XB3TraceId,
+    XB3SpanId,
+    XB3Sampled,
+    XB3Flags,
+    XRequestId,
+    Baggage,
 }
 
-const COUNT: usize = Known::GrpcStatus as usize + 1;
+const COUNT: usize = Known::Baggage as usize + 1;
 
 impl Known {
     /// Names are in lower case (RFC 9113, section 8.2.1).
@@ -47,6 +54,13 @@ impl Known {
             b"traceparent" => Self::Traceparent,
             b"tracestate" => Self::Tracestate,
             b"grpc-status" => Self::GrpcStatus,
+            b"b3" => Self::B3,
+            b"x-b3-traceid" => Self::XB3TraceId,
+            b"x-b3-spanid" => Self::XB3SpanId,
+            b"x-b3-sampled" => Self::XB3Sampled,
+            b"x-b3-flags" => Self::XB3Flags,
+            b"x-request-id" => Self::XRequestId,
+            b"baggage" => Self::Baggage,
             _ => return None,
         })
     }
