@@ -114,6 +114,33 @@ impl Collector {
     }
 }
 
+/// Of a span that came: trace, span and parent, in hexadecimal digits; no parent is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    pub trace_id: String,
+    pub span_id: String,
+    pub parent: String,
+}
+
+impl Collector {
+    /// Of all spans that came, by their names.
+    ///
+    /// # Panics
+    /// If the collector did.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Vec<Ids> {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let requests = self.received.0.lock().expect("nobody panics");
+        let named = requests.iter().flatten().filter(|span| span.name == name);
+        let ids = named.map(|span| Ids {
+            trace_id: hex(&span.trace_id),
+            span_id: hex(&span.span_id),
+            parent: hex(&span.parent_span_id),
+        });
+        ids.collect()
+    }
+}
+
 fn path(span: &Span) -> String {
     let attribute = span.attributes.iter().find(|attribute| attribute.key == "url.path");
     match attribute.and_then(|attribute| attribute.value.as_ref()?.value.clone()) {

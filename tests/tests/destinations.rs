@@ -147,7 +147,9 @@ fn telemetry_of_a_service_becomes_spans_only_if_asked_for() {
     if skip::without_root() || skip::without(&["curl"]) {
         return;
     }
-    for (settings, kept) in [("{}", 0), ("filter: {telemetry: true}", 2)] {
+    for (settings, kept) in
+        [("filter: {instrumented: both}", 0), ("filter: {telemetry: true, instrumented: both}", 2)]
+    {
         let mut collector =
             Running::start(Command::new(env!("CARGO_BIN_EXE_collector")).arg("http/protobuf"));
         let endpoint = collector.line();

@@ -41,7 +41,7 @@ struct Clients {
     make: fn(sources: &Path, to: &Path) -> Result<()>,
 }
 
-const ALL: [Clients; 7] = [
+const ALL: [Clients; 8] = [
     Clients {
         name: "python",
         sources: "tests/targets/databases/python",
@@ -77,6 +77,13 @@ const ALL: [Clients; 7] = [
     Clients {
         name: "http2-python",
         sources: "tests/targets/http2/python",
+        files: &["requirements.txt"],
+        tool: &["python3", "--version"],
+        make: python,
+    },
+    Clients {
+        name: "sdk-python",
+        sources: "tests/targets/sdk",
         files: &["requirements.txt"],
         tool: &["python3", "--version"],
         make: python,

@@ -12,11 +12,15 @@ use super::{
 };
 use crate::{
     discover::{Pattern, PatternError},
-    semantics::filter::{Filter, Glob, Rule, Signal, StatusRange},
+    semantics::filter::{Filter, Glob, Instrumented, Rule, Signal, StatusRange},
 };
 
 keywords! {
     impl Signal { All = "all", Traces = "traces", Metrics = "metrics" }
+}
+
+keywords! {
+    impl Instrumented { Defer = "defer", Both = "both" }
 }
 
 impl Section for Rule {
@@ -68,6 +72,9 @@ impl Section for Filter {
             /// Whether exports over OTLP by services and collectors are kept. They are left out otherwise: a collector that is
             /// selected would send a span for each span that it gets.
             telemetry, live();
+            /// Of processes that export spans or metrics over OTLP themselves, as an SDK does: defer leaves out that signal here, both keeps
+            /// it, too.
+            instrumented, live();
         )
     }
 }
@@ -83,6 +90,8 @@ section! {
         pub include: Option<Vec<Rule>> = None;
         /// Whether exports over OTLP by services and collectors are kept.
         pub telemetry: Option<bool> = None;
+        /// Of processes that export spans or metrics over OTLP themselves: defer leaves out that signal here, both keeps it, too.
+        pub instrumented: Option<Instrumented> = None;
     }
 }
 

@@ -24,12 +24,12 @@ mod workers;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use self::{
     joins::Joins,
     pools::{Pools, Server, Thread},
-    sampler::{Decision, Parent, Sampler},
+    sampler::{Parent, Sampler},
     threads::{Context, Handling, Threads},
 };
 use crate::{
@@ -107,6 +107,8 @@ pub struct Correlator {
     threads: Threads,
     joins: Joins,
     pools: Pools,
+    /// Processes whose spans nobody exports here.
+    silent: HashSet<u32, foldhash::fast::RandomState>,
     left_out: LeftOut,
 }
 
@@ -127,6 +129,7 @@ impl Correlator {
             threads: Threads::new(limits.contexts),
             joins: Joins::default(),
             pools: Pools::default(),
+            silent: HashSet::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -149,7 +152,9 @@ impl Correlator {
             }
             return;
         }
-        let at = started.at.filter(|at| self.joins.expects(*at));
+        // A parent that nobody exports is not named.
+        let is_silent = started.role == Role::Client && self.silent.contains(&started.tgid);
+        let at = started.at.filter(|at| !is_silent && self.joins.expects(*at));
         let other = at.and_then(|at| self.joins.started(at, started));
         let client =
             other.filter(|_| started.role == Role::Server && started.trace_parent.is_none());
@@ -431,15 +436,6 @@ impl Correlator {
                 client.state = TraceState::default();
             }
         }
-    }
-}
-
-impl Decision {
-    /// The flags of a span: the decision, and what else the parent's flags say (W3C Trace Context
-    /// level 2 has a bit for random trace ids; it is a property of the trace id, so it stays).
-    fn flags(self, parent: TraceFlags) -> TraceFlags {
-        let others = parent.0 & !TraceFlags::SAMPLED.0;
-        TraceFlags(others | if self.is_sampled() { TraceFlags::SAMPLED.0 } else { 0 })
     }
 }
 

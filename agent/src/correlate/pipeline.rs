@@ -20,7 +20,7 @@ use crate::{
     semantics::{
         self,
         filter::Kept,
-        telemetry::{self, Export},
+        telemetry::{self, Emits, Export},
     },
     span::{Peer, Span},
     trace_context::TraceId,
@@ -99,7 +99,12 @@ pub struct Pipeline<R, O> {
     /// How many these are.
     undecided_len: usize,
     told_exports: ToldExports,
+    /// Signals that processes export by themselves.
+    emits: HashMap<u32, Emits>,
 }
+
+/// Processes of which it is remembered that they export signals by themselves.
+const MAX_EMITTING: usize = 16_384;
 
 /// What was said of exports that are left out: once of each kind.
 #[derive(Debug, Default)]
@@ -149,6 +154,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             undecided,
             undecided_len: 0,
             told_exports: ToldExports::default(),
+            emits: HashMap::default(),
         }
     }
 
@@ -236,6 +242,41 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         self.waiting.push_back(span);
     }
 
+    /// A process began a new program: what is known of the one before does not hold.
+    pub fn began(&mut self, tgid: u32) {
+        self.emits.remove(&tgid);
+        self.correlator.begins_to_export(tgid, false);
+    }
+
+    /// The export `span` shows what its process exports by itself.
+    fn note_export(&mut self, span: &Span, selector: Option<usize>) {
+        let shown = Emits::shown_by(&span.exchange);
+        let tgid = span.exchange.connection.tgid;
+        if shown == Emits::default() {
+            return;
+        }
+        if self.emits.len() >= MAX_EMITTING && !self.emits.contains_key(&tgid) {
+            // Most of them have ended. The others export again.
+            self.emits.drain().for_each(|(tgid, _)| self.correlator.begins_to_export(tgid, false));
+        }
+        let before = *self.emits.entry(tgid).or_default();
+        let traces = before.traces || shown.traces;
+        let known = Emits { traces, metrics: before.metrics || shown.metrics };
+        if known == before || !self.policies.defers(selector) {
+            return;
+        }
+        self.emits.insert(tgid, known);
+        self.correlator.begins_to_export(tgid, known.traces);
+        let service = span.resource.service_name();
+        let signal = if known.traces == before.traces { "metrics" } else { "spans" };
+        tracing::info!(
+            pid = tgid,
+            service,
+            "this process exports {signal} itself: those that would be made of it here are left out \
+             (`filter.instrumented: both` keeps them)"
+        );
+    }
+
     fn leaves_out(&self, export: Export, selector: Option<usize>) -> bool {
         export == Export::Agents || !self.policies.keeps_telemetry(selector)
     }
@@ -247,12 +288,22 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             let service = span.resource.service_name();
             span.route = self.policies.route(selector, service, path, status);
         }
-        let kept = match telemetry::export(&span.exchange) {
+        let export = telemetry::export(&span.exchange);
+        if export == Some(Export::Others) {
+            self.note_export(&span, selector);
+        }
+        let kept = match export {
             Some(export) if self.leaves_out(export, selector) => {
                 self.told_exports.tell(export, span.resource.service_name());
                 Kept { traces: false, metrics: false }
             }
             _ => self.policies.keeps(selector, &span),
+        };
+        let kept = match self.emits.get(&span.exchange.connection.tgid) {
+            Some(own) if self.policies.defers(selector) => {
+                Kept { traces: kept.traces && !own.traces, metrics: kept.metrics && !own.metrics }
+            }
+            _ => kept,
         };
         if kept.metrics {
             let attributes = self.policies.metric_attributes(selector);

@@ -6,7 +6,7 @@ use crate::{
     exchange::{Detail, HeaderValues},
     semantics::{
         chosen::MetricAttributes,
-        filter::{Filter, Kept},
+        filter::{Filter, Instrumented, Kept},
         route::{self, Routes},
     },
     span::Span,
@@ -120,6 +120,11 @@ impl Policies {
     /// Whether exports of telemetry are kept that others than agents send.
     pub(super) fn keeps_telemetry(&self, selector: Option<usize>) -> bool {
         self.policies[self.index(selector)].filter.telemetry
+    }
+
+    /// Whether a signal that a process exports itself is left out.
+    pub(super) fn defers(&self, selector: Option<usize>) -> bool {
+        self.policies[self.index(selector)].filter.instrumented == Instrumented::Defer
     }
 
     pub(super) fn metric_attributes(&self, selector: Option<usize>) -> &MetricAttributes {

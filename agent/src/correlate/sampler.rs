@@ -124,6 +124,15 @@ impl Root {
     }
 }
 
+impl Decision {
+    /// The flags of a span: the decision, and what else the parent's flags say (W3C Trace Context
+    /// level 2 has a bit for random trace ids; it is a property of the trace id, so it stays).
+    pub(super) fn flags(self, parent: TraceFlags) -> TraceFlags {
+        let others = parent.0 & !TraceFlags::SAMPLED.0;
+        TraceFlags(others | if self.is_sampled() { TraceFlags::SAMPLED.0 } else { 0 })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

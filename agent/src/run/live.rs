@@ -126,6 +126,7 @@ fn policies(config: &Config) -> Policies {
                 exclude: filter.exclude.as_ref().unwrap_or(&config.filter.exclude).clone(),
                 include: filter.include.as_ref().unwrap_or(&config.filter.include).clone(),
                 telemetry: filter.telemetry.unwrap_or(config.filter.telemetry),
+                instrumented: filter.instrumented.unwrap_or(config.filter.instrumented),
             },
             metric_attributes: metric_attributes(config, Some(&attributes.metrics)),
             options: AttributeOptions {

@@ -88,6 +88,9 @@ impl<R: Resources, W: Write> Stages<R, W> {
         {
             self.pipeline.correlator.process_gone(process.tgid);
         }
+        if let Record::Process { change: ProcessChange::Exec, process } = &record {
+            self.pipeline.began(process.tgid);
+        }
         if let Record::Process { change: ProcessChange::MovesWork, process } = &record {
             self.pipeline.correlator.moves_work(process.tgid, process.mono_ns);
         }

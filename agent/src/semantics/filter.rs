@@ -56,6 +56,18 @@ pub struct Filter {
     pub include: Vec<Rule>,
     /// Whether exports of telemetry are kept that others than agents send.
     pub telemetry: bool,
+    /// What becomes of a signal that a process exports itself.
+    pub instrumented: Instrumented,
+}
+
+/// What becomes of a signal that a process exports itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Instrumented {
+    /// It is left out here.
+    #[default]
+    Defer,
+    /// There are both.
+    Both,
 }
 
 /// What is left of an exchange.

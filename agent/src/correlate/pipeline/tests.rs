@@ -242,3 +242,28 @@ fn reasons_stand_in_the_order_of_the_list() {
         assert_eq!(reason as usize, at);
     }
 }
+
+#[test]
+fn signals_that_a_process_exports_itself_are_left_out_from_then_on() {
+    let export = |target: &str| {
+        let mut exchange = exchange(Role::Client);
+        let http = http(&mut exchange);
+        (http.target, http.status) = (target.into(), 200);
+        http.user_agent = Some("OTel-OTLP-Exporter-Python/1.38.0".into());
+        exchange
+    };
+    let mut pipeline = pipeline("always_on");
+    pipeline.finished(exchange(Role::Server));
+    pipeline.finished(export("/v1/traces"));
+    pipeline.finished(exchange(Role::Server));
+    let counts = pipeline.counts();
+    assert_eq!((counts.spans, counts.filtered, counts.unmeasured), (1, 2, 1), "measured still");
+    pipeline.finished(export("/v1/metrics"));
+    pipeline.finished(exchange(Role::Server));
+    assert_eq!((pipeline.counts().spans, pipeline.counts().unmeasured), (1, 3));
+    // Another program of this number.
+    pipeline.began(exchange(Role::Server).connection.tgid);
+    pipeline.finished(exchange(Role::Server));
+    assert_eq!(pipeline.counts().spans, 2);
+    assert_eq!(pipeline.counts().ended(), 6);
+}

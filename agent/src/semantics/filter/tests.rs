@@ -97,7 +97,7 @@ fn exclude_comes_before_include_and_each_signal_is_asked_for_by_itself() {
     assert_eq!(keeps(&filter, &other), (false, false));
     let traces = Rule { signal: Signal::Traces, ..path(&["/healthz"]) };
     let metrics = Rule { signal: Signal::Metrics, ..path(&["/api/*"]) };
-    let filter = Filter { exclude: vec![traces], include: vec![metrics], telemetry: false };
+    let filter = Filter { exclude: vec![traces], include: vec![metrics], ..Filter::default() };
     assert_eq!(keeps(&filter, &health), (false, false));
     assert_eq!(keeps(&filter, &api), (true, true));
     assert_eq!(keeps(&filter, &other), (true, false));
