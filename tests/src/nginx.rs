@@ -22,6 +22,8 @@ const HTTP: &str = "
         listen 127.0.0.1:@PORT@;
         location /small { return 200 'hello'; }
         location /nothing { return 204; }
+        location /first { return 200 'done'; }
+        location /second { return 200 'done'; }
         location /quiet { access_log off; return 200 'hello'; }
         location /load {
             access_log @ROOT@/access.log oracle buffer=64k flush=100ms;

@@ -32,15 +32,21 @@ impl Traffic {
     pub fn ask(self, port: u16, how: &str) {
         thread::scope(|scope| {
             for client in 0..self.clients {
-                scope.spawn(move || {
-                    let mut connection = Connection::open(port).unwrap();
-                    for order in client * self.each..(client + 1) * self.each {
-                        let answer = connection.get(&format!("/{how}/{order}"), "").unwrap();
-                        assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
-                    }
-                });
+                scope.spawn(move || self.one_after_the_other(port, how, client * self.each));
             }
         });
+    }
+
+    /// What one client asks for: from order `first` on.
+    ///
+    /// # Panics
+    /// If one is not answered.
+    pub fn one_after_the_other(self, port: u16, how: &str, first: usize) {
+        let mut connection = Connection::open(port).unwrap();
+        for order in first..first + self.each {
+            let answer = connection.get(&format!("/{how}/{order}"), "").unwrap();
+            assert_eq!((answer.status, answer.body.as_str()), (200, "done"));
+        }
     }
 }
 
@@ -96,7 +102,11 @@ pub fn ask_on(connections: &mut [Connection], each: usize, from: usize) {
 }
 
 /// `7` of `/first/7`.
-fn order(span: &Span) -> usize {
+///
+/// # Panics
+/// If it asks for something else.
+#[must_use]
+pub fn order(span: &Span) -> usize {
     let line = span.line();
     let method = span.text("rpc.method");
     let path = if method.is_empty() { line.split(' ').nth(1).expect("a path") } else { method };

@@ -29,9 +29,9 @@ class Content(list):
 def application(environ, start_response):
     how, order = environ["PATH_INFO"].split("/")[1:]
     content = Content([b"done"])
-    if how == "turn":
-        ask_twice(order)
-    else:
+    if how == "spent":
         content.order = order
+    else:
+        ask_twice(order)
     start_response("200 OK", [("content-type", "text/plain"), ("content-length", "4")])
     return content

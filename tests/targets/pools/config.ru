@@ -14,7 +14,7 @@ end
 
 run lambda { |env|
   how, order = env['PATH_INFO'].split('/').drop(1)
-  ask_twice(order) if how == 'turn'
+  ask_twice(order) unless how == 'spent'
   (env['rack.after_reply'] ||= []) << -> { ask_twice(order) } if how == 'spent'
   [200, { 'content-type' => 'text/plain' }, ['done']]
 }
