@@ -311,6 +311,10 @@ pub enum ProcessChange {
     /// The threads of a selected process say nothing of what they work for: its runtime moves that between them and is not
     /// followed ([`crate::context`]), or they are event loops. The agent makes this record, not the kernel side.
     MovesWork = 4,
+    /// A thread of a selected process has started another one, in a process whose contexts are its threads.
+    ThreadStart = 5,
+    /// A thread of such a process ended.
+    ThreadExit = 6,
 }
 
 impl ProcessChange {
@@ -323,6 +327,8 @@ impl ProcessChange {
             2 => Some(Self::Exit),
             3 => Some(Self::SpeaksTls),
             4 => Some(Self::MovesWork),
+            5 => Some(Self::ThreadStart),
+            6 => Some(Self::ThreadExit),
             _ => None,
         }
     }
@@ -342,8 +348,10 @@ pub struct Process {
     pub selection: u8,
     pub reserved: u8,
     pub tgid: u32,
+    /// Of a thread that was started: the thread that has started it.
     pub parent_tgid: u32,
-    pub reserved2: u32,
+    /// The thread that was started, or has ended; 0 where a process is meant.
+    pub tid: u32,
     pub mono_ns: u64,
     pub comm: [u8; 16],
     /// When the process was started, nanoseconds since boot; 0 if unknown. With `tgid` its identity.

@@ -115,10 +115,10 @@ pub fn pid_namespace() -> Option<(u64, u64)> {
     (inode != PidNamespace::INITIAL.inode).then_some((device, inode))
 }
 
-/// The number of the process `task`, which is no thread, in the agent's pid namespace.
+/// The number of the thread `task`, which is that of its process if it is the first one, in the agent's pid namespace.
 #[inline(always)]
-pub fn process_id(task: u64) -> Option<u32> {
-    let Some((_, inode)) = pid_namespace() else { return read(task, offset!(task_tgid)) };
+pub fn thread_id(task: u64) -> Option<u32> {
+    let Some((_, inode)) = pid_namespace() else { return read(task, offset!(task_pid)) };
     let pid: u64 = read(task, offset!(task_thread_pid))?;
     let level: u32 = read(pid, offset!(pid_level))?;
     let own = pid.wrapping_add(u64::from(level) * UPID_SIZE);

@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use remora_common::{
     connection::closing,
-    record::{CloseCause, Kind, Listen},
+    record::{CloseCause, Kind, Listen, ProcessChange},
 };
 
 use crate::{
@@ -19,11 +19,13 @@ use crate::{
 pub fn process_fork(ctx: RawTracePointContext) -> i32 {
     let child: u64 = ctx.arg(1);
     let thread = |member| kernel::read::<u32>(child, member);
+    let (tgid, tid) = emit::current();
+    let Some(id) = kernel::thread_id(child) else { return 0 };
     // A thread's tgid is its parent's.
-    if thread(offset!(task_tgid)) == thread(offset!(task_pid))
-        && let Some(tgid) = kernel::process_id(child)
-    {
-        process::forked(emit::current().0, tgid, child);
+    if thread(offset!(task_tgid)) == thread(offset!(task_pid)) {
+        process::forked(tgid, id, child);
+    } else {
+        process::thread(ProcessChange::ThreadStart, tgid, id, tid);
     }
     0
 }
@@ -59,6 +61,8 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let last = live.map_or(tgid == tid, |live| live == 0);
     if last {
         process::ended(tgid, selection);
+    } else {
+        process::thread(ProcessChange::ThreadExit, tgid, tid, 0);
     }
     0
 }

@@ -67,7 +67,16 @@ pub fn forked(parent: u32, child: u32, task: u64) {
     let _ = DESCENDANTS.insert(child, Descendant { start_ns, said_tls: 0 }, 0);
     // SAFETY: a byte of the table.
     unsafe { byte.write_volatile(selection) };
-    report(ProcessChange::Fork, child, parent, selection, start_ns);
+    report(ProcessChange::Fork, (child, 0), parent, selection, start_ns);
+}
+
+/// The thread `tid` of a selected process was started by the one that runs, or ends. Where units beyond threads are followed, nobody asks.
+#[inline(always)]
+pub fn thread(change: ProcessChange, tgid: u32, tid: u32, by: u32) {
+    let selection = maps::selection(tgid);
+    if selection != 0 && selection & RUNTIME == 0 {
+        report(change, (tgid, tid), by, selection, 0);
+    }
 }
 
 /// The process became another program. What was said of the old image is to be said again of the new one.
@@ -120,11 +129,17 @@ pub fn speaks_tls(tgid: u32) {
 fn report_current(change: ProcessChange, tgid: u32, selection: u8) {
     // SAFETY: the helper has no preconditions.
     let start_ns = kernel::start_of(unsafe { bpf_get_current_task() });
-    report(change, tgid, 0, selection, start_ns.unwrap_or(0));
+    report(change, (tgid, 0), 0, selection, start_ns.unwrap_or(0));
 }
 
 #[inline(always)]
-fn report(change: ProcessChange, tgid: u32, parent_tgid: u32, selection: u8, start_ns: u64) {
+fn report(
+    change: ProcessChange,
+    (tgid, tid): (u32, u32),
+    parent_tgid: u32,
+    selection: u8,
+    start_ns: u64,
+) {
     let Some(mut entry) = emit::reserve::<Record>() else { return };
     let process = entry.as_mut_ptr();
     // SAFETY: `process` points to reserved ring memory of the record's size; all of it is written, in
@@ -136,11 +151,12 @@ fn report(change: ProcessChange, tgid: u32, parent_tgid: u32, selection: u8, sta
         (*process).reserved = 0;
         (*process).tgid = tgid;
         (*process).parent_tgid = parent_tgid;
-        (*process).reserved2 = 0;
+        (*process).tid = tid;
         (*process).mono_ns = emit::now();
         let comm = &raw mut (*process).comm;
         bpf_get_current_comm(comm.cast(), size_of_val(&*comm) as u32);
         (*process).start_ns = start_ns;
     }
-    emit::submit_urgent(entry);
+    // Threads may come and go with each connection.
+    if tid == 0 { emit::submit_urgent(entry) } else { emit::submit(entry) }
 }

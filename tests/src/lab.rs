@@ -46,6 +46,8 @@ pub struct Seen {
     pub closed: Vec<(u64, CloseCause)>,
     /// What was told of processes: which, and what.
     pub processes: Vec<(u32, ProcessChange)>,
+    /// Of threads: which, who has started it (0 where it has ended), and what.
+    pub threads: Vec<(u32, u32, ProcessChange)>,
     /// Connections that are gone, and where their directions (received, sent) ended.
     pub gone: Vec<(u64, [u64; 2])>,
 }
@@ -150,6 +152,9 @@ impl Lab {
                 if cause == CloseCause::Gone {
                     seen.gone.push((close.conn_id, [close.pos_rx, close.pos_tx]));
                 }
+            }
+            Record::Process { change, process } if process.tid != 0 => {
+                seen.threads.push((process.tid, process.parent_tgid, change));
             }
             Record::Process { change, process } => seen.processes.push((process.tgid, change)),
             Record::Listen(_) | Record::Stream(_) => {}

@@ -133,6 +133,7 @@ impl Lab {
                     self.tls().speaks_tls(tgid);
                 }
                 ProcessChange::MovesWork => panic!("the kernel side does not say so"),
+                ProcessChange::ThreadStart | ProcessChange::ThreadExit => {}
             }
         }
         self.tls().tick(Instant::now());

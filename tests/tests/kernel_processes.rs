@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{Child, ChildStdout, Command, Stdio},
+    thread,
 };
 
 use remora_common::{
@@ -209,6 +210,36 @@ fn a_process_that_speaks_tls_is_told_of_once_and_stays_deselected() {
 }
 
 /// The thread has read something else that is not captured before: its state is there.
+#[test]
+fn threads_of_a_selected_process_are_told_of_with_who_has_started_them() {
+    if skip::without_root() {
+        return;
+    }
+    let mut lab = Lab::new(ways()[0]);
+    // SAFETY: no preconditions.
+    let tid = || unsafe { libc::gettid() }.unsigned_abs();
+    lab.seen();
+    let (outer, inner) = thread::spawn(move || {
+        let inner = thread::spawn(tid).join().unwrap();
+        (tid(), inner)
+    })
+    .join()
+    .unwrap();
+    // It is joined a little before it has ended.
+    let mut told = Vec::new();
+    until("four records", || {
+        told.extend(lab.seen().threads.into_iter().filter(|it| [outer, inner].contains(&it.0)));
+        told.len() == 4
+    });
+    let expected = [
+        (outer, tid(), ProcessChange::ThreadStart),
+        (inner, outer, ProcessChange::ThreadStart),
+        (inner, 0, ProcessChange::ThreadExit),
+        (outer, 0, ProcessChange::ThreadExit),
+    ];
+    assert_eq!(told, expected);
+}
+
 #[test]
 fn a_process_that_speaks_tls_is_told_of_by_a_thread_that_has_read_something_else() {
     if skip::without_root() {

@@ -28,8 +28,8 @@ const MANY: Traffic = Traffic { clients: 16, each: 24 };
 const MORE: Traffic = Traffic { clients: 64, each: 8 };
 const ONE: Traffic = Traffic { clients: 1, each: 24 };
 
-/// Requests that were handled beside others before the process had shown what it is, and none was open any more.
-const FIRST: usize = 4;
+/// Requests that were handled before the process had shown what it is.
+const FIRST: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 enum Service {
@@ -102,10 +102,14 @@ impl Service {
 
     /// All parents are there but those of so many orders.
     fn all_but(self, without: usize, traffic: Traffic) {
+        self.all_of("turn", without, traffic);
+    }
+
+    fn all_of(self, how: &str, without: usize, traffic: Traffic) {
         if self.is_skipped() {
             return;
         }
-        let done = self.watch(|port| ask(traffic, port, "turn"));
+        let done = self.watch(|port| ask(traffic, port, how));
         for name in ["first", "second"] {
             let (with, all) = none_is_wrong(&done, name);
             assert_eq!(all, traffic.orders(), "{}", done.log);
@@ -163,6 +167,21 @@ fn workers_of_puma() {
 fn threads_of_gunicorn() {
     Service::Gthread.all_but(0, ONE);
     Service::Gthread.all_but(FIRST, MANY);
+}
+
+#[test]
+fn threads_that_are_started_for_a_request() {
+    for service in [Service::Waitress, Service::Puma, Service::Gthread] {
+        service.all_of("once", 0, ONE);
+        service.all_of("once", FIRST, MANY);
+    }
+}
+
+#[test]
+fn threads_of_a_pool_that_all_requests_share_have_no_wrong_parent() {
+    for service in [Service::Waitress, Service::Gthread] {
+        service.none_is_wrong(MANY, "shared");
+    }
 }
 
 #[test]

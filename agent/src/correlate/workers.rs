@@ -121,6 +121,17 @@ impl Correlator {
         });
     }
 
+    /// A thread of a process has started another one.
+    pub fn thread_started(&mut self, tgid: u32, by: u32, tid: u32, mono_ns: u64) {
+        self.pools.thread_started(Thread { tgid, tid: by }, tid, mono_ns);
+    }
+
+    /// A thread, not the last one of its process, has ended.
+    pub fn thread_ended(&mut self, tgid: u32, tid: u32, mono_ns: u64) {
+        let thread = Thread { tgid, tid };
+        self.with_pools(mono_ns, |pools, verdict| pools.thread_ended(thread, mono_ns, verdict));
+    }
+
     /// Threads that say nothing if they wait for events of several connections: [`Self::moves_work`] should be told then.
     pub fn on_trial(&self) -> impl Iterator<Item = (u32, u32)> {
         self.pools.on_trial().map(|Thread { tgid, tid }| (tgid, tid))

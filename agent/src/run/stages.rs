@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use remora_common::record::ProcessChange;
+use remora_common::record::{Process, ProcessChange};
 
 use super::{
     books::{Books, LeftOut},
@@ -83,18 +83,26 @@ impl<R: Resources, W: Write> Stages<R, W> {
         let record = Record::decode(sample).inspect_err(|_| self.books.undecodable += 1)?;
         self.reached(record.mono_ns());
         self.assembler.record(&record, &mut self.pipeline);
-        if let Record::Process { change: ProcessChange::Exec | ProcessChange::Exit, process } =
-            &record
-        {
-            self.pipeline.correlator.process_gone(process.tgid);
-        }
-        if let Record::Process { change: ProcessChange::Exec, process } = &record {
-            self.pipeline.began(process.tgid);
-        }
-        if let Record::Process { change: ProcessChange::MovesWork, process } = &record {
-            self.pipeline.correlator.moves_work(process.tgid, process.mono_ns);
+        if let Record::Process { change, process } = &record {
+            self.process(*change, process);
         }
         Ok(record)
+    }
+
+    fn process(&mut self, change: ProcessChange, process: &Process) {
+        let Process { tgid, tid, mono_ns, parent_tgid: by, .. } = *process;
+        let correlator = &mut self.pipeline.correlator;
+        match change {
+            ProcessChange::Exec => {
+                correlator.process_gone(tgid);
+                self.pipeline.began(tgid);
+            }
+            ProcessChange::Exit => correlator.process_gone(tgid),
+            ProcessChange::MovesWork => correlator.moves_work(tgid, mono_ns),
+            ProcessChange::ThreadStart => correlator.thread_started(tgid, by, tid, mono_ns),
+            ProcessChange::ThreadExit => correlator.thread_ended(tgid, tid, mono_ns),
+            ProcessChange::Fork | ProcessChange::SpeaksTls => {}
+        }
     }
 
     /// What time brings to reassembly.

@@ -14,7 +14,11 @@ end
 
 run lambda { |env|
   how, order = env['PATH_INFO'].split('/').drop(1)
-  ask_twice(order) unless how == 'spent'
+  case how
+  when 'once' then %w[first second].map { |place| Thread.new { ask(place, order) } }.each(&:join)
+  when 'spent' then nil
+  else ask_twice(order)
+  end
   (env['rack.after_reply'] ||= []) << -> { ask_twice(order) } if how == 'spent'
   [200, { 'content-type' => 'text/plain' }, ['done']]
 }

@@ -33,6 +33,16 @@ impl Scene {
         self.answer(b, 3);
     }
 
+    fn thread(&mut self, tid: u32, by: u32) {
+        self.now += 1_000_000;
+        self.correlator.thread_started(TGID, by, tid, self.now);
+    }
+
+    fn thread_ends(&mut self, tid: u32) {
+        self.now += 1_000_000;
+        self.correlator.thread_ended(TGID, tid, self.now);
+    }
+
     /// The workers have had nothing to do for a while.
     fn rest(&mut self) {
         self.now += 100_000_000;
@@ -335,4 +345,72 @@ fn a_process_whose_workers_ask_first_is_believed() {
     scene.served_alone([11, 12, 13], 2);
     scene.settled();
     scene.child(13, 11);
+}
+
+#[test]
+fn threads_that_are_started_for_a_request_and_end_with_it_ask_for_it() {
+    let mut scene = Scene::new();
+    // A thread for each request, and a pool: the same.
+    for (first, reader) in [(10, 2), (20, READER)] {
+        let [server, a, b, c] = [first, first + 1, first + 2, first + 3];
+        scene.server(server, reader);
+        scene.thread(51, 2);
+        scene.thread(52, 2);
+        scene.thread(53, 52);
+        scene.client(a, 51);
+        scene.client(b, 52);
+        scene.client(c, 53);
+        [a, b, c].into_iter().for_each(|client| scene.end(client));
+        [51, 53].into_iter().for_each(|tid| scene.thread_ends(tid));
+        scene.answer(server, 2);
+        // One is behind.
+        scene.thread_ends(52);
+        scene.settled();
+        [a, b, c].into_iter().for_each(|client| scene.child(client, server));
+        scene.rest();
+    }
+    assert!(!scene.correlator.pools.is_waiting());
+}
+
+#[test]
+fn threads_that_go_on_may_work_for_others() {
+    let mut scene = Scene::new();
+    scene.server(1, 2);
+    scene.thread(51, 2);
+    scene.run(Role::Client, 11, 51);
+    scene.answer(1, 2);
+    assert_eq!(scene.settle(), [11]);
+    scene.now += 200_000_000;
+    scene.settled();
+    scene.thread_ends(51);
+    scene.settled();
+    scene.alone(11, ParentFrom::Root);
+}
+
+#[test]
+fn threads_that_were_started_before_the_request_are_none_of_its() {
+    let mut scene = Scene::new();
+    scene.server(1, 3);
+    scene.thread(51, 2);
+    scene.server(2, 2);
+    scene.run(Role::Client, 11, 51);
+    scene.thread_ends(51);
+    scene.answer(2, 2);
+    scene.answer(1, 3);
+    scene.settled();
+    scene.alone(11, ParentFrom::Root);
+}
+
+#[test]
+fn a_helper_whose_request_is_unanswered_says_nothing_of_others() {
+    let mut scene = Scene::new();
+    scene.server(1, READER);
+    scene.thread(51, 2);
+    scene.client(11, 51);
+    scene.run(Role::Client, 12, 2);
+    scene.answer(1, 2);
+    scene.end(11);
+    scene.settled();
+    scene.child(12, 1);
+    scene.alone(11, ParentFrom::Root);
 }

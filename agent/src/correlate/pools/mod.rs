@@ -14,14 +14,19 @@
 //! for which it has asked before it answered, until it answers a request without having asked for anything. When that was seen of
 //! [`ASK_FIRST`] requests, all workers of the process are believed.
 //!
+//! Threads that a worker starts for a request ask for it, too ([`helpers`]).
+//!
 //! Before a process is believed, [`PROOF`] requests that were handled beside others must have shown nothing of the kind, nor their
 //! workers for [`TRIAL_NS`] that they wait for events of several connections, where somebody looks ([`Pools::on_trial`]). What
 //! belongs to them waits meanwhile. A request that was handled alone needs no proof.
+
+mod helpers;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use self::helpers::Helpers;
 use crate::{
     exchange::At,
     trace_context::{SpanId, TraceFlags, TraceId, TraceState},
@@ -116,6 +121,7 @@ struct Process {
     asked_first: u32,
     /// What waits for [`PROOF`].
     unproved: Vec<(u64, Arc<Server>)>,
+    helpers: Helpers,
     /// Its threads do several things at once.
     mixes: bool,
 }
@@ -222,9 +228,9 @@ impl Pools {
         match by {
             Some((by, end_ns)) => {
                 let during = (start_mono_ns, end_ns);
-                let was_on_trial = process.trial.is_some();
-                process.answered(reader.tid, by, during, server, verdict);
-                if !was_on_trial && process.trial.is_some() {
+                if process.answered(reader.tid, by, during, server, verdict)
+                    && !self.on_trial.contains(&reader.tgid)
+                {
                     self.on_trial.push(reader.tgid);
                 }
             }
@@ -233,6 +239,21 @@ impl Pools {
         if let Some(process) = self.process(reader.tgid) {
             process.stop_waiting(verdict);
         }
+    }
+
+    /// This thread has started another one.
+    pub(super) fn thread_started(&mut self, by: Thread, thread: u32, start_ns: u64) {
+        // Before its first request no process has anything to do with it.
+        if let Some(process) = self.process(by.tgid) {
+            process.helpers.started(thread, by.tid, start_ns);
+        }
+    }
+
+    pub(super) fn thread_ended(&mut self, thread: Thread, now_ns: u64, verdict: &mut Verdict) {
+        let Some(process) = self.process(thread.tgid) else { return };
+        let waits = process.calls.contains_key(&thread.tid);
+        process.helpers.ended(thread.tid, waits, now_ns, verdict);
+        process.workers.remove(&thread.tid);
     }
 
     /// Threads that are no workers if they wait for events of several connections, as event loops do.
@@ -248,7 +269,10 @@ impl Pools {
     pub(super) fn try_processes(&mut self, now_ns: u64, verdict: &mut Verdict) {
         let Self { processes, on_trial } = self;
         on_trial.retain(|tgid| {
-            processes.get_mut(tgid).is_some_and(|process| process.stays_on_trial(now_ns, verdict))
+            processes.get_mut(tgid).is_some_and(|process| {
+                let holds = process.helpers.expire(now_ns, verdict);
+                process.stays_on_trial(now_ns, verdict) || holds
+            })
         });
     }
 
@@ -283,6 +307,7 @@ impl Pools {
 }
 
 impl Process {
+    /// Whether something has to be decided when time has passed.
     fn answered(
         &mut self,
         reader: u32,
@@ -290,9 +315,10 @@ impl Process {
         (start_mono_ns, end_ns): (u64, u64),
         server: impl FnOnce() -> Server,
         verdict: &mut Verdict,
-    ) {
+    ) -> bool {
         if self.workers.len() >= MAX_WORKERS {
-            return self.mix(verdict);
+            self.mix(verdict);
+            return false;
         }
         if by != reader {
             self.workers.entry(reader).or_default().is_reader = true;
@@ -300,42 +326,59 @@ impl Process {
         }
         let worker = self.workers.entry(by).or_default();
         let before_ns = std::mem::replace(&mut worker.answered_ns, end_ns).max(self.since_ns);
+        let helpers = self.helpers.of(by, before_ns.max(start_mono_ns));
         let (has_rested, has_read) = (start_mono_ns >= before_ns + REST_NS, by == reader);
-        let has_asked = self.calls.contains_key(&by);
+        let threads: Vec<u32> = [by].into_iter().chain(helpers).collect();
+        let has_asked = threads.iter().any(|thread| self.calls.contains_key(thread));
         let is_shown = has_rested || has_read && start_mono_ns >= before_ns;
         worker.asks_first = has_asked && (worker.asks_first || is_shown);
         let asks_first = worker.asks_first || has_asked && self.asked_first >= ASK_FIRST;
         if worker.is_reader || worker.given_up != self.given_up {
             worker.given_up = self.given_up;
-            return self.give_up_on(by, verdict);
+            threads.iter().for_each(|thread| self.give_up_on(*thread, verdict));
+            return false;
         }
-        let Some(calls) = self.calls.get(&by) else { return };
-        if !calls.iter().all(|call| call.has_ended && call.start_mono_ns >= start_mono_ns) {
-            return self.mix(verdict);
+        let of = |thread: &u32| self.calls.get(thread).into_iter().flatten();
+        let is_for_it = |call: &Call| call.has_ended && call.start_mono_ns >= start_mono_ns;
+        if !of(&by).all(is_for_it) {
+            self.mix(verdict);
+            return false;
         }
-        let calls = self.calls.remove(&by).unwrap_or_default();
-        let Some(first) = calls.first() else { return };
+        let calls = threads.iter().flat_map(of);
+        let Some(first) = calls.clone().min_by_key(|call| call.start_mono_ns) else { return false };
+        let begins_alone = self.latest_mono_ns <= first.start_mono_ns;
+        let is_alone = begins_alone && calls.clone().all(|call| call.is_alone);
         self.asked_first = self.asked_first.saturating_add(u32::from(is_shown));
-        if !asks_first {
-            verdict.unknown.extend(calls.iter().map(|call| call.serial));
-            return;
-        }
         let server = Arc::new(server());
-        let children = calls.iter().map(|call| (call.serial, Arc::clone(&server)));
-        if first.is_alone && self.latest_mono_ns <= first.start_mono_ns {
-            verdict.children.extend(children);
-            return;
+        let (mut own, mut holds) = (Vec::new(), false);
+        for thread in threads {
+            let Some(calls) = self.calls.remove(&thread) else { continue };
+            let serials = calls.iter().map(|call| call.serial);
+            if !asks_first || !calls.iter().all(is_for_it) {
+                verdict.unknown.extend(serials);
+            } else if thread == by || self.helpers.take_ended(thread) {
+                own.extend(serials.map(|serial| (serial, Arc::clone(&server))));
+            } else if self.is_proved || is_alone || has_read {
+                holds = true;
+                self.helpers.hold(thread, serials.collect(), Arc::clone(&server), end_ns);
+            } else {
+                verdict.unknown.extend(serials);
+            }
         }
-        if self.is_proved {
-            verdict.children.extend(children);
-            return;
+        if own.is_empty() {
+            return holds;
         }
-        self.unproved.extend(children);
+        if self.is_proved || is_alone {
+            verdict.children.append(&mut own);
+            return holds;
+        }
+        self.unproved.append(&mut own);
         self.proof = self.proof.saturating_add(1);
         let (_, threads) = self.trial.get_or_insert_with(|| (end_ns, Vec::new()));
         if threads.len() < MAX_ON_TRIAL && !threads.contains(&by) {
             threads.push(by);
         }
+        true
     }
 
     /// Whether it is still on trial at this time.
@@ -381,6 +424,7 @@ impl Process {
     }
 
     fn mix(&mut self, verdict: &mut Verdict) {
+        self.helpers.expire(u64::MAX, verdict);
         let calls = self.calls.values().flatten().map(|call| call.serial);
         verdict.unknown.extend(calls.chain(self.unproved.iter().map(|(serial, _)| *serial)));
         *self = Self { mixes: true, ..Self::default() };
