@@ -38,12 +38,12 @@ pub fn functions(file: &File, elf: &Elf<'_>, form: Form) -> io::Result<Vec<(Kind
             continue;
         }
         if at + len > piece_at + piece.len() as u64 {
-            piece = read(file, offset + at, PIECE.min(end - at))?;
+            piece = read(file, offset.saturating_add(at), PIECE.min(end - at))?;
             piece_at = at;
         }
         let within = (at - piece_at) as usize;
         if let Some(kind) = kind(&piece[within..within + len as usize], form) {
-            found.push((kind, offset + at));
+            found.push((kind, offset.saturating_add(at)));
         }
     }
     Ok(found)
