@@ -109,6 +109,16 @@ fn without_symbols(file: &File, elf: &Elf<'_>, form: Form) -> io::Result<Vec<(Pr
     Ok(points.collect())
 }
 
+/// Looks for functions as if the file had rustls and no symbols.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_functions(file: &File) {
+    let cache = ReadCache::new(file);
+    let Ok(elf) = Elf::parse(&cache) else { return };
+    for form in [Form::Owned, Form::Borrowed] {
+        let _ = without_symbols(file, &elf, form);
+    }
+}
+
 /// A version that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
