@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 use crate::{
     accounting::Lost,
     assemble::{Assembler, HeadMask, Limits},
-    attach::{gnutls, openssl},
+    attach::{gnutls, openssl, rustls},
     config::{Config, Flags},
     decode::{self, Record},
     discover::{self, Pattern, Ports, resource_attributes},
@@ -358,6 +358,8 @@ fn elf(bytes: &[u8]) {
     if file.write_all(bytes).is_ok() {
         let _ = openssl::plan(&file);
         let _ = gnutls::plan(&file);
+        let _ = rustls::plan(&file);
+        rustls::fuzz_functions(&file);
         let _ = crate::attach::stacks::fuzz_tls_in(&file);
     }
 }

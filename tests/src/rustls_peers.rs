@@ -2,12 +2,14 @@
 //! when it is first needed, by the profiles of services.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 pub use crate::workspaces::Build;
 use crate::{
+    process::output,
     programs::{built, target},
     workspaces,
 };
@@ -36,6 +38,8 @@ pub struct Peers {
     pub version: &'static str,
     pub build: Build,
     pub provider: Provider,
+    /// They have no symbols.
+    pub stripped: bool,
 }
 
 /// The folder of `server` and `client`, built so.
@@ -43,9 +47,22 @@ pub struct Peers {
 /// # Panics
 /// If they cannot be built.
 #[must_use]
-pub fn peers(Peers { version, build, provider }: Peers) -> PathBuf {
+pub fn peers(Peers { version, build, provider, stripped }: Peers) -> PathBuf {
     let to = built().join("rustls-programs").join(version).join(provider.feature());
-    workspaces::programs(&target("rustls").join(version), &to, build, &[provider.feature()])
+    let folder =
+        workspaces::programs(&target("rustls").join(version), &to, build, &[provider.feature()]);
+    if !stripped {
+        return folder;
+    }
+    let to = folder.join("stripped");
+    fs::create_dir_all(&to).expect("a folder");
+    for program in ["server", "client"] {
+        // Another test may run it.
+        let new = to.join(format!("{program}-{}", std::process::id()));
+        output(Command::new("strip").arg("-o").arg(&new).arg(folder.join(program)));
+        fs::rename(new, to.join(program)).expect("a file");
+    }
+    to
 }
 
 /// A server of the workspace, whose certificate is in the folder `certificate`.

@@ -106,7 +106,12 @@ fn all_of_rustls_but(without: usize, how: &str) {
     if skip::without_root() || skip::without(&["openssl"]) {
         return;
     }
-    let peers = Peers { version: "v0_23", build: Build::Release, provider: Provider::Ring };
+    let peers = Peers {
+        version: "v0_23",
+        build: Build::Release,
+        provider: Provider::Ring,
+        stripped: false,
+    };
     let (folder, certificate) = (rustls_peers::peers(peers), new_certificate());
     let back = rustls_peers::server(&folder, certificate.path());
     let mut service = Command::new(folder.join("parents"));

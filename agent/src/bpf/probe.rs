@@ -25,6 +25,11 @@ pub enum Probe {
     /// `decrypt` of its decrypters, likewise.
     RustlsDecrypt,
     RustlsDecryptReturn,
+    /// The same four of rustls 0.21 and 0.22.
+    Rustls22Encrypt,
+    Rustls22EncryptReturn,
+    Rustls22Decrypt,
+    Rustls22DecryptReturn,
     /// Where `runtime.newproc` of Go makes a goroutine runnable.
     GoStarts,
     /// `runtime.goexit0`
@@ -61,7 +66,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them; returns first, so that no entry is remembered whose return is missed.
-    pub(super) const ALL: [Self; 30] = [
+    pub(super) const ALL: [Self; 34] = [
         Self::TlsMore,
         Self::SslReturn,
         Self::SslRead,
@@ -77,6 +82,10 @@ impl Probe {
         Self::RustlsDecryptReturn,
         Self::RustlsEncrypt,
         Self::RustlsDecrypt,
+        Self::Rustls22EncryptReturn,
+        Self::Rustls22DecryptReturn,
+        Self::Rustls22Encrypt,
+        Self::Rustls22Decrypt,
         Self::GoEnds,
         Self::GoStarts,
         Self::GoRoundTrip,
@@ -116,6 +125,10 @@ impl Probe {
                 | Self::RustlsEncryptReturn
                 | Self::RustlsDecrypt
                 | Self::RustlsDecryptReturn
+                | Self::Rustls22Encrypt
+                | Self::Rustls22EncryptReturn
+                | Self::Rustls22Decrypt
+                | Self::Rustls22DecryptReturn
                 | Self::TokioStarts
                 | Self::TokioEnds
                 | Self::TokioJoins
@@ -142,6 +155,10 @@ impl Probe {
             Self::RustlsEncryptReturn => "rustls_encrypt_return",
             Self::RustlsDecrypt => "rustls_decrypt",
             Self::RustlsDecryptReturn => "rustls_decrypt_return",
+            Self::Rustls22Encrypt => "rustls_encrypt_0_22",
+            Self::Rustls22EncryptReturn => "rustls_encrypt_return_0_22",
+            Self::Rustls22Decrypt => "rustls_decrypt_0_22",
+            Self::Rustls22DecryptReturn => "rustls_decrypt_return_0_22",
             Self::GoStarts => "go_starts",
             Self::GoEnds => "go_ends",
             Self::GoRoundTrip => "go_round_trip",
@@ -162,6 +179,13 @@ impl Probe {
     }
 
     pub(super) const fn at_return(self) -> bool {
-        matches!(self, Self::SslReturn | Self::RustlsEncryptReturn | Self::RustlsDecryptReturn)
+        matches!(
+            self,
+            Self::SslReturn
+                | Self::RustlsEncryptReturn
+                | Self::RustlsDecryptReturn
+                | Self::Rustls22EncryptReturn
+                | Self::Rustls22DecryptReturn
+        )
     }
 }

@@ -19,6 +19,8 @@ const IDENTIFIERS: [Known; 5] =
 pub(super) struct InStream {
     pub(super) http: Box<HttpExchange>,
     is_grpc: bool,
+    /// The variant for browsers, whose errors may stand in the head of a response as those of gRPC do.
+    is_grpc_web: bool,
     grpc_status: Option<u32>,
 }
 
@@ -34,10 +36,11 @@ impl InProgress for InStream {
         self.http.response_head_len = response.response_head_len;
         self.http.response_headers = response.response_headers;
         self.is_grpc |= request.is_grpc;
+        self.is_grpc_web |= request.is_grpc_web;
     }
 
     fn into_detail(self) -> Detail {
-        if !self.is_grpc {
+        if !self.is_grpc || self.is_grpc_web {
             return Detail::Http(self.http);
         }
         let mut http = *self.http;
@@ -75,7 +78,13 @@ impl InStream {
         let mut http = request.describe();
         let has_identifier = IDENTIFIERS.iter().any(|known| fields.count(*known) > 0);
         http.request_headers = asked.of_request(has_identifier, fields.lines());
-        (Self { http, is_grpc: is_grpc(fields), grpc_status: None }, request.values_cut())
+        let request_of_call = Self {
+            http,
+            is_grpc: is_grpc(fields),
+            is_grpc_web: is_grpc_web(fields),
+            grpc_status: None,
+        };
+        (request_of_call, request.values_cut())
     }
 
     /// The head of a response, unless it is an interim one; `ends`: it is all of it.
@@ -84,6 +93,7 @@ impl InStream {
         self.http.response_head_len = u32::try_from(head.len).unwrap_or(u32::MAX);
         self.http.response_headers = headers::kept(asked, head.fields.lines());
         self.is_grpc |= is_grpc(head.fields);
+        self.is_grpc_web |= is_grpc_web(head.fields);
         self.take_grpc_status(head.fields);
     }
 
@@ -108,6 +118,10 @@ fn is_grpc(fields: &Fields) -> bool {
         .get(Known::ContentType)
         .and_then(|value| value.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+}
+
+fn is_grpc_web(fields: &Fields) -> bool {
+    fields.get(Known::ContentType).is_some_and(|value| value.starts_with(b"application/grpc-web"))
 }
 
 /// What the request carries.

@@ -285,7 +285,12 @@ fn what_browsers_speak_instead_is_http() {
     call[4].1 = "application/grpc-web+proto";
     let mut kernel = of_server();
     kernel.rx(&headers(1, END_STREAM, &call)).tx(&ok(1, END_STREAM));
-    assert_eq!(told(&all(&kernel)), [("/shop.Stock/Count", 200)]);
+    // An error without content stands in the head.
+    let error = [(":status", "200"), ("content-type", call[4].1), ("grpc-status", "5")];
+    kernel.rx(&headers(3, END_STREAM, &call)).tx(&headers(3, END_STREAM, &error));
+    let exchanges = all(&kernel);
+    assert_eq!(told(&exchanges), [("/shop.Stock/Count", 200); 2]);
+    assert!(exchanges.iter().all(|exchange| matches!(exchange.detail, Detail::Http(_))));
 }
 
 #[test]

@@ -19,9 +19,10 @@ use remora_common::{
 };
 
 mod proof;
+mod versions;
 
-use proof::{HEADER, NONCE};
 pub use proof::{carried, may_prove};
+use versions::{Decrypted, Plaintext, V0_22, V0_23, Version};
 
 use super::{
     link::{Link, Object},
@@ -43,8 +44,10 @@ struct State {
     link: Link,
     /// Sequence number of the next record.
     next: u64,
-    /// Of a record that is to prove the connection once it is sent: the key in [`proof`]; 0: none.
+    /// Of a record of the application's plaintext that waits to be sent on a connection: the key in [`proof`]; 0: none.
     proof: u64,
+    /// Objects may have had the same place before.
+    born_ns: u64,
     /// Every record was seen.
     whole: u64,
 }
@@ -82,63 +85,99 @@ const DATA: u8 = 3;
 const LAST_TYPE: u8 = 5;
 /// Most plaintext of a record (RFC 8446, 5.1).
 const LONGEST: u64 = 1 << 14;
-/// The variants of `Error` that the functions may give have lesser numbers, and that of `Ok` is greater: the agent looks
-/// into the code of each file.
-const LAST_ERROR: u8 = 0x11;
-
 /// `encrypt(result, self, message, sequence number)`.
 #[uprobe]
 pub fn rustls_encrypt(ctx: ProbeContext) -> u32 {
-    own_stack(&ctx);
-    let (tgid, tid) = emit::current();
-    if selection(tgid) != 0 && encrypts(&arguments(&ctx), tgid, tid) {
-        more::jump_tls(&ctx);
-    }
-    0
+    at_encrypt::<V0_23>(&ctx)
 }
 
 /// Its return.
 #[uretprobe]
 pub fn rustls_encrypt_return(ctx: RetProbeContext) -> u32 {
-    own_stack(&ctx);
-    let (tgid, tid) = emit::current();
-    if selection(tgid) != 0 {
-        encrypted(tgid, tid);
-    }
-    0
+    at_encrypt_return::<V0_23>(&ctx)
 }
 
 /// `decrypt(result, self, message, sequence number)`.
 #[uprobe]
 pub fn rustls_decrypt(ctx: ProbeContext) -> u32 {
-    own_stack(&ctx);
-    let (tgid, tid) = emit::current();
-    if selection(tgid) != 0 {
-        decrypts(&arguments(&ctx), tgid, tid);
-    }
-    0
+    at_decrypt::<V0_23>(&ctx)
 }
 
 /// Its return.
 #[uretprobe]
 pub fn rustls_decrypt_return(ctx: RetProbeContext) -> u32 {
-    own_stack(&ctx);
+    at_decrypt_return::<V0_23>(&ctx)
+}
+
+/// `encrypt(result, self, message, sequence number)` of rustls 0.21 and 0.22.
+#[uprobe]
+pub fn rustls_encrypt_0_22(ctx: ProbeContext) -> u32 {
+    at_encrypt::<V0_22>(&ctx)
+}
+
+/// Its return.
+#[uretprobe]
+pub fn rustls_encrypt_return_0_22(ctx: RetProbeContext) -> u32 {
+    at_encrypt_return::<V0_22>(&ctx)
+}
+
+/// `decrypt(result, self, message, sequence number)` of rustls 0.21 and 0.22.
+#[uprobe]
+pub fn rustls_decrypt_0_22(ctx: ProbeContext) -> u32 {
+    at_decrypt::<V0_22>(&ctx)
+}
+
+/// Its return.
+#[uretprobe]
+pub fn rustls_decrypt_return_0_22(ctx: RetProbeContext) -> u32 {
+    at_decrypt_return::<V0_22>(&ctx)
+}
+
+#[inline(always)]
+fn at_encrypt<V: Version>(ctx: &ProbeContext) -> u32 {
+    own_stack(ctx);
     let (tgid, tid) = emit::current();
-    if selection(tgid) != 0 && decrypted(tgid, tid) {
-        more::jump_tls(&ctx);
+    if selection(tgid) != 0 && encrypts::<V>(&arguments(ctx), tgid, tid) {
+        more::jump_tls(ctx);
     }
     0
 }
 
-/// The message: `{0, ptr, len, .., type}` or `{ptr to (ptr, len), count, start, end, type}`.
 #[inline(always)]
-fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> bool {
-    let Some([chunks, first, second, third, kind]) = read_user::<[u64; 5]>(message) else {
+fn at_encrypt_return<V: Version>(ctx: &RetProbeContext) -> u32 {
+    own_stack(ctx);
+    let (tgid, tid) = emit::current();
+    if selection(tgid) != 0 {
+        encrypted::<V>(tgid, tid);
+    }
+    0
+}
+
+#[inline(always)]
+fn at_decrypt<V: Version>(ctx: &ProbeContext) -> u32 {
+    own_stack(ctx);
+    let (tgid, tid) = emit::current();
+    if selection(tgid) != 0 {
+        decrypts::<V>(&arguments(ctx), tgid, tid);
+    }
+    0
+}
+
+#[inline(always)]
+fn at_decrypt_return<V: Version>(ctx: &RetProbeContext) -> u32 {
+    own_stack(ctx);
+    let (tgid, tid) = emit::current();
+    if selection(tgid) != 0 && decrypted::<V>(tgid, tid) {
+        more::jump_tls(ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn encrypts<V: Version>(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> bool {
+    let Some(Plaintext { kind, len, single, base, count, skip }) = V::plaintext(message) else {
         return unlinked();
     };
-    let kind = kind as u8;
-    let single = chunks == 0;
-    let len = if single { second } else { third.wrapping_sub(second) };
     if kind > LAST_TYPE || len > LONGEST {
         return unlinked();
     }
@@ -150,7 +189,6 @@ fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> 
         // It may be a key update, behind which another object is used.
         connection.tls &= !tls::TX_PROVED;
     }
-    let (base, count, skip) = if single { (first, 1, 0) } else { (chunks, first, second) };
     if kind == DATA
         && len > 0
         && let Some(connection) = state.link.connection()
@@ -173,9 +211,13 @@ fn encrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) -> 
     };
     let len_first = if len_first > len { len } else { len_first };
     let what = if kind == DATA { APPLICATION } else { OTHER };
-    if kind == DATA && state.proof != 0 {
-        proof::wait(state, base, len_first, len, tgid);
+    if kind == DATA && state.proof != 0 && proof::wait(state, len, tgid) {
         return false;
+    }
+    if kind == DATA && len > 0 && len_first == 0 {
+        // Its first buffer has nothing of it: what is in others is not looked for.
+        state.whole = 0;
+        return unlinked();
     }
     if state.link.connection().is_none() {
         let call = Call { object: object.address, result, base, len: len_first, total: len, what };
@@ -206,37 +248,32 @@ fn pieces(chunks: u64, count: u64, skip: u64, len: u64) -> (Layout, u64) {
     (Layout::Nowhere, 0)
 }
 
-/// The result: `{tag, capacity, ptr, len, ..}` of the record, behind room for its header.
 #[inline(always)]
-fn encrypted(tgid: u32, tid: u32) {
+fn encrypted<V: Version>(tgid: u32, tid: u32) {
     // SAFETY: the value is copied at once.
     let Some(call) = (unsafe { RUSTLS_CALLS.get(tid) }).copied() else { return };
     let _ = RUSTLS_CALLS.remove(tid);
     if call.what == DECRYPTS {
         return;
     }
-    let Some([tag, _, base, len]) = read_user::<[u64; 4]>(call.result) else { return };
     let object = Object { address: call.object, tgid: tgid.into() };
-    let more = len.wrapping_sub(call.total).wrapping_sub(HEADER);
-    // A tag, and a nonce, a type (TLS 1.2, 1.3) or neither.
-    let as_made = tag as u8 > LAST_ERROR && (more == 16 || more == 17 || more == 24);
     let data = call.what == APPLICATION;
     let plaintext = (call.base, if data { call.len } else { 0 });
     let rest = if data { call.total - call.len } else { 0 };
-    let is_awaited = as_made
-        && RUSTLS_OBJECTS.get_ptr_mut(object).is_some_and(|state| {
+    let is_awaited = V::record(call.result, call.total).is_some_and(|record| {
+        RUSTLS_OBJECTS.get_ptr_mut(object).is_some_and(|state| {
             // SAFETY: a map value; only the thread that has the object writes to it.
-            proof::await_proof(unsafe { &mut *state }, &object, base, plaintext, rest)
-        });
+            proof::await_proof(unsafe { &mut *state }, &object, record, plaintext, rest)
+        })
+    });
     if !is_awaited {
         unlinked();
     }
 }
 
-/// The message: `{ptr, len, ..}`.
 #[inline(always)]
-fn decrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) {
-    let Some([base, len]) = read_user::<[u64; 2]>(message) else { return };
+fn decrypts<V: Version>(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) {
+    let Some([base, len]) = V::ciphertext(message) else { return };
     let object = Object { address: object, tgid: tgid.into() };
     let Some(state) = state(&object, seq) else { return };
     if state.link.connection().is_none() {
@@ -246,22 +283,20 @@ fn decrypts(&[result, object, message, seq]: &[u64; 4], tgid: u32, tid: u32) {
     let _ = RUSTLS_CALLS.insert(tid, call, 0);
 }
 
-/// The result: `{tag, ptr, len, type}`, within the record.
 #[inline(always)]
-fn decrypted(tgid: u32, tid: u32) -> bool {
+fn decrypted<V: Version>(tgid: u32, tid: u32) -> bool {
     // SAFETY: the value is copied at once.
     let Some(call) = (unsafe { RUSTLS_CALLS.get(tid) }).copied() else { return false };
     let _ = RUSTLS_CALLS.remove(tid);
     if call.what != DECRYPTS {
         return false;
     }
-    let Some([tag, base, len, kind]) = read_user::<[u64; 4]>(call.result) else { return false };
-    let kind = kind as u8;
-    if tag as u8 <= LAST_ERROR {
+    let Some(Decrypted { base, len, kind, fits }) =
+        V::decrypted(call.result, [call.base, call.len])
+    else {
         return false;
-    }
-    let before = base.wrapping_sub(call.base);
-    if kind > LAST_TYPE || before > NONCE || before + len > call.len {
+    };
+    if kind > LAST_TYPE || !fits {
         return unlinked();
     }
     let object = Object { address: call.object, tgid: tgid.into() };
@@ -290,7 +325,8 @@ fn state(object: &Object, seq: u64) -> Option<&'static mut State> {
     let known = RUSTLS_OBJECTS.get_ptr_mut(object);
     // SAFETY: a map value; only the thread that has the object writes to it.
     if known.is_none_or(|known| unsafe { (*known).next } != seq) {
-        let new = State { link: Link::NONE, next: seq, proof: 0, whole: u64::from(seq == 0) };
+        let (born_ns, whole) = (emit::now(), u64::from(seq == 0));
+        let new = State { link: Link::NONE, next: seq, proof: 0, born_ns, whole };
         let _ = RUSTLS_OBJECTS.insert(object, new, 0);
         proof::note(object.tgid);
     }

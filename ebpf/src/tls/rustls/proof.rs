@@ -1,5 +1,8 @@
 //! What proves which connection an object of rustls is of: ciphertext that both have.
 //!
+//! A record proves it if a send begins with it: not the last of a flight, nor a `Finished` of TLS 1.2 behind a `ChangeCipherSpec`.
+//! So each record of an object may be the proof, until one is.
+//!
 //! What a client sends first is encrypted before anything proves its connection. It is taken from where the application has
 //! it when the socket sends the record: rustls's streams write to the socket before they give the buffer back, and a
 //! buffer that was changed meanwhile is only counted.
@@ -34,11 +37,13 @@ struct Cipher {
     tgid: u64,
 }
 
-/// Plaintext of a record that was not sent yet, of an object whose connection is not known.
+/// A record that was not sent yet, of an object whose connection is not known, and its plaintext if that is the application's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Unsent {
     object: u64,
+    /// Of the object: another one may get its place.
+    born_ns: u64,
     base: u64,
     len: u64,
     /// Bytes of application data behind those.
@@ -46,8 +51,10 @@ struct Unsent {
     /// What stands at the beginning, in the middle and at the end.
     samples: [u64; 3],
     begin_ns: u64,
-    whole: u64,
 }
+
+/// More plaintext does not wait for a socket: rustls takes 64 KiB unless it is told otherwise.
+const MOST_WAITING: u64 = 1 << 20;
 
 /// Connections by the ciphertext that was received on them.
 #[map]
@@ -60,27 +67,28 @@ static RUSTLS_UNSENT: LruHashMap<Cipher, Unsent> = LruHashMap::with_max_entries(
 #[map]
 static RUSTLS_PROCESSES: LruHashMap<u32, u32> = LruHashMap::with_max_entries(1024, 0);
 
-/// One more record of an object that waits for a proof.
+/// One more record of plaintext of an object for which such a record waits. `false`: none waits any more, and this one is to be the first.
 #[inline(never)]
-pub(super) fn wait(state: &State, base: u64, len: u64, total: u64, tgid: u32) {
+pub(super) fn wait(state: &mut State, total: u64, tgid: u32) -> bool {
     let key = Cipher { word: state.proof, tgid: tgid.into() };
-    let Some(unsent) = RUSTLS_UNSENT.get_ptr_mut(key) else {
-        maps::count(Counter::TlsUnlinked);
-        return;
-    };
-    // SAFETY: a map value; only the thread that has the object writes to it.
-    let unsent = unsafe { &mut *unsent };
-    if unsent.len == 0 {
-        unsent.base = base;
-        unsent.len = len;
-        unsent.rest = total - len;
-        unsent.samples = samples(base, len);
-    } else {
-        unsent.rest += total;
+    if let Some(unsent) = RUSTLS_UNSENT.get_ptr_mut(key) {
+        // SAFETY: a map value; only the thread that has the object writes to it.
+        let unsent = unsafe { &mut *unsent };
+        if unsent.rest < MOST_WAITING {
+            unsent.rest += total;
+            return true;
+        }
+        let _ = RUSTLS_UNSENT.remove(key);
     }
+    // It was sent behind something else, or forgotten among others.
+    maps::count(Counter::TlsUnlinked);
+    state.proof = 0;
+    state.whole = 0;
+    false
 }
 
-/// A record that `object` made, which begins with `record`, of these bytes of plaintext and `rest` more. `false`: it cannot be read.
+/// A record that `object` made, which begins with `record`. Of the application's plaintext it has `len` bytes at `base` and `rest` more. `false`: it
+/// cannot be read.
 #[inline(always)]
 pub(super) fn await_proof(
     state: &mut State,
@@ -90,15 +98,17 @@ pub(super) fn await_proof(
     rest: u64,
 ) -> bool {
     let Some(word) = read_user::<u64>(record.wrapping_add(HEADER + NONCE)) else { return false };
-    state.proof = word;
+    if len > 0 {
+        state.proof = word;
+    }
     let unsent = Unsent {
         object: object.address,
+        born_ns: state.born_ns,
         base,
         len,
         rest,
         samples: samples(base, len),
         begin_ns: emit::now(),
-        whole: state.whole,
     };
     let _ = RUSTLS_UNSENT.insert(Cipher { word, tgid: object.tgid }, unsent, 0);
     true
@@ -203,19 +213,25 @@ fn received(base: u64, len: u64, link: Link, tgid: u32) {
 /// VERIFIER: a function of its own, for its stack.
 #[inline(never)]
 fn sent(moved: &mut Moved, connection: &mut Connection, sk: u64, word: u64) {
-    let key = Cipher { word, tgid: moved.tgid.into() };
+    let mut key = Cipher { word, tgid: moved.tgid.into() };
     let Some(unsent) = RUSTLS_UNSENT.get_ptr_mut(key) else { return };
-    // SAFETY: a map value. It is preallocated, so reading it after it was removed is reading memory; a record that another
-    // object makes meanwhile would have to be given the same place at once.
-    let unsent = unsafe { &mut *unsent };
-    let object = Object { address: unsent.object, tgid: key.tgid };
-    if let Some(state) = RUSTLS_OBJECTS.get_ptr_mut(object) {
-        // SAFETY: a map value; only the thread that has the object writes to it.
-        let state = unsafe { &mut *state };
-        if state.proof == key.word {
-            link(state, &object, sk, connection);
-            first_plaintext(moved, unsent);
-        }
+    // SAFETY: a map value, read at once.
+    let (object, born_ns) = unsafe { ((*unsent).object, (*unsent).born_ns) };
+    let object = Object { address: object, tgid: key.tgid };
+    let _ = RUSTLS_UNSENT.remove(key);
+    let Some(state) = RUSTLS_OBJECTS.get_ptr_mut(object) else { return };
+    // SAFETY: a map value; only the thread that has the object writes to it.
+    let state = unsafe { &mut *state };
+    if state.born_ns != born_ns {
+        return;
+    }
+    key.word = state.proof;
+    link(state, &object, sk, connection);
+    let waiting = if key.word == word { Some(unsent) } else { RUSTLS_UNSENT.get_ptr_mut(key) };
+    if let Some(waiting) = waiting {
+        // SAFETY: a map value. It is preallocated, so reading it after it was removed is reading memory; a record that another
+        // object makes meanwhile would have to be given the same place at once.
+        first_plaintext(moved, unsafe { &*waiting });
     }
     let _ = RUSTLS_UNSENT.remove(key);
 }
