@@ -12,6 +12,7 @@ use crate::{
     },
     discover::Selectors,
     semantics::{chosen::MetricAttributes, filter::Filter, redact, route},
+    tail,
 };
 
 /// Attributes of header fields are named so, with the field's name behind it. The constants of the
@@ -23,6 +24,8 @@ const RESPONSE: &str = "http.response.header.";
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) policies: Policies,
+    /// Tail sampling, if there is some.
+    pub(super) tail: Option<tail::Settings>,
     pub(super) headers: KeptHeaders,
     pub(super) max_head_len: usize,
     pub(super) metric_interval: Duration,
@@ -58,6 +61,7 @@ impl Live {
         };
         Self {
             policies: policies(config),
+            tail: config.tail_sampling.settings(config.limits.tail_sampling),
             headers,
             max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
             metric_interval: config.metrics.interval,
