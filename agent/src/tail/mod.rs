@@ -13,7 +13,7 @@ mod policy;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod trace_state;
+pub(crate) mod trace_state;
 
 use std::{collections::VecDeque, mem, sync::Arc};
 

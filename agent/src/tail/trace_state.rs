@@ -2,6 +2,8 @@
 //! randomness had to reach to be sampled, `rv` that randomness, if it is not the trace id's
 //! (<https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>).
 
+#[cfg(any(test, fuzzing))]
+use crate::trace_context::TraceState;
 use crate::trace_context::{MAX_TRACE_STATE_MEMBERS, TraceId};
 
 /// Randomness and thresholds have 56 bits.
@@ -73,6 +75,7 @@ pub(super) fn with_threshold(state: &str, id: TraceId, threshold: u64) -> Box<st
             own.push_str(part);
         }
     }
+    own.truncate(own.trim_ascii_end().len());
     // What was changed last stands first (W3C Trace Context, section 3.5).
     let members = state.split(',').map(str::trim_ascii);
     let members = members.filter(|member| !member.is_empty() && !member.starts_with(KEY));
@@ -81,6 +84,16 @@ pub(super) fn with_threshold(state: &str, id: TraceId, threshold: u64) -> Box<st
         own.push_str(member);
     }
     own.into_boxed_str()
+}
+
+/// For `fuzzing`: what is written into a state that is one can be read again.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(state: &TraceState) {
+    let id = TraceId([0xff; 16]);
+    let written = with_threshold(&state.0, id, 1 << 55);
+    let again = TraceState::parse([written.as_bytes()]).expect("a state");
+    assert_eq!(again.0, written);
+    assert!(OpenTelemetry::of(&written).threshold >= Some(1 << 55), "{written}");
 }
 
 #[cfg(test)]
@@ -111,6 +124,7 @@ mod tests {
         for (state, expected) in [
             ("", "ot=th:8"),
             ("a=b,c=d", "ot=th:8,a=b,c=d"),
+            ("ot=x:1 ;th:4", "ot=th:8;x:1"),
             ("a=b,ot=x:1;th:4;y:2,c=d", "ot=th:8;x:1;y:2,a=b,c=d"),
             ("ot=rv:ffffffffffffff;th:c", "ot=th:c;rv:ffffffffffffff"),
             // The trace cannot have been sampled with this one.
