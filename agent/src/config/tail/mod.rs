@@ -30,7 +30,7 @@ section! {
         /// The first policy that samples a trace ends its evaluation.
         pub sample_on_first_match: bool = false, live();
         /// What is asked about a trace. It is kept if one policy samples it and none drops it.
-        pub policies: Vec<TailPolicy> = vec![], live(), rule(policy::names_differ);
+        pub policies: Vec<TailPolicy> = vec![], live(), rule(|policies: &Vec<TailPolicy>| policy::names_differ(policies));
     }
 }
 

@@ -173,7 +173,7 @@ policy! {
 }
 
 /// Names of policies tell them apart in the books.
-pub(super) fn names_differ(policies: &Vec<TailPolicy>) -> Result<(), String> {
+pub(super) fn names_differ(policies: &[TailPolicy]) -> Result<(), String> {
     let mut names: Vec<_> = policies.iter().filter_map(|policy| policy.name.as_deref()).collect();
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
