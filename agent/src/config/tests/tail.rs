@@ -95,6 +95,14 @@ fn the_block_of_a_collector_is_read_as_it_is() {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_right() {
+    let page = include_str!("../../../../docs/sampling.md");
+    let (_, behind) = page.split_once("```yaml\n").unwrap();
+    let loaded = load(behind.split_once("```").unwrap().0).unwrap();
+    assert_eq!((loaded.warnings.len(), loaded.config.tail_sampling.policies.len()), (0, 4));
+}
+
+#[test]
 fn without_policies_nothing_waits() {
     let config = config("tail_sampling: {decision_wait: 5s}\n");
     assert_eq!(config.tail_sampling.settings(Size::mib(1)), None);
