@@ -25,6 +25,7 @@ use crate::{
         self, Target, redact,
         route::{self, Routes},
     },
+    tail,
     trace_context::{TraceParent, TraceState},
 };
 
@@ -245,6 +246,7 @@ fn trace_context(bytes: &[u8]) {
     }
     let values = bytes.split(|&byte| byte == b'\n');
     if let Some(state) = TraceState::parse(values) {
+        tail::trace_state::fuzz(&state);
         assert_eq!(TraceState::parse([state.0.as_bytes()]), Some(state));
     }
 }

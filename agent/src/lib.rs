@@ -3,7 +3,7 @@
 //! The modules follow the way of the data; each folder's `mod.rs` says which question it answers.
 //!
 //! ```text
-//! discover -> attach -> decode -> assemble -> correlate -> (semantics) -> aggregate, export
+//! discover -> attach -> decode -> assemble -> correlate -> (semantics) -> aggregate, tail, export
 //! ```
 
 pub mod accounting;
@@ -39,5 +39,6 @@ pub mod semantics;
 pub mod serve;
 pub mod span;
 pub mod status;
+pub mod tail;
 pub mod trace_context;
 pub mod trust;

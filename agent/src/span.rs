@@ -73,6 +73,8 @@ pub struct Span {
     pub parent_span_id: Option<SpanId>,
     pub parent_from: ParentFrom,
     pub flags: TraceFlags,
+    /// What sampling has made of its `tracestate`; `None`: nothing.
+    pub sampled_state: Option<Box<str>>,
     /// `CLOCK_REALTIME`, nanoseconds.
     pub start_unix_ns: u64,
     pub end_unix_ns: u64,
@@ -91,6 +93,19 @@ impl Span {
     #[must_use]
     pub const fn duration_ns(&self) -> u64 {
         self.end_unix_ns.saturating_sub(self.start_unix_ns)
+    }
+
+    /// `tracestate` as it is exported, empty without one. What the request carried belongs to the trace that its header
+    /// names, not to one begun here.
+    #[must_use]
+    pub fn trace_state(&self) -> &str {
+        match (&self.sampled_state, self.parent_from) {
+            (Some(state), _) => state,
+            (None, ParentFrom::Header | ParentFrom::Connection | ParentFrom::Context) => {
+                &self.exchange.trace.state.0
+            }
+            (None, ParentFrom::Root | ParentFrom::Ambiguous) => "",
+        }
     }
 
     /// Whether the parent lives in another process (bits 8 and 9 of OTLP's `Span.flags`): that of a SERVER span

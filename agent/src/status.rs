@@ -1,6 +1,7 @@
 //! What a running agent says of itself at `/status`, and `remora status`, which prints it for people.
 
 mod counts;
+mod tail;
 
 use std::{
     fmt,
@@ -11,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::counts::Counts;
+pub use self::{counts::Counts, tail::TailSampling};
 
 /// Where `remora status` asks if nothing else is said.
 pub const DEFAULT_ADDR: &str = "127.0.0.1:9465";
@@ -104,7 +105,7 @@ pub struct BlindSpot {
     pub libraries: Vec<String>,
 }
 
-/// The books so far: `ended = spans + sampled_out + filtered + lost`, and each export `accepted = exported + dropped +
+/// The books so far: `ended = spans + sampled_out + filtered + waiting + lost`, and each export `accepted = exported + dropped +
 /// queued`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
@@ -116,6 +117,9 @@ pub struct Accounting {
     pub bytes_missed: u64,
     pub connections: usize,
     pub requests: Requests,
+    /// Where there is tail sampling.
+    #[serde(default)]
+    pub tail_sampling: Option<TailSampling>,
     /// What was forgotten, cut or not measured to keep within bounds.
     pub left_out: Counts,
     pub exports: Vec<Export>,
@@ -129,6 +133,9 @@ pub struct Requests {
     /// By filters, of spans.
     #[serde(default)]
     pub filtered: u64,
+    /// For tail sampling to decide; none at the end.
+    #[serde(default)]
+    pub waiting: u64,
     /// By filters, of metrics: of all that were not lost.
     #[serde(default)]
     pub unmeasured: u64,
@@ -207,9 +214,12 @@ impl Accounting {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let bytes = self.bytes_seen + self.bytes_missed;
-        let Requests { ended, spans, sampled_out, filtered, unmeasured, lost } = &self.requests;
-        let by_filters =
-            if *filtered > 0 { format!(" + filtered {filtered}") } else { String::new() };
+        let Requests { ended, spans, sampled_out, filtered, waiting, unmeasured, lost } =
+            &self.requests;
+        let some = |name: &str, count: u64| {
+            if count > 0 { format!(" + {name} {count}") } else { String::new() }
+        };
+        let (by_filters, waiting) = (some("filtered", *filtered), some("waiting", *waiting));
         let mut lines = vec![
             format!(
                 "records {} = parsed {}{}; dropped in the kernel{}{}",
@@ -221,7 +231,7 @@ impl Accounting {
             ),
             format!("bytes {bytes} = seen {} + missed {}", self.bytes_seen, self.bytes_missed),
             format!(
-                "requests {ended} = spans {spans} + sampled_out {sampled_out}{by_filters} + lost {}{lost}",
+                "requests {ended} = spans {spans} + sampled_out {sampled_out}{by_filters}{waiting} + lost {}{lost}",
                 lost.sum()
             ),
         ];
@@ -229,12 +239,13 @@ impl Accounting {
             let measured = ended - lost.sum() - unmeasured;
             lines.push(format!("metrics: measured {measured}, filtered {unmeasured}"));
         }
+        lines.extend(self.tail_sampling.as_ref().map(TailSampling::line));
         if self.left_out.sum() > 0 {
             lines.push(format!("left out{}", self.left_out));
         }
         for export in &self.exports {
             let Export { signal, destination, accepted, exported, dropped, queued, .. } = export;
-            let queued = if *queued > 0 { format!(" + queued {queued}") } else { String::new() };
+            let queued = some("queued", *queued);
             lines.push(format!(
                 "{signal} to {destination}: accepted {accepted} = exported {exported}{queued} + \
                  dropped {}{dropped}",
@@ -327,13 +338,22 @@ mod tests {
                 bytes_missed: 5,
                 connections: 6,
                 requests: Requests {
-                    ended: 11,
+                    ended: 12,
                     spans: 5,
                     sampled_out: 3,
                     filtered: 2,
+                    waiting: 1,
                     unmeasured: 4,
                     lost: counts("gap", 1),
                 },
+                tail_sampling: Some(TailSampling {
+                    sampled: counts("errors", 3),
+                    dropped: counts("probes", 1),
+                    not_sampled: 2,
+                    waiting: 1,
+                    early: counts("memory", 1),
+                    late_spans: counts("sampled", 2),
+                }),
                 left_out: counts("heads_cut", 3),
                 exports: vec![Export {
                     signal: "traces".into(),
@@ -371,8 +391,9 @@ accounting
   connections open 6
   records 10 = parsed 8 skipped=2; dropped in the kernel ring_full=4
   bytes 105 = seen 100 + missed 5
-  requests 11 = spans 5 + sampled_out 3 + filtered 2 + lost 1 gap=1
-  metrics: measured 6, filtered 4
+  requests 12 = spans 5 + sampled_out 3 + filtered 2 + waiting 1 + lost 1 gap=1
+  metrics: measured 7, filtered 4
+  tail sampling: traces 7 = sampled 3 errors=3 + dropped 1 probes=1 + not_sampled 2 + waiting 1; early 1 memory=1; late spans 2 sampled=2
   left out heads_cut=3
   traces to otlp: accepted 5 = exported 2 + queued 2 + dropped 1 queue_full=1
 ";

@@ -3,6 +3,7 @@
 use crate::{
     ids::IdGenerator,
     metrics_data::{Exemplar, Number},
+    span::Span,
     trace_context::{SpanId, TraceId},
 };
 
@@ -13,6 +14,17 @@ pub(super) struct Measured {
     pub(super) time_unix_ns: u64,
     pub(super) trace_id: TraceId,
     pub(super) span_id: SpanId,
+}
+
+impl Measured {
+    pub(super) const fn of(span: &Span, value: f64) -> Self {
+        Self {
+            value,
+            time_unix_ns: span.end_unix_ns,
+            trace_id: span.trace_id,
+            span_id: span.span_id,
+        }
+    }
 }
 
 impl From<Measured> for Exemplar {

@@ -21,14 +21,22 @@ impl Explicit {
     }
 
     pub(super) fn record(&mut self, measured: &Measured, exemplar: bool) {
-        // A dozen bounds, and most values are small: a scan beats a binary search.
-        let above = self.bounds.iter().position(|&bound| measured.value <= bound);
-        let bucket = above.unwrap_or(self.bounds.len());
+        let bucket = self.bucket(measured);
         self.counts[bucket] += 1;
         add(&mut self.summary, measured.value);
         if exemplar {
             self.exemplars.offer(bucket, measured);
         }
+    }
+
+    pub(super) fn exemplify(&mut self, measured: &Measured) {
+        self.exemplars.offer(self.bucket(measured), measured);
+    }
+
+    fn bucket(&self, measured: &Measured) -> usize {
+        // A dozen bounds, and most values are small: a scan beats a binary search.
+        let above = self.bounds.iter().position(|&bound| measured.value <= bound);
+        above.unwrap_or(self.bounds.len())
     }
 }
 

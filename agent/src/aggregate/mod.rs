@@ -129,20 +129,68 @@ impl Aggregator {
     /// Counts an exchange. Its span need not be sampled; if it is not, it is no exemplar either
     /// (unless all measurements may be).
     pub fn record(&mut self, span: &Span) {
-        self.record_as(span, &Key::of(span));
+        self.record_as(span, &Key::of(span), self.is_exemplar(span));
+    }
+
+    fn is_exemplar(&self, span: &Span) -> bool {
+        match self.config.exemplars {
+            ExemplarFilter::AlwaysOn => true,
+            ExemplarFilter::AlwaysOff => false,
+            ExemplarFilter::TraceBased => span.flags.is_sampled(),
+        }
     }
 
     /// As [`Self::record`], with attributes that were chosen, unless this aggregator keeps to those of the
     /// conventions.
     pub fn record_chosen(&mut self, span: &Span, chosen: &MetricAttributes) {
-        if chosen.is_conventional() || self.config.conventional {
-            return self.record(span);
-        }
-        let added = chosen.added(span);
-        self.record_as(span, &Key::chosen(span, chosen, &added));
+        self.record_with(span, chosen, self.is_exemplar(span));
     }
 
-    fn record_as(&mut self, span: &Span, key: &Key<'_>) {
+    /// As [`Self::record_chosen`], where it is not decided whether the span's trace is kept: until then it is no
+    /// exemplar ([`Self::exemplify`]), unless all measurements may be.
+    pub fn record_undecided(&mut self, span: &Span, chosen: &MetricAttributes) {
+        self.record_with(span, chosen, self.config.exemplars == ExemplarFilter::AlwaysOn);
+    }
+
+    fn record_with(&mut self, span: &Span, chosen: &MetricAttributes, exemplar: bool) {
+        if chosen.is_conventional() || self.config.conventional {
+            return self.record_as(span, &Key::of(span), exemplar);
+        }
+        let added = chosen.added(span);
+        self.record_as(span, &Key::chosen(span, chosen, &added), exemplar);
+    }
+
+    /// A span that was recorded before is kept: it may be an exemplar from now on. Where its series is gone, or told without
+    /// it (a delta has the exemplars of its own interval), it is none.
+    pub fn exemplify(&mut self, span: &Span, chosen: &MetricAttributes) {
+        if self.config.exemplars != ExemplarFilter::TraceBased || !span.flags.is_sampled() {
+            return;
+        }
+        if self.config.temporality == Temporality::Delta && span.end_unix_ns < self.since_unix_ns {
+            return;
+        }
+        if chosen.is_conventional() || self.config.conventional {
+            return self.exemplify_as(span, &Key::of(span));
+        }
+        let added = chosen.added(span);
+        self.exemplify_as(span, &Key::chosen(span, chosen, &added));
+    }
+
+    fn exemplify_as(&mut self, span: &Span, key: &Key<'_>) {
+        let address = Arc::as_ptr(&span.resource) as usize;
+        let Some(&place) = self.places.get(&address) else { return };
+        let tables = &mut self.resources[place].tables;
+        let table = Table::among(tables, key.family(), span.exchange.role);
+        let instruments = table.instruments;
+        let Some(series) = table.find(key) else { return };
+        for (instrument, histogram) in instruments.iter().zip(&mut series.histograms) {
+            if let Some(value) = instrument.measure.of(span) {
+                histogram.exemplify(&Measured::of(span, value), &mut self.random);
+            }
+        }
+    }
+
+    fn record_as(&mut self, span: &Span, key: &Key<'_>, exemplar: bool) {
         let address = Arc::as_ptr(&span.resource) as usize;
         let known = self.places.get(&address).copied();
         let Some(place) = known.or_else(|| self.place_for(&span.resource)) else {
@@ -155,20 +203,9 @@ impl Aggregator {
         let (series, is_its_own) = table.find_or_add(key, &self.config, self.since_unix_ns);
         series.touched = true;
         self.left_out.overflowed += u64::from(!is_its_own);
-        let exemplar = match self.config.exemplars {
-            ExemplarFilter::AlwaysOn => true,
-            ExemplarFilter::AlwaysOff => false,
-            ExemplarFilter::TraceBased => span.flags.is_sampled(),
-        };
         for (instrument, histogram) in instruments.iter().zip(&mut series.histograms) {
             if let Some(value) = instrument.measure.of(span) {
-                let measured = Measured {
-                    value,
-                    time_unix_ns: span.end_unix_ns,
-                    trace_id: span.trace_id,
-                    span_id: span.span_id,
-                };
-                histogram.record(&measured, exemplar, &mut self.random);
+                histogram.record(&Measured::of(span, value), exemplar, &mut self.random);
             } else if instrument.measure.is_inexact(span) {
                 self.left_out.inexact += 1;
             }

@@ -37,6 +37,14 @@ impl Histogram {
         }
     }
 
+    /// Offers what was recorded without an exemplar as one.
+    pub(super) fn exemplify(&mut self, measured: &Measured, random: &mut IdGenerator) {
+        match self {
+            Self::Explicit(histogram) => histogram.exemplify(measured),
+            Self::Exponential(histogram) => histogram.exemplars.offer(measured, random),
+        }
+    }
+
     pub(super) const fn summary(&self) -> Summary {
         match self {
             Self::Explicit(histogram) => histogram.summary,
@@ -151,6 +159,16 @@ impl Table {
         let new = Series::new(attributes, instruments, config, since_unix_ns);
         series.push((OwnedKey::of(key), new));
         (&mut series[at as usize].1, true)
+    }
+
+    /// Where what has this key was recorded, if that is known still.
+    pub(super) fn find(&mut self, key: &Key<'_>) -> Option<&mut Series> {
+        let Self { index, series, overflow, hasher, .. } = self;
+        let found = index.find(hasher.hash_one(key), |&at| series[at as usize].0.is(key)).copied();
+        match found {
+            Some(at) => Some(&mut series[at as usize].1),
+            None => overflow.as_deref_mut(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,6 +1,10 @@
 //! What a configuration says in vain: it is no mistake, and yet not what anybody wants.
 
-use super::{Config, Origin, Problem, notes::Notes};
+use super::{
+    Config, Origin, Problem,
+    notes::Notes,
+    tail::{Composite, TailSampling},
+};
 use crate::{
     discover::{Criteria, Pattern},
     semantics::{
@@ -27,6 +31,7 @@ pub(super) fn without_effect(config: &Config, notes: &Notes) -> Vec<Problem> {
             filter.include.as_deref(),
         );
     }
+    found.tail_sampling(&config.tail_sampling);
     let mut problems = found.problems;
     problems.sort_by_key(|problem| match problem.origin {
         Origin::File { line, column, .. } => (line, column),
@@ -127,6 +132,33 @@ impl Found<'_> {
                 for (name, globs) in [("path", &rule.paths), ("route", &rule.routes)] {
                     self.paths(&format!("{path}.{key}[{at}].{name}"), globs);
                 }
+            }
+        }
+    }
+
+    /// What the Collector, too, reads and does not follow.
+    fn tail_sampling(&mut self, tail: &TailSampling) {
+        for (at, policy) in tail.policies.iter().enumerate() {
+            let Composite { composite_sub_policy, policy_order, rate_allocation, .. } =
+                &policy.composite;
+            let path = format!("tail_sampling.policies[{at}].composite");
+            let parts = || composite_sub_policy.iter().filter_map(|part| part.name.as_deref());
+            if !policy_order.is_empty() && !parts().eq(policy_order.iter().map(|name| &**name)) {
+                let message = format!(
+                    "found another order than that of composite_sub_policy, which is the one that counts, as in the \
+                     Collector: {}",
+                    parts().collect::<Vec<_>>().join(", ")
+                );
+                self.say(&format!("{path}.policy_order"), message);
+            }
+            let has_share = |name: &str| {
+                rate_allocation.iter().any(|share| share.policy.as_deref() == Some(name))
+            };
+            for name in parts().filter(|name| !has_share(name)) {
+                let message = format!(
+                    "found no share of `{name}`, which therefore samples nothing, as in the Collector"
+                );
+                self.say(&format!("{path}.rate_allocation"), message);
             }
         }
     }

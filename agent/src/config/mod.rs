@@ -27,6 +27,7 @@ mod selection;
 mod shape;
 mod show;
 mod substitution;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -58,6 +59,7 @@ pub use schema::schema;
 use section::section;
 pub use selection::{OwnHeaders, OwnRoutes, OwnTraces, Selector};
 pub use show::{Changed, ConfigFlag, Shown, changed, flags, shown};
+pub use tail::TailSampling;
 use value::keywords;
 pub use value::{FieldName, Size, Url, address, without_credentials};
 
@@ -96,6 +98,9 @@ section! {
         pub metrics: Metrics = Metrics::default();
         /// Which traces are exported.
         pub traces: Traces = Traces::default();
+        /// Tail sampling: traces wait until they are decided as a whole. The block `tail_sampling` of a Collector can stand here as it
+        /// is. Without policies it is off.
+        pub tail_sampling: TailSampling = TailSampling::default();
         /// The kernel side.
         pub kernel: Kernel = Kernel::default();
         /// Whose processes are where Kubernetes runs them.
@@ -237,6 +242,8 @@ section! {
         pub connections: u32 = 16_384, within(16, 4_194_304);
         /// Header blocks that come in pieces, of all connections together. Where there is no room, one is cut.
         pub heads: Size = Size::mib(32), within(Size::kib(64), Size::mib(4096));
+        /// Spans that wait for `tail_sampling`. Beyond it the oldest trace is decided early.
+        pub tail_sampling: Size = Size::mib(64), live(), within(Size::kib(64), Size::mib(16_384));
         /// An exchange is given up after its connection was silent for this long. It is counted as lost, and is no error.
         pub exchange_idle: Duration = Duration::from_secs(86_400),
             within(Duration::from_secs(1), Duration::from_secs(30 * 86_400));

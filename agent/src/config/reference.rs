@@ -43,19 +43,40 @@ wrong with it is said. Without a file SIGHUP ends the agent.
 pub fn reference() -> String {
     let mut page = INTRODUCTION.to_owned();
     let Shape::Section(keys) = shape::<Config>() else { unreachable!("a section") };
-    section(&mut page, "", &sentence(Config::ABOUT), &keys);
+    section(&mut page, &mut Shown::default(), "", &sentence(Config::ABOUT), &keys);
     page
 }
 
-fn section(page: &mut String, path: &str, about: &str, keys: &[About]) {
+/// Sections that are on the page, so that none is there twice: where the one with these keys is.
+#[derive(Default)]
+struct Shown(Vec<(String, String)>);
+
+impl Shown {
+    /// The path of the section that says the same, if there is one. Else it is this one's.
+    fn before(&mut self, key: &About, path: &str) -> Option<String> {
+        let said = format!("{} {:?}", key.doc, key.shape);
+        if let Some((_, path)) = self.0.iter().find(|(before, _)| *before == said) {
+            return Some(path.clone());
+        }
+        self.0.push((said, path.to_owned()));
+        None
+    }
+}
+
+fn section(page: &mut String, shown: &mut Shown, path: &str, about: &str, keys: &[About]) {
     let title = if path.is_empty() { "Top level".to_owned() } else { format!("`{path}`") };
     write(page, format_args!("\n## {title}\n\n{about}\n\n"));
+    let mut below = Vec::new();
     for key in keys {
         let path = join(path, key.name);
         match inner(&key.shape) {
-            Some((_, is_list)) => {
+            Some((keys, is_list)) => {
                 let kind = if is_list { " (list)" } else { "" };
-                let anchor = path.replace(['.', '[', ']'], "");
+                let before = shown.before(key, &path);
+                let anchor = before.as_ref().unwrap_or(&path).replace(['.', '[', ']'], "");
+                if before.is_none() {
+                    below.push((key, keys, path.clone() + if is_list { "[]" } else { "" }));
+                }
                 write(page, format_args!("- **[`{}`](#{anchor})**{kind}: {}", key.name, key.doc));
                 if is_list {
                     facts(page, key);
@@ -69,11 +90,8 @@ fn section(page: &mut String, path: &str, about: &str, keys: &[About]) {
             }
         }
     }
-    for key in keys {
-        if let Some((keys, is_list)) = inner(&key.shape) {
-            let path = join(path, key.name) + if is_list { "[]" } else { "" };
-            section(page, &path, &key.doc, keys);
-        }
+    for (key, keys, path) in below {
+        section(page, shown, &path, &key.doc, keys);
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the text of one setting becomes its value, and the value text again; the same rules for file,
 //! environment and flags.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use serde_json::Value as Json;
 
@@ -128,7 +128,32 @@ impl Setting for u32 {
     const SAMPLES: &'static [&'static str] = &["300", "400", "500"];
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("a whole number up to {}", Self::MAX))
+        without_separators(text).parse().map_err(|_| format!("a whole number up to {}", Self::MAX))
+    }
+
+    fn written(&self) -> Json {
+        (*self).into()
+    }
+
+    fn looks() -> Scalar {
+        Scalar { expected: "a whole number".into(), types: &["integer"], ..Scalar::default() }
+    }
+}
+
+/// `100_000`, as YAML 1.1 has whole numbers, without what separates its digits.
+fn without_separators(text: &str) -> Cow<'_, str> {
+    let parts = text.strip_prefix(['+', '-']).unwrap_or(text).split('_');
+    let is_number = parts
+        .into_iter()
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_number && text.contains('_') { text.replace('_', "").into() } else { text.into() }
+}
+
+impl Setting for i64 {
+    const SAMPLES: &'static [&'static str] = &["300", "-400", "500"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        without_separators(text).parse().map_err(|_| "a whole number".to_owned())
     }
 
     fn written(&self) -> Json {

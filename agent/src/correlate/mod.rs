@@ -258,6 +258,7 @@ impl Correlator {
             parent_span_id,
             parent_from,
             flags,
+            sampled_state: None,
             start_unix_ns: offset.unix_ns(exchange.start_mono_ns),
             end_unix_ns: offset.unix_ns(exchange.end_mono_ns.max(exchange.start_mono_ns)),
             route: None,

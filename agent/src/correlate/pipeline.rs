@@ -10,6 +10,9 @@ use std::{
 
 use hashbrown::HashMap;
 
+mod exports;
+
+use self::exports::ToldExports;
 use super::{Correlator, policy::Policies};
 use crate::{
     accounting::Lost,
@@ -23,6 +26,7 @@ use crate::{
         telemetry::{self, Emits, Export},
     },
     span::{Peer, Span},
+    tail::{self, Held, Tail},
     trace_context::TraceId,
 };
 
@@ -54,14 +58,17 @@ pub trait Output {
     fn capture(&mut self, conn_id: u64, policy: u8);
 }
 
-/// What became of all requests: `ended = spans + sampled_out + filtered + sum(lost)`.
+/// What became of all requests: `ended = spans + sampled_out + filtered + waiting + sum(lost)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counts {
     pub spans: u64,
+    /// By head sampling and by tail sampling.
     pub sampled_out: u64,
+    /// Their traces are not decided; none at the end.
+    pub waiting: u64,
     /// No span, for a filter says so, whatever sampling would have said.
     pub filtered: u64,
-    /// Of `spans + sampled_out + filtered`, those that a filter keeps out of metrics.
+    /// Of `spans + sampled_out + filtered + waiting`, those that a filter keeps out of metrics.
     pub unmeasured: u64,
     /// By [`Lost`], in the order of [`Lost::ALL`].
     pub lost: [u64; Lost::ALL.len()],
@@ -77,7 +84,8 @@ impl Counts {
     /// All requests that ended in one way or another.
     #[must_use]
     pub fn ended(&self) -> u64 {
-        self.spans + self.sampled_out + self.filtered + self.lost.iter().sum::<u64>()
+        let measurable = self.spans + self.sampled_out + self.filtered + self.waiting;
+        measurable + self.lost.iter().sum::<u64>()
     }
 }
 
@@ -98,6 +106,8 @@ pub struct Pipeline<R, O> {
     undecided: HashMap<TraceId, Vec<(Span, bool)>>,
     /// How many these are.
     undecided_len: usize,
+    /// Where traces wait to be sampled as a whole, if that is configured.
+    tail: Option<Box<Tail>>,
     told_exports: ToldExports,
     /// Signals that processes export by themselves.
     emits: HashMap<u32, Emits>,
@@ -105,31 +115,6 @@ pub struct Pipeline<R, O> {
 
 /// Processes of which it is remembered that they export signals by themselves.
 const MAX_EMITTING: usize = 16_384;
-
-/// What was said of exports that are left out: once of each kind.
-#[derive(Debug, Default)]
-struct ToldExports {
-    agents: bool,
-    others: bool,
-}
-
-impl ToldExports {
-    fn tell(&mut self, export: Export, service: &str) {
-        match export {
-            Export::Agents if !mem::replace(&mut self.agents, true) => tracing::info!(
-                service,
-                "a selected process takes exports of this agent or another one: they become no \
-                 spans and are not measured, or there would be one more for each"
-            ),
-            Export::Others if !mem::replace(&mut self.others, true) => tracing::info!(
-                service,
-                "a selected process sends or takes telemetry over OTLP: such requests become no \
-                 spans and are not measured (filter.telemetry keeps them)"
-            ),
-            Export::Agents | Export::Others => {}
-        }
-    }
-}
 
 impl<R: Resources, O: Output> Pipeline<R, O> {
     pub fn new(
@@ -153,6 +138,7 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             waiting,
             undecided,
             undecided_len: 0,
+            tail: None,
             told_exports: ToldExports::default(),
             emits: HashMap::default(),
         }
@@ -305,21 +291,85 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             }
             _ => kept,
         };
+        let goes_on = kept.traces && span.flags.is_sampled();
         if kept.metrics {
             let attributes = self.policies.metric_attributes(selector);
+            let waits = goes_on && self.tail.is_some();
             for aggregator in &mut self.aggregators {
-                aggregator.record_chosen(&span, attributes);
+                if waits {
+                    aggregator.record_undecided(&span, attributes);
+                } else {
+                    aggregator.record_chosen(&span, attributes);
+                }
             }
         } else {
             self.counts.unmeasured += 1;
         }
         if !kept.traces {
             self.counts.filtered += 1;
-        } else if span.flags.is_sampled() {
+        } else if !goes_on {
+            self.counts.sampled_out += 1;
+        } else if let Some(tail) = &mut self.tail {
+            self.counts.waiting += 1;
+            tail.take(Held { span, selector, measured: kept.metrics });
+            self.release_tail();
+        } else {
             self.counts.spans += 1;
             self.output.span(span);
-        } else {
-            self.counts.sampled_out += 1;
+        }
+    }
+
+    /// What tail sampling does from now on; `None`: nothing, and what waits is decided.
+    pub fn sample_tails(&mut self, settings: Option<tail::Settings>) {
+        match (&mut self.tail, settings) {
+            (Some(tail), Some(settings)) => tail.change(settings),
+            (tail @ None, Some(settings)) => *tail = Some(Box::new(Tail::new(settings))),
+            (_, None) => {
+                while self.decide_next() {}
+                self.tail = None;
+            }
+        }
+        self.release_tail();
+    }
+
+    /// What tail sampling has decided, where there is some.
+    #[must_use]
+    pub fn tail_counts(&self) -> Option<tail::Counts> {
+        self.tail.as_deref().map(Tail::counts)
+    }
+
+    /// Decides traces that have waited long enough for it.
+    pub fn reach(&mut self, now_mono_ns: u64) {
+        if let Some(tail) = &mut self.tail {
+            tail.reach(now_mono_ns, self.clock.offset());
+            self.release_tail();
+        }
+    }
+
+    /// Decides the trace that has waited longest; `false` if none waits.
+    pub fn decide_next(&mut self) -> bool {
+        let Some(tail) = &mut self.tail else { return false };
+        let decided = tail.decide_next();
+        self.release_tail();
+        decided
+    }
+
+    /// Hands on what is decided, and accounts for what is not kept.
+    fn release_tail(&mut self) {
+        let Some(tail) = &mut self.tail else { return };
+        let left_out = tail.take_left_out();
+        self.counts.sampled_out += left_out;
+        self.counts.waiting -= left_out;
+        for Held { span, selector, measured } in tail.take_kept() {
+            self.counts.spans += 1;
+            self.counts.waiting -= 1;
+            if measured {
+                let attributes = self.policies.metric_attributes(selector);
+                for aggregator in &mut self.aggregators {
+                    aggregator.exemplify(&span, attributes);
+                }
+            }
+            self.output.span(span);
         }
     }
 }

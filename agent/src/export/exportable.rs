@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 use crate::{
     attribute::AttributeSink,
     resource::Resource,
-    span::{self, ParentFrom, Span, SpanKind},
+    span::{self, Span, SpanKind},
     trace_context::{SpanId, TraceId},
 };
 
@@ -55,15 +55,7 @@ impl<'a> From<&'a Span> for Placement<'a> {
             span_id: span.span_id,
             parent_span_id: span.parent_span_id,
             flags: u32::from(span.flags.0) | HAS_IS_REMOTE | remote,
-            // tracestate belongs to the trace that the header names, not to one begun here.
-            trace_state: if matches!(
-                span.parent_from,
-                ParentFrom::Header | ParentFrom::Connection | ParentFrom::Context
-            ) {
-                &span.exchange.trace.state.0
-            } else {
-                ""
-            },
+            trace_state: span.trace_state(),
             start_unix_ns: span.start_unix_ns,
             end_unix_ns: span.end_unix_ns,
         }

@@ -7,7 +7,8 @@ use crate::{
     correlate::{self, pipeline::Counts},
     export::stats::LaneStats,
     recording::write::Summary,
-    status::{Accounting, Export, Requests},
+    status::{Accounting, Export, Requests, TailSampling},
+    tail,
 };
 
 /// What is known at the end.
@@ -18,6 +19,8 @@ pub(super) struct Books {
     pub(super) undecodable: u64,
     pub(super) assembled: assemble::Stats,
     pub(super) counts: Counts,
+    /// Where there is tail sampling.
+    pub(super) tail: Option<tail::Counts>,
     /// What was left out to keep within bounds.
     pub(super) left_out: LeftOut,
     /// What the kernel side gave up on, by reason.
@@ -82,9 +85,11 @@ impl Books {
                 spans: counts.spans,
                 sampled_out: counts.sampled_out,
                 filtered: counts.filtered,
+                waiting: counts.waiting,
                 unmeasured: counts.unmeasured,
                 lost: Lost::ALL.iter().map(|lost| (lost.as_str(), counts.lost(*lost))).collect(),
             },
+            tail_sampling: self.tail.as_ref().map(tail_sampling),
             left_out: self.left_out().into_iter().collect(),
             exports: lanes.iter().map(export).collect(),
         }
@@ -99,5 +104,23 @@ impl Books {
         let counted = drops.iter().map(|(counter, count)| (counter.as_str(), *count));
         let all = counted.chain([("missed", self.kernel.missed())]);
         self.drops = all.map(|(name, count)| (name.to_owned(), count)).collect();
+    }
+}
+
+fn tail_sampling(counts: &tail::Counts) -> TailSampling {
+    let by_policy = |tally: fn(&tail::OfPolicy) -> tail::Tally| {
+        counts.policies.iter().map(|one| (&*one.name, tally(one).traces)).collect()
+    };
+    TailSampling {
+        sampled: by_policy(|one| one.sampled),
+        dropped: by_policy(|one| one.dropped),
+        not_sampled: counts.not_sampled.traces,
+        waiting: counts.waiting.traces,
+        early: [("num_traces", counts.early_traces), ("memory", counts.early_memory)]
+            .into_iter()
+            .collect(),
+        late_spans: [("sampled", counts.late_sampled), ("left_out", counts.late_left_out)]
+            .into_iter()
+            .collect(),
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     discover::Selectors,
     protocol::http1::IDENTIFIERS,
     semantics::{chosen::MetricAttributes, filter::Filter, redact, route},
+    tail,
     trace_context::Propagation,
 };
 
@@ -25,6 +26,8 @@ const RESPONSE: &str = "http.response.header.";
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) policies: Policies,
+    /// Tail sampling, if there is some.
+    pub(super) tail: Option<tail::Settings>,
     pub(super) headers: KeptHeaders,
     pub(super) max_head_len: usize,
     pub(super) metric_interval: Duration,
@@ -66,6 +69,7 @@ impl Live {
         };
         Self {
             policies: policies(config),
+            tail: config.tail_sampling.settings(config.limits.tail_sampling),
             headers,
             max_head_len: usize::try_from(config.capture.max_head.0).unwrap_or(usize::MAX),
             metric_interval: config.metrics.interval,

@@ -46,6 +46,8 @@ use crate::{
 
 /// Spans between two looks at whether the exporters keep up.
 const PACE: u64 = 1024;
+/// Traces that are decided at once when nothing more comes.
+const DECIDE: usize = 256;
 /// Spans are sent when there are enough of them, or at the end, never because time passed.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -218,11 +220,11 @@ impl<'a> Replay<'a> {
             seed: facts.seed,
         };
         let unknown = Arc::new(Resource::unknown());
-        let Live { policies, metric_interval, .. } = parts.live;
+        let Live { policies, tail, metric_interval, .. } = parts.live;
         let processes = Processes { targets: HashMap::new(), ended: VecDeque::new(), unknown };
         let assembler = Assembler::new(facts.limits.of_assembler());
         let now_ns = facts.start_mono_ns;
-        let stages = Stages::new(
+        let mut stages = Stages::new(
             begin,
             assembler,
             policies,
@@ -239,6 +241,7 @@ impl<'a> Replay<'a> {
                 Outlet { exporter, terminal, verdicts: None, now_ns, spans: 0 }
             },
         );
+        stages.pipeline.sample_tails(tail);
         Self { stages, runtime, notes: Notes::default(), paced: 0 }
     }
 
@@ -311,6 +314,9 @@ impl<'a> Replay<'a> {
     fn finish(&mut self) -> (Books, Vec<MetricBatch>) {
         let now_ns = self.stages.now_ns;
         self.stages.finish(now_ns);
+        while self.stages.decide(DECIDE) {
+            self.runtime.block_on(self.exporter().room());
+        }
         self.export_metrics();
         self.stages.finish_printing(now_ns);
         let totals = self.stages.collect(self.stages.readers.totals, now_ns);

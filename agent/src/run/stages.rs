@@ -75,6 +75,7 @@ impl<R: Resources, W: Write> Stages<R, W> {
     fn reached(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         self.pipeline.output.now_ns = self.now_ns;
+        self.pipeline.reach(self.now_ns);
     }
 
     /// Runs the stages on a sample, and says what it was.
@@ -111,11 +112,16 @@ impl<R: Resources, W: Write> Stages<R, W> {
         self.assembler.tick(now_ns, &mut self.pipeline);
     }
 
-    /// Ends what is open: nothing more will come.
+    /// Ends what is open: nothing more will come. Then [`Self::decide`] ends what waits.
     pub(super) fn finish(&mut self, now_ns: u64) {
         self.reached(now_ns);
         self.assembler.finish(now_ns, &mut self.pipeline);
         self.pipeline.release_waiting();
+    }
+
+    /// Decides up to so many traces that wait for tail sampling; `false` if none waits any more.
+    pub(super) fn decide(&mut self, traces: usize) -> bool {
+        (0..traces).all(|_| self.pipeline.decide_next())
     }
 
     /// What one of the [`Readers`] has to read; nothing where there is no such.
@@ -138,6 +144,7 @@ impl<R: Resources, W: Write> Stages<R, W> {
     pub(super) fn close_books(&mut self) {
         self.books.assembled = *self.assembler.stats();
         self.books.counts = self.pipeline.counts();
+        self.books.tail = self.pipeline.tail_counts();
         let measured = self.pipeline.aggregators.iter().map(Aggregator::left_out);
         self.books.left_out = LeftOut {
             measured: measured.max_by_key(aggregate::LeftOut::all).unwrap_or_default(),

@@ -1,5 +1,7 @@
 //! The agent's own metrics, under its own resource: the books, the queues, and what it costs.
 
+mod tail;
+
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use super::books::Books;
@@ -116,7 +118,7 @@ impl Telemetry {
                 "remora.exchanges.sampled_out",
                 "{exchange}",
                 "Exchanges that sampling left out",
-                plain(books.counts.sampled_out),
+                tail::sampled_out(books),
             ),
             sum(
                 "remora.exchanges.filtered",
@@ -206,6 +208,7 @@ impl Telemetry {
             let about = "Memory of the names of addresses";
             metrics.push(gauge("remora.peers.memory", "By", about, plain(*bytes as u64)));
         }
+        metrics.extend(books.tail.iter().flat_map(|tail| self.tail(now_unix_ns, tail)));
         metrics.extend(self.kernel(now_unix_ns, &books.kernel));
         if let Ok(usage) = procfs::process::Process::myself().and_then(|process| process.stat()) {
             let ticks = procfs::ticks_per_second() as f64;

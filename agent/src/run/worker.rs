@@ -200,7 +200,7 @@ impl Worker {
             measured.inspect_err(|error| tracing::warn!(%error, "run time not measured")).ok()
         });
         let mut assembler = Assembler::new(parts.assemble);
-        let Live { policies, headers, max_head_len, metric_interval, .. } = parts.live;
+        let Live { policies, tail, headers, max_head_len, metric_interval, .. } = parts.live;
         assembler.keep_of_heads(headers, max_head_len);
         if watch.recorder.is_some() {
             assembler.keep();
@@ -213,7 +213,7 @@ impl Worker {
             peers: parts.peers,
             unknown: Arc::new(Resource::unknown()),
         };
-        let stages = Stages::new(
+        let mut stages = Stages::new(
             begin,
             assembler,
             policies,
@@ -225,6 +225,7 @@ impl Worker {
                 Outlet { exporter, terminal, verdicts: Some(verdicts), now_ns, spans: 0 }
             },
         );
+        stages.pipeline.sample_tails(tail);
         Self {
             programs: Some(programs),
             _run_time: run_time,
@@ -334,8 +335,9 @@ impl Worker {
     fn reload(&mut self, reload: Reload) {
         let Reload { selectors, live, done } = reload;
         live.redact();
-        let Live { policies, headers, max_head_len, metric_interval, .. } = live;
+        let Live { policies, tail, headers, max_head_len, metric_interval, .. } = live;
         self.stages.pipeline.policies.replace(policies);
+        self.stages.pipeline.sample_tails(tail);
         self.stages.assembler.keep_of_heads(headers, max_head_len);
         self.stages.metrics.change(metric_interval, mono_ns());
         if let Some(selectors) = selectors {
@@ -403,6 +405,7 @@ impl Worker {
         }
         let now_ns = mono_ns();
         self.stages.finish(now_ns);
+        while self.stages.decide(usize::MAX) {}
         if let Some(mut recorder) = self.watch.recorder.take() {
             recorder.offset(self.stages.pipeline.clock.offset());
             let libraries = blind_spots.into_iter().map(|(name, count)| (name.to_owned(), count));

@@ -114,6 +114,7 @@ pub(crate) fn span(exchange: Exchange) -> Span {
         parent_span_id: None,
         parent_from: ParentFrom::Root,
         flags: TraceFlags::SAMPLED,
+        sampled_state: None,
         start_unix_ns: exchange.start_mono_ns,
         end_unix_ns: exchange.end_mono_ns,
         route: None,

@@ -60,6 +60,15 @@ impl Otelcol {
     /// If it does not start.
     #[must_use]
     pub fn start(authority: &Authority) -> Self {
+        Self::sampling(authority, &[])
+    }
+
+    /// With further tail samplers of these names and settings; [`Self::sampled`] has what each keeps.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn sampling(authority: &Authority, samplers: &[(&str, Value)]) -> Self {
         let folder = TempDir::new().expect("a folder");
         let (grpc, http) = ([(); 3].map(|()| address()), [(); 3].map(|()| address()));
         let metrics = address();
@@ -82,7 +91,7 @@ impl Otelcol {
             let path = folder.path().join(output.file());
             json!({ "path": path, "flush_interval": "100ms" })
         };
-        let config = json!({
+        let mut config = json!({
             "receivers": {
                 "otlp": receiver(0, Security::Plain),
                 "otlp/tls": receiver(1, Security::Tls),
@@ -144,6 +153,18 @@ impl Otelcol {
                 },
             },
         });
+        for (name, settings) in samplers {
+            let [processor, exporter] =
+                ["tail_sampling", "file"].map(|kind| format!("{kind}/{name}"));
+            config["processors"][&processor] = settings.clone();
+            config["exporters"][&exporter] =
+                json!({ "path": folder.path().join(name), "flush_interval": "100ms" });
+            config["service"]["pipelines"][format!("traces/{name}")] = json!({
+                "receivers": ["otlp"],
+                "processors": [processor],
+                "exporters": [exporter],
+            });
+        }
         let path = folder.path().join("config");
         fs::write(&path, config.to_string()).expect("a file");
         let arguments = ["--config".to_owned(), path.display().to_string()];
@@ -180,9 +201,18 @@ impl Otelcol {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
+    /// The spans that a sampler has kept so far.
+    #[must_use]
+    pub fn sampled(&self, name: &str) -> Vec<Span> {
+        spans::parse(&self.file(name))
+    }
+
     fn text(&self, output: Output) -> String {
-        let mut text =
-            fs::read_to_string(self.service.path().join(output.file())).unwrap_or_default();
+        self.file(output.file())
+    }
+
+    fn file(&self, name: &str) -> String {
+        let mut text = fs::read_to_string(self.service.path().join(name)).unwrap_or_default();
         text.truncate(text.rfind('\n').map_or(0, |at| at + 1));
         text
     }

@@ -8,6 +8,7 @@ use crate::semantics::filter::{Signal, StatusRange};
 mod described;
 mod destinations;
 mod precedence;
+mod tail;
 mod wrong;
 
 fn env_of(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
@@ -99,6 +100,7 @@ fn a_full_file_sets_everything() {
     assert!(config.kernel.run_time);
     assert_eq!(config.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
     assert_eq!(config.listen, Some("127.0.0.1:9465".parse().unwrap()));
+    assert!(config.tail_sampling.settings(config.limits.tail_sampling).is_some());
     assert_eq!(config.log_level, Some("debug".parse().unwrap()));
 }
 
@@ -210,6 +212,9 @@ kernel: {door: tracepoint, run_time: true}
 resource: {deployment.environment.name: test}
 listen: localhost:9465
 log_level: debug
+tail_sampling:
+  decision_wait: 5s
+  policies: {name: errors, type: status_code, status_code: {status_codes: ERROR}}
 ";
 
 #[test]

@@ -11,7 +11,7 @@ pub(super) const WRONG: &[(&str, &[&str])] = &[
         "limits:\n  rings: 8MiB\n  databases: 3\n",
         &[
             "2:3: limits.rings: unknown setting, did you mean `ring`?",
-            "3:3: limits.databases: unknown setting, expected one of queue, connections, heads, exchange_idle, ring",
+            "3:3: limits.databases: unknown setting, expected one of queue, connections, heads, tail_sampling, exchange_idle, ring",
         ],
     ),
     (

@@ -75,12 +75,23 @@ impl Setting for Duration {
     fn parse(text: &str) -> Result<Self, String> {
         const UNITS: [(&str, f64); 5] =
             [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (count, unit) = text.split_at(digits);
-        let seconds = UNITS.iter().find(|(name, _)| *name == unit.trim()).map(|(_, factor)| factor);
-        seconds
-            .and_then(|factor| Self::try_from_secs_f64(count.parse::<f64>().ok()? * factor).ok())
-            .ok_or("a time such as 500ms, 10s or 5m".into())
+        let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+        // `1m30s` is a sum, as Go writes it.
+        let sum = |text: &str| {
+            let (mut sum, mut rest) = (Self::ZERO, text);
+            loop {
+                let (count, behind) = rest.split_at(rest.find(|c| !is_digit(c))?);
+                let (unit, next) = behind.split_at(behind.find(is_digit).unwrap_or(behind.len()));
+                let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit.trim())?;
+                let part = Self::try_from_secs_f64(count.parse::<f64>().ok()? * factor).ok()?;
+                sum = sum.checked_add(part)?;
+                if next.is_empty() {
+                    return Some(sum);
+                }
+                rest = next;
+            }
+        };
+        sum(text).ok_or("a time such as 500ms, 10s or 5m".into())
     }
 
     fn written(&self) -> Json {
@@ -92,7 +103,7 @@ impl Setting for Duration {
 
     fn looks() -> Scalar {
         Scalar {
-            pattern: Some("^[0-9]+(\\.[0-9]+)? *(us|ms|s|m|h)$"),
+            pattern: Some("^([0-9]+(\\.[0-9]+)? *(us|ms|s|m|h) *)+$"),
             ..text("a time such as 500ms, 10s or 5m")
         }
     }
@@ -120,12 +131,18 @@ mod tests {
 
     #[test]
     fn reads_durations_with_a_unit_only() {
-        let rows =
-            [("500ms", 500), ("10s", 10_000), ("1.5s", 1500), ("5m", 300_000), ("1h", 3_600_000)];
+        let rows = [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("1.5s", 1500),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("1m30s", 90_000),
+        ];
         for (text, millis) in rows {
             assert_eq!(Duration::parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for wrong in ["", "10", "s", "10 days", "-1s", "1.2.3s"] {
+        for wrong in ["", "10", "s", "10 days", "-1s", "1.2.3s", "1m30", "1m 30"] {
             assert!(Duration::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -267,3 +267,85 @@ fn signals_that_a_process_exports_itself_are_left_out_from_then_on() {
     assert_eq!(pipeline.counts().spans, 2);
     assert_eq!(pipeline.counts().ended(), 6);
 }
+
+/// Keeps errors; traces wait for a second.
+fn errors() -> tail::Settings {
+    tail::Settings {
+        wait_ns: 1_000_000_000,
+        wait_after_root_ns: 0,
+        max_traces: 100,
+        max_bytes: 1 << 20,
+        remembered: tail::Remembered { sampled: 10, not_sampled: 10 },
+        sample_on_first_match: false,
+        policies: vec![tail::Definition {
+            name: "errors".into(),
+            policy: tail::Policy::StatusCode(vec![tail::StatusCode::Error]),
+        }],
+    }
+}
+
+/// Ends a request that this status answers, in a trace of its own.
+fn answered(pipeline: &mut Pipeline<OneService, Vec<Span>>, serial: u64, status: u16) {
+    let mut exchange = exchange(Role::Server);
+    (exchange.serial, exchange.trace.parent) = (serial, None);
+    http(&mut exchange).status = status;
+    pipeline.finished(exchange);
+}
+
+/// Traces of all exemplars.
+fn exemplars(pipeline: &mut Pipeline<OneService, Vec<Span>>) -> Vec<TraceId> {
+    let mut traces = Vec::new();
+    for batch in pipeline.aggregators[0].collect(10_000_000) {
+        for metric in batch.metrics {
+            if let crate::metrics_data::Data::Histogram { points, .. } = metric.data {
+                let exemplars = points.into_iter().flat_map(|point| point.point.exemplars);
+                traces.extend(exemplars.map(|exemplar| exemplar.trace_id));
+            }
+        }
+    }
+    traces.sort_unstable();
+    traces.dedup();
+    traces
+}
+
+#[test]
+fn tail_sampling_keeps_books_and_metrics_and_exemplars_are_of_traces_that_were_kept() {
+    let mut pipeline = pipeline("always_on");
+    pipeline.sample_tails(Some(errors()));
+    for serial in 1..=20 {
+        answered(&mut pipeline, serial, if serial % 10 == 0 { 500 } else { 200 });
+    }
+    let counts = pipeline.counts();
+    assert_eq!((counts.waiting, counts.spans, counts.ended()), (20, 0, 20));
+    assert!(exemplars(&mut pipeline).is_empty(), "nobody knows yet");
+    pipeline.reach(2_000_000_000);
+    let counts = pipeline.counts();
+    assert_eq!((counts.waiting, counts.spans, counts.sampled_out, counts.ended()), (0, 2, 18, 20));
+    // The last one of each bucket.
+    assert_eq!(exemplars(&mut pipeline), [pipeline.output[1].trace_id]);
+    let batches = pipeline.aggregators[0].collect(10_000_000);
+    assert_eq!(aggregate::tests::count(&batches, "http.server.request.duration"), 20);
+}
+
+#[test]
+fn head_sampling_comes_first() {
+    let mut pipeline = pipeline("always_off");
+    pipeline.sample_tails(Some(errors()));
+    answered(&mut pipeline, 1, 500);
+    let counts = pipeline.counts();
+    assert_eq!((counts.waiting, counts.sampled_out), (0, 1));
+    assert_eq!(pipeline.tail_counts().unwrap().waiting.spans, 0);
+}
+
+#[test]
+fn without_tail_sampling_any_more_what_waits_is_decided() {
+    let mut pipeline = pipeline("always_on");
+    assert!(pipeline.tail_counts().is_none() && !pipeline.decide_next());
+    pipeline.sample_tails(Some(errors()));
+    answered(&mut pipeline, 1, 500);
+    answered(&mut pipeline, 2, 200);
+    pipeline.sample_tails(None);
+    answered(&mut pipeline, 3, 200);
+    let counts = pipeline.counts();
+    assert_eq!((counts.waiting, counts.spans, counts.sampled_out), (0, 2, 1));
+}
