@@ -32,6 +32,8 @@ const ANSWER_PATIENCE_NS: u64 = 30_000_000_000;
 const MEMORY_NS: u64 = 600_000_000_000;
 /// Connections of watched clients, and undecided and moved traces, that are remembered.
 const MAX: usize = 16_384;
+/// Requests that wait for an answer; spans that wait for the other end of a request need room, too.
+const MAX_FOR_ANSWERS: usize = 2048;
 /// A trace moves into another one, which moves, and so on: as many services as a request passes at once.
 const MAX_MOVES: usize = 16;
 
@@ -91,6 +93,8 @@ pub(super) struct Joins {
     undecided: HashMap<u64, Undecided, Random>,
     patience: VecDeque<(u64, u64)>,
     answer_patience: VecDeque<(u64, u64)>,
+    /// Of `undecided`, those that wait for an answer.
+    for_answers: usize,
     /// The traces of `undecided`.
     traces: HashSet<TraceId, Random>,
     /// Those that were among them a moment ago.
@@ -150,14 +154,14 @@ impl Joins {
         started: &Started,
         trace_id: TraceId,
         span_id: SpanId,
-    ) -> bool {
-        if self.undecided.len() >= MAX {
-            return false;
+    ) {
+        if self.for_answers >= MAX_FOR_ANSWERS || self.undecided.len() >= MAX {
+            return;
         }
+        self.for_answers += 1;
         self.waits(started.serial, trace_id, span_id, None);
         let until_ns = started.start_mono_ns.saturating_add(ANSWER_PATIENCE_NS);
         self.answer_patience.push_back((until_ns, started.serial));
-        true
     }
 
     fn waits(&mut self, serial: u64, trace_id: TraceId, span_id: SpanId, at: Option<At>) {
@@ -191,6 +195,7 @@ impl Joins {
         let undecided = self.undecided.remove(&serial)?;
         self.traces.remove(&undecided.trace_id);
         self.decided.push(undecided.trace_id);
+        self.for_answers -= usize::from(undecided.at.is_none());
         if let Some(at) = undecided.at.filter(|_| undecided.has_ended) {
             self.remove(at, Role::Server, serial);
         }

@@ -46,6 +46,8 @@ const ASK_FIRST: u32 = 8;
 const MAX_WORKERS: usize = 4096;
 /// CLIENT requests of a worker that wait for one response.
 const MAX_CALLS: usize = 1024;
+/// Those of a thread that has answered nothing yet: it may never do so.
+const MAX_CALLS_UNANSWERED: usize = 256;
 /// SERVER requests that are open in a process with workers; more are those of an event loop.
 const MAX_OPEN: usize = 4096;
 /// Processes that are remembered; of those beyond it nothing is inferred here.
@@ -187,7 +189,8 @@ impl Pools {
         }
         let is_alone = process.open.len() == 1;
         let calls = process.calls.entry(by.tid).or_default();
-        if calls.len() >= MAX_CALLS {
+        let most = if worker.answered_ns == 0 { MAX_CALLS_UNANSWERED } else { MAX_CALLS };
+        if calls.len() >= most {
             return false;
         }
         calls.push(Call { serial, at, start_mono_ns, has_ended: false, is_alone });

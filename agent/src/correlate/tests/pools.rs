@@ -414,3 +414,16 @@ fn a_helper_whose_request_is_unanswered_says_nothing_of_others() {
     scene.child(12, 1);
     scene.alone(11, ParentFrom::Root);
 }
+
+#[test]
+fn a_thread_that_never_answers_does_not_fill_what_waits() {
+    let mut scene = Scene::new();
+    // A stream of events, say.
+    scene.server(1, 2);
+    (100..3000).for_each(|serial| scene.run(Role::Client, serial, 7));
+    assert_eq!(scene.settle().len(), 256);
+    (3000..6000).for_each(|serial| scene.run(Role::Client, serial, 8 + serial as u32 % 20));
+    assert_eq!(scene.settle().len(), 2048);
+    scene.end(1);
+    scene.settled();
+}
