@@ -92,6 +92,13 @@ impl Resource {
         }
     }
 
+    /// Whether the process runs Ruby.
+    #[must_use]
+    pub fn is_ruby(&self) -> bool {
+        let name = self.find("process.executable.name");
+        matches!(name, Some(Value::Str(name)) if name.starts_with("ruby"))
+    }
+
     /// Hands every attribute to `sink`.
     pub fn visit(&self, sink: &mut impl AttributeSink) {
         for (key, value) in &self.attributes {

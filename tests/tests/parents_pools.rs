@@ -171,10 +171,17 @@ fn threads_of_gunicorn() {
 
 #[test]
 fn threads_that_are_started_for_a_request() {
-    for service in [Service::Waitress, Service::Puma, Service::Gthread] {
+    for service in [Service::Waitress, Service::Gthread] {
         service.all_of("once", 0, ONE);
         service.all_of("once", FIRST, MANY);
     }
+}
+
+/// Ruby lets other threads of the program have a thread of the kernel.
+#[test]
+fn threads_that_ruby_starts_have_no_wrong_parent() {
+    Service::Puma.none_is_wrong(ONE, "once");
+    Service::Puma.none_is_wrong(MANY, "once");
 }
 
 #[test]

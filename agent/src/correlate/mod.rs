@@ -310,7 +310,9 @@ impl Correlator {
             let server = || Server { trace_id, span_id, flags, state: open.state };
             self.with_pools(open.start_mono_ns, |pools, verdict| match open.role {
                 Role::Server => pools.server_ended(thread, serial, None, server, verdict),
-                Role::Client => pools.client_ended(thread, serial, true, verdict),
+                Role::Client => {
+                    pools.client_ended(thread, serial, (true, open.start_mono_ns), verdict)
+                }
             });
         }
     }

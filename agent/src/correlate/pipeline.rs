@@ -41,6 +41,14 @@ pub trait Resources {
     /// Since when the process is captured; 0 where that is not known, or it was since it began.
     fn seen_since_ns(&self, tgid: u32) -> u64;
 
+    /// Whether a process has its threads run on those of the kernel one after the other.
+    fn shares_threads(&mut self, tgid: u32) -> bool {
+        match self.whose(tgid) {
+            Whose::Known(resource) | Whose::Provisional(resource) => resource.is_ruby(),
+            Whose::OptedOut => false,
+        }
+    }
+
     /// What the other end of a client's exchange is called, that began at `start_mono_ns`.
     fn peer(&self, _address: IpAddr, _start_mono_ns: u64) -> Option<Arc<Peer>> {
         None
@@ -385,7 +393,8 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
         self.correlator.decide_by_time(started.start_mono_ns);
         if started.role == Role::Server && self.correlator.is_new(started.tgid) {
             let since_ns = self.resources.seen_since_ns(started.tgid);
-            self.correlator.seen_since(started.tgid, since_ns);
+            let one_each = !self.resources.shares_threads(started.tgid);
+            self.correlator.seen_since(started.tgid, since_ns, one_each);
         }
         self.correlator.started(started);
         self.release_decided();

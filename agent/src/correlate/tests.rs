@@ -27,7 +27,7 @@ impl Scene {
 
     fn with(sampler: Sampler, limits: Limits) -> Self {
         let mut correlator = Correlator::new(sampler, limits);
-        correlator.seen_since(TGID, 0);
+        correlator.seen_since(TGID, 0, true);
         correlator.ids = IdGenerator::from_seed([1, 2, 3, 4]);
         Self { correlator, begun: HashMap::new(), spans: HashMap::new(), now: 100_000_000 }
     }

@@ -22,9 +22,9 @@ impl Correlator {
         self.pools.is_new(tgid)
     }
 
-    /// A process is seen since this time.
-    pub fn seen_since(&mut self, tgid: u32, mono_ns: u64) {
-        self.pools.seen_since(tgid, mono_ns);
+    /// A process is seen since this time. `one_each`: a thread of the kernel is one thread of the program.
+    pub fn seen_since(&mut self, tgid: u32, mono_ns: u64, one_each: bool) {
+        self.pools.seen_since(tgid, mono_ns, one_each);
     }
 
     /// Tells the [`Pools`] of a request that has this place.
@@ -91,7 +91,7 @@ impl Correlator {
         if exchange.role == Role::Client {
             let is_own = response_tid == 0 || response_tid == tid;
             return self.with_pools(end_mono_ns, |pools, verdict| {
-                pools.client_ended(thread, serial, is_own, verdict);
+                pools.client_ended(thread, serial, (is_own, end_mono_ns), verdict);
             });
         }
         let by = (answer_tid != 0).then_some((answer_tid, end_mono_ns));

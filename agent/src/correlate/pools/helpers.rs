@@ -1,7 +1,10 @@
 //! Threads that are started for a request, and end with it: what they ask for is for that request.
 //!
 //! A thread that goes on may be one of a pool, which was started when there was more to do: it works for others, too. So what a
-//! thread has asked for waits until the thread has ended, for [`PATIENCE_NS`] behind the answer.
+//! thread has asked for waits until the thread has ended: at most [`PATIENCE_NS`] behind the answer to what it has asked for last. One that
+//! ends later may have waited for something else to do.
+//!
+//! Ruby has its threads run on those of the kernel one after the other: there a thread that ends has served anybody ([`Helpers::none`]).
 
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use hashbrown::HashMap;
 
 use super::{Server, Verdict};
 
-/// A thread that was started for a request has ended when the request is answered, or ends soon.
+/// A thread that was started for a request ends soon after it has got what it has asked for.
 const PATIENCE_NS: u64 = 100_000_000;
 /// Threads of one process whose beginning is remembered.
 const MAX: usize = 4096;
@@ -22,7 +25,8 @@ struct Helper {
     /// Who has started it.
     by: u32,
     start_ns: u64,
-    has_ended: bool,
+    /// When it has ended; 0: it has not.
+    end_ns: u64,
 }
 
 /// What a thread that goes on has asked for.
@@ -39,19 +43,25 @@ struct Held {
 pub(super) struct Helpers {
     threads: HashMap<u32, Helper, super::Random>,
     held: Vec<Held>,
+    none: bool,
 }
 
 impl Helpers {
+    /// No thread of the process works for one request.
+    pub(super) fn none() -> Self {
+        Self { none: true, ..Self::default() }
+    }
+
     pub(super) fn started(&mut self, thread: u32, by: u32, start_ns: u64) {
-        if self.threads.len() < MAX {
-            self.threads.insert(thread, Helper { by, start_ns, has_ended: false });
+        if self.threads.len() < MAX && !self.none {
+            self.threads.insert(thread, Helper { by, start_ns, end_ns: 0 });
         }
     }
 
     /// A thread has ended; `waits`: something that it has asked for is not decided.
     pub(super) fn ended(&mut self, thread: u32, waits: bool, now_ns: u64, verdict: &mut Verdict) {
         if waits && let Some(helper) = self.threads.get_mut(&thread) {
-            helper.has_ended = true;
+            helper.end_ns = now_ns;
         } else {
             self.threads.remove(&thread);
         }
@@ -86,20 +96,22 @@ impl Helpers {
         found
     }
 
-    /// Whether this thread has ended; it is forgotten then.
-    pub(super) fn take_ended(&mut self, thread: u32) -> bool {
-        let has_ended = self.threads.get(&thread).is_some_and(|helper| helper.has_ended);
-        if has_ended {
-            self.threads.remove(&thread);
+    /// Whether this thread, which has got what it has asked for last at `got_ns`, has ended soon; `None`: it has not ended. One that has is
+    /// forgotten.
+    pub(super) fn take_ended(&mut self, thread: u32, got_ns: u64) -> Option<bool> {
+        let end_ns = self.threads.get(&thread)?.end_ns;
+        if end_ns == 0 {
+            return None;
         }
-        has_ended
+        self.threads.remove(&thread);
+        Some(end_ns <= got_ns.saturating_add(PATIENCE_NS))
     }
 
-    /// What `thread` has asked for is for `server`, if it ends soon.
-    pub(super) fn hold(&mut self, thread: u32, calls: Vec<u64>, server: Arc<Server>, now_ns: u64) {
+    /// What `thread` has asked for is for `server`, if it ends soon after `got_ns`.
+    pub(super) fn hold(&mut self, thread: u32, calls: Vec<u64>, server: Arc<Server>, got_ns: u64) {
         self.held.push(Held {
             thread,
-            until_ns: now_ns.saturating_add(PATIENCE_NS),
+            until_ns: got_ns.saturating_add(PATIENCE_NS),
             calls,
             server,
         });

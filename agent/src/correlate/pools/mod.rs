@@ -21,16 +21,15 @@
 //! belongs to them waits meanwhile. A request that was handled alone needs no proof.
 
 mod helpers;
+mod verdict;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use self::helpers::Helpers;
-use crate::{
-    exchange::At,
-    trace_context::{SpanId, TraceFlags, TraceId, TraceState},
-};
+pub(super) use self::verdict::{Server, Thread, Verdict};
+use crate::exchange::At;
 
 /// As many requests that were handled beside others prove that a process has workers.
 const PROOF: u32 = 4;
@@ -55,37 +54,14 @@ const MAX_PROCESSES: usize = 16_384;
 
 type Random = foldhash::fast::RandomState;
 
-/// Process and thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Thread {
-    pub(super) tgid: u32,
-    pub(super) tid: u32,
-}
-
-/// A SERVER exchange, as its children need it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) trace_id: TraceId,
-    pub(super) span_id: SpanId,
-    pub(super) flags: TraceFlags,
-    pub(super) state: TraceState,
-}
-
-/// What came to be known of CLIENT exchanges that wait, by their serials.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) children: Vec<(u64, Arc<Server>)>,
-    /// Of which nothing will come to be known.
-    pub(super) unknown: Vec<u64>,
-}
-
 /// A CLIENT exchange that waits.
 #[derive(Clone, Copy, Debug)]
 struct Call {
     serial: u64,
     at: Option<At>,
     start_mono_ns: u64,
-    has_ended: bool,
+    /// When the response was over; 0 before.
+    end_ns: u64,
     /// Exactly one SERVER request was open when it began.
     is_alone: bool,
 }
@@ -141,10 +117,11 @@ impl Pools {
         !self.processes.contains_key(&tgid)
     }
 
-    /// A process is seen since this time.
-    pub(super) fn seen_since(&mut self, tgid: u32, since_ns: u64) {
+    /// A process is seen since this time. `one_each`: a thread of the kernel is one thread of the program.
+    pub(super) fn seen_since(&mut self, tgid: u32, since_ns: u64, one_each: bool) {
         if self.processes.len() < MAX_PROCESSES {
-            self.processes.entry(tgid).or_default().since_ns = since_ns;
+            let helpers = if one_each { Helpers::default() } else { Helpers::none() };
+            self.processes.insert(tgid, Process { since_ns, helpers, ..Process::default() });
         }
     }
 
@@ -179,7 +156,7 @@ impl Pools {
         let Some(process) = self.process(by.tgid) else { return false };
         let worker = process.workers.get(&by.tid).copied().unwrap_or_default();
         let last = process.calls.get(&by.tid).and_then(|calls| calls.last());
-        let beside = last.is_some_and(|call| !call.has_ended && call.is_beside(at));
+        let beside = last.is_some_and(|call| !call.has_ended() && call.is_beside(at));
         if beside || process.open.is_empty() && worker.answered_ns != 0 {
             process.mix(verdict);
             return false;
@@ -193,16 +170,16 @@ impl Pools {
         if calls.len() >= most {
             return false;
         }
-        calls.push(Call { serial, at, start_mono_ns, has_ended: false, is_alone });
+        calls.push(Call { serial, at, start_mono_ns, end_ns: 0, is_alone });
         true
     }
 
-    /// A request that this thread has sent was answered; the thread has read the response, or `is_own` is `false`.
+    /// A request that this thread has sent was answered, to the end at this time; the thread has read the response, or `is_own` is `false`.
     pub(super) fn client_ended(
         &mut self,
         by: Thread,
         serial: u64,
-        is_own: bool,
+        (is_own, end_ns): (bool, u64),
         verdict: &mut Verdict,
     ) {
         let Some(process) = self.process(by.tgid) else { return };
@@ -212,7 +189,7 @@ impl Pools {
         let calls = process.calls.get_mut(&by.tid);
         let call = calls.and_then(|calls| calls.iter_mut().find(|call| call.serial == serial));
         if let Some(call) = call {
-            call.has_ended = true;
+            call.end_ns = end_ns.max(1);
             process.stop_waiting(verdict);
         }
     }
@@ -247,8 +224,12 @@ impl Pools {
     /// This thread has started another one.
     pub(super) fn thread_started(&mut self, by: Thread, thread: u32, start_ns: u64) {
         // Before its first request no process has anything to do with it.
-        if let Some(process) = self.process(by.tgid) {
-            process.helpers.started(thread, by.tid, start_ns);
+        let Some(process) = self.process(by.tgid) else { return };
+        process.helpers.started(thread, by.tid, start_ns);
+        if process.given_up != 0 && process.workers.len() < MAX_WORKERS {
+            // It is at work on none of those that nobody has answered.
+            let given_up = process.given_up;
+            process.workers.insert(thread, Worker { given_up, ..Worker::default() });
         }
     }
 
@@ -336,13 +317,18 @@ impl Process {
         let is_shown = has_rested || has_read && start_mono_ns >= before_ns;
         worker.asks_first = has_asked && (worker.asks_first || is_shown);
         let asks_first = worker.asks_first || has_asked && self.asked_first >= ASK_FIRST;
-        if worker.is_reader || worker.given_up != self.given_up {
-            worker.given_up = self.given_up;
+        let is_suspect = std::mem::replace(&mut worker.given_up, self.given_up) != self.given_up;
+        if worker.is_reader || is_suspect && !has_read {
             threads.iter().for_each(|thread| self.give_up_on(*thread, verdict));
             return false;
         }
+        if is_suspect && let Some(calls) = self.calls.get_mut(&by) {
+            // What it has asked for before it has read this one was for one that nobody has answered.
+            let older = calls.extract_if(.., |call| call.start_mono_ns < start_mono_ns);
+            verdict.unknown.extend(older.map(|call| call.serial));
+        }
         let of = |thread: &u32| self.calls.get(thread).into_iter().flatten();
-        let is_for_it = |call: &Call| call.has_ended && call.start_mono_ns >= start_mono_ns;
+        let is_for_it = |call: &Call| call.has_ended() && call.start_mono_ns >= start_mono_ns;
         if !of(&by).all(is_for_it) {
             self.mix(verdict);
             return false;
@@ -359,11 +345,18 @@ impl Process {
             let serials = calls.iter().map(|call| call.serial);
             if !asks_first || !calls.iter().all(is_for_it) {
                 verdict.unknown.extend(serials);
-            } else if thread == by || self.helpers.take_ended(thread) {
+                continue;
+            }
+            let got_ns = calls.iter().map(|call| call.end_ns).max().unwrap_or(0);
+            let ended = match thread == by {
+                true => Some(true),
+                false => self.helpers.take_ended(thread, got_ns),
+            };
+            if ended == Some(true) {
                 own.extend(serials.map(|serial| (serial, Arc::clone(&server))));
-            } else if self.is_proved || is_alone || has_read {
+            } else if ended.is_none() && (self.is_proved || is_alone || has_read) {
                 holds = true;
-                self.helpers.hold(thread, serials.collect(), Arc::clone(&server), end_ns);
+                self.helpers.hold(thread, serials.collect(), Arc::clone(&server), got_ns);
             } else {
                 verdict.unknown.extend(serials);
             }
@@ -416,7 +409,7 @@ impl Process {
         let oldest = self.open.values().min().copied().unwrap_or(u64::MAX);
         self.calls.retain(|_, calls| {
             calls.retain(|call| {
-                let waits = !call.has_ended || call.start_mono_ns >= oldest;
+                let waits = !call.has_ended() || call.start_mono_ns >= oldest;
                 if !waits {
                     verdict.unknown.push(call.serial);
                 }
@@ -435,6 +428,10 @@ impl Process {
 }
 
 impl Call {
+    const fn has_ended(&self) -> bool {
+        self.end_ns != 0
+    }
+
     /// Whether a request at `at` is on another connection. Where that is not known, it may be the same one (pipelining).
     fn is_beside(&self, at: Option<At>) -> bool {
         let (Some(own), Some(at)) = (self.at, at) else { return self.at.is_some() != at.is_some() };

@@ -427,3 +427,54 @@ fn a_thread_that_never_answers_does_not_fill_what_waits() {
     scene.end(1);
     scene.settled();
 }
+
+#[test]
+fn threads_that_end_later_may_have_waited_for_something_else_to_do() {
+    let mut scene = Scene::new();
+    scene.server(1, 2);
+    scene.thread(51, 2);
+    scene.run(Role::Client, 11, 51);
+    scene.now += 200_000_000;
+    scene.thread_ends(51);
+    scene.answer(1, 2);
+    scene.settled();
+    scene.alone(11, ParentFrom::Root);
+}
+
+#[test]
+fn threads_of_the_kernel_that_a_program_shares_are_no_helpers() {
+    let mut scene = Scene::new();
+    scene.correlator.seen_since(TGID, 0, false);
+    scene.server(1, 2);
+    scene.thread(51, 2);
+    scene.run(Role::Client, 11, 51);
+    scene.thread_ends(51);
+    scene.answer(1, 2);
+    scene.settled();
+    scene.alone(11, ParentFrom::Root);
+}
+
+#[test]
+fn threads_that_read_their_requests_themselves_are_believed_whoever_was_not_answered() {
+    let mut scene = Scene::new();
+    scene.server(1, 2);
+    scene.run(Role::Client, 11, 51);
+    scene.answer(1, 0);
+    // A thread for each connection.
+    scene.thread(3, READER);
+    scene.server(2, 3);
+    scene.thread(52, 3);
+    scene.run(Role::Client, 12, 52);
+    scene.thread_ends(52);
+    scene.answer(2, 3);
+    scene.settled();
+    scene.child(12, 2);
+    // And one that was there before.
+    scene.server(3, 4);
+    scene.thread(53, 4);
+    scene.run(Role::Client, 13, 53);
+    scene.thread_ends(53);
+    scene.answer(3, 4);
+    scene.settled();
+    scene.child(13, 3);
+}
