@@ -95,15 +95,19 @@ impl Correlator {
             });
         }
         let by = (answer_tid != 0).then_some((answer_tid, end_mono_ns));
-        let flags = self.sampler.decide(place.trace_id, Parent::Local(place.flags));
-        let server = || Server {
-            trace_id: place.trace_id,
-            span_id: place.span_id,
-            flags: flags.flags(place.flags),
-            state: state.unwrap_or(&exchange.trace.state).clone(),
+        let sampler = self.sampler;
+        let server = || {
+            let decision = sampler.decide(place.trace_id, Parent::Local(place.flags));
+            Server {
+                trace_id: place.trace_id,
+                span_id: place.span_id,
+                flags: decision.flags(place.flags),
+                state: state.unwrap_or(&exchange.trace.state).clone(),
+            }
         };
         let answerer = Thread { tid: answer_tid, ..thread };
-        let is_event_loop = self.threads.has_multiplexed(answerer);
+        let is_event_loop =
+            self.pools.waits_for(thread.tgid) && self.threads.has_multiplexed(answerer);
         self.with_pools(end_mono_ns, |pools, verdict| {
             if is_event_loop {
                 // What it has asked for may be for any of its requests.

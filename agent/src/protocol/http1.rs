@@ -310,7 +310,7 @@ impl<'a> Fields<'a> {
         let Some((name, value)) = name_value(line) else { return };
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         match name.len() {
-            2 if is(b"b3") => keep_first(&mut self.b3.single, value),
+            2 if is(b"b3") => self.keep_identifier(|b3| &mut b3.single, value),
             4 if is(b"host") => keep_first(&mut self.host, value),
             7 if is(b"baggage") => self.has_baggage = true,
             9 if is(b"forwarded") => keep_first(&mut self.forwarded, value),
@@ -323,17 +323,25 @@ impl<'a> Fields<'a> {
                 keep_first(&mut self.traceparent, value);
             }
             10 if is(b"x-b3-flags") => keep_first(&mut self.b3.flags, value),
-            11 if is(b"x-b3-spanid") => keep_first(&mut self.b3.span_id, value),
-            12 if is(b"x-b3-traceid") => keep_first(&mut self.b3.trace_id, value),
-            12 if is(b"x-b3-sampled") => keep_first(&mut self.b3.sampled, value),
+            11 if is(b"x-b3-spanid") => self.keep_identifier(|b3| &mut b3.span_id, value),
+            12 if is(b"x-b3-traceid") => self.keep_identifier(|b3| &mut b3.trace_id, value),
+            12 if is(b"x-b3-sampled") => self.keep_identifier(|b3| &mut b3.sampled, value),
             12 if is(b"x-request-id") => self.has_identifier = true,
             14 if is(b"content-length") => self.content_length.add(value),
             15 if is(b"x-forwarded-for") => keep_first(&mut self.x_forwarded_for, value),
             17 if is(b"x-forwarded-proto") => keep_first(&mut self.x_forwarded_proto, value),
             17 if is(b"transfer-encoding") => self.transfer_coding.add(value),
-            _ => return,
+            _ => {}
         }
-        self.has_identifier |= self.b3 != B3::default();
+    }
+
+    fn keep_identifier(
+        &mut self,
+        of: for<'b> fn(&'b mut B3<'a>) -> &'b mut Option<&'a [u8]>,
+        value: &'a [u8],
+    ) {
+        keep_first(of(&mut self.b3), value);
+        self.has_identifier = true;
     }
 }
 

@@ -20,6 +20,7 @@
 //! workers for [`TRIAL_NS`] that they wait for events of several connections, where somebody looks ([`Pools::on_trial`]). What
 //! belongs to them waits meanwhile. A request that was handled alone needs no proof.
 
+mod call;
 mod helpers;
 mod verdict;
 
@@ -27,8 +28,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use self::helpers::Helpers;
 pub(super) use self::verdict::{Server, Thread, Verdict};
+use self::{call::Call, helpers::Helpers};
 use crate::exchange::At;
 
 /// As many requests that were handled beside others prove that a process has workers.
@@ -53,18 +54,6 @@ const MAX_OPEN: usize = 4096;
 const MAX_PROCESSES: usize = 16_384;
 
 type Random = foldhash::fast::RandomState;
-
-/// A CLIENT exchange that waits.
-#[derive(Clone, Copy, Debug)]
-struct Call {
-    serial: u64,
-    at: Option<At>,
-    start_mono_ns: u64,
-    /// When the response was over; 0 before.
-    end_ns: u64,
-    /// Exactly one SERVER request was open when it began.
-    is_alone: bool,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Worker {
@@ -112,6 +101,11 @@ pub(super) struct Pools {
 }
 
 impl Pools {
+    /// Whether something that threads of a process have asked for is not decided.
+    pub(super) fn waits_for(&self, tgid: u32) -> bool {
+        self.processes.get(&tgid).is_some_and(|process| !process.calls.is_empty())
+    }
+
     /// Whether nothing is known of a process yet.
     pub(super) fn is_new(&self, tgid: u32) -> bool {
         !self.processes.contains_key(&tgid)
@@ -252,6 +246,9 @@ impl Pools {
     /// Decides on what was on trial for long enough.
     pub(super) fn try_processes(&mut self, now_ns: u64, verdict: &mut Verdict) {
         let Self { processes, on_trial } = self;
+        if on_trial.is_empty() {
+            return;
+        }
         on_trial.retain(|tgid| {
             processes.get_mut(tgid).is_some_and(|process| {
                 let holds = process.helpers.expire(now_ns, verdict);
@@ -309,6 +306,11 @@ impl Process {
             self.give_up_on(reader, verdict);
         }
         let worker = self.workers.entry(by).or_default();
+        if self.calls.is_empty() {
+            (worker.answered_ns, worker.given_up) = (end_ns, self.given_up);
+            worker.asks_first = false;
+            return false;
+        }
         let before_ns = std::mem::replace(&mut worker.answered_ns, end_ns).max(self.since_ns);
         let helpers = self.helpers.of(by, before_ns.max(start_mono_ns));
         let (has_rested, has_read) = (start_mono_ns >= before_ns + REST_NS, by == reader);
@@ -424,18 +426,6 @@ impl Process {
         let calls = self.calls.values().flatten().map(|call| call.serial);
         verdict.unknown.extend(calls.chain(self.unproved.iter().map(|(serial, _)| *serial)));
         *self = Self { mixes: true, ..Self::default() };
-    }
-}
-
-impl Call {
-    const fn has_ended(&self) -> bool {
-        self.end_ns != 0
-    }
-
-    /// Whether a request at `at` is on another connection. Where that is not known, it may be the same one (pipelining).
-    fn is_beside(&self, at: Option<At>) -> bool {
-        let (Some(own), Some(at)) = (self.at, at) else { return self.at.is_some() != at.is_some() };
-        (own.client, own.server) != (at.client, at.server)
     }
 }
 
