@@ -130,6 +130,7 @@ impl TlsSources {
     /// the libraries that it would find are attached beforehand, or a short-lived client's only
     /// request would be missed; they are detached again if they are not mapped.
     pub fn process_started(&mut self, tgid: u32) {
+        self.runtimes.began(tgid);
         self.prepare(tgid, libraries::installed(tgid));
         self.watch(tgid, Instant::now());
     }

@@ -40,22 +40,35 @@ pub struct Followed {
 /// A runtime that moves work between threads.
 struct Runtime {
     name: &'static str,
-    /// How a program of it is followed by its file, else why not.
-    recognise: fn(&File) -> Result<Followed, String>,
-    /// Whether a program that is not followed is one of it.
-    is_here: fn(&File) -> bool,
+    /// How a program of it is followed by its file.
+    recognise: fn(&File) -> Result<Followed, NotFollowed>,
+}
+
+/// A program that is not followed.
+struct NotFollowed {
+    reason: String,
+    /// It is one of the runtime.
+    is_here: bool,
 }
 
 const RUNTIMES: [Runtime; 2] = [
     Runtime {
         name: "Go",
-        recognise: |file| go::contexts::recognise(file).map_err(|error| error.to_string()),
-        is_here: go::contexts::is_here,
+        recognise: |file| {
+            go::contexts::recognise(file).map_err(|error| NotFollowed {
+                reason: error.to_string(),
+                is_here: go::contexts::is_here(file),
+            })
+        },
     },
     Runtime {
         name: "tokio",
-        recognise: |file| tokio::recognise(file).map_err(|error| error.to_string()),
-        is_here: tokio::is_here,
+        recognise: |file| {
+            tokio::recognise(file).map_err(|error| NotFollowed {
+                reason: error.to_string(),
+                is_here: error.is_of_tokio(),
+            })
+        },
     },
 ];
 
@@ -72,7 +85,10 @@ enum Known {
 /// Whether the runtime of `tgid` moves work between threads. It is not followed where functions cannot be probed.
 #[must_use]
 pub fn moves_work(tgid: u32) -> bool {
-    let is_of_runtime = |file: &File| RUNTIMES.iter().any(|runtime| (runtime.is_here)(file));
+    let is_of_runtime = |file: &File| {
+        let mut all = RUNTIMES.iter().map(|runtime| (runtime.recognise)(file));
+        all.any(|it| it.map_or_else(|not| not.is_here, |_| true))
+    };
     let candidates = libraries::candidates(tgid).unwrap_or_default();
     candidates.iter().any(|candidate| candidate.open(tgid).is_ok_and(|file| is_of_runtime(&file)))
 }
@@ -140,10 +156,12 @@ impl Runtimes {
         }
         let Ok(file) = candidate.open(tgid) else { return Known::Threads };
         let path = candidate.path.display();
-        let mut reasons = Vec::new();
-        for Runtime { recognise, .. } in RUNTIMES.iter().filter(|_| self.follows) {
+        let (mut reasons, mut here) = (Vec::new(), None);
+        for Runtime { name, recognise } in &RUNTIMES {
             match recognise(&file) {
+                Ok(_) if !self.follows => here = Some(name),
                 Ok(Followed { runtime, version, points, tokio }) => {
+                    here = Some(name);
                     // The link holds the inode; the descriptor is only the way to name it.
                     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
                     match uprobes.attach(Path::new(&name), &points) {
@@ -160,13 +178,15 @@ impl Runtimes {
                         }
                     }
                 }
-                Err(reason) => reasons.push(reason),
+                Err(not) => {
+                    here = here.or(not.is_here.then_some(name));
+                    reasons.push(not.reason);
+                }
             }
         }
         let reasons = reasons.join("; ");
-        let here = RUNTIMES.iter().find(|runtime| (runtime.is_here)(&file));
         let known = match here {
-            Some(Runtime { name, .. }) => {
+            Some(name) => {
                 tracing::info!(
                     %path, reasons,
                     "{name} moves work between threads and is not followed here: requests that \
@@ -184,6 +204,11 @@ impl Runtimes {
         }
         self.refused.insert(candidate.key, known);
         known
+    }
+
+    /// `tgid` has a new program image: what was told of the one before is to be told anew.
+    pub(super) fn began(&mut self, tgid: u32) {
+        self.moves_work.remove(&tgid);
     }
 
     /// `tgid` ended, or is not selected any more.

@@ -16,15 +16,6 @@ impl Correlator {
         self.joins.watch(client, server);
     }
 
-    /// The spans of a process are exported by itself from now on, and not here: they are nobody's parents across processes.
-    pub fn begins_to_export(&mut self, tgid: u32, exports: bool) {
-        if exports {
-            self.silent.insert(tgid);
-        } else {
-            self.silent.remove(&tgid);
-        }
-    }
-
     /// Brings a span to the trace that its own has become part of.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ mod workers;
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use self::{
     joins::Joins,
@@ -107,8 +107,6 @@ pub struct Correlator {
     threads: Threads,
     joins: Joins,
     pools: Pools,
-    /// Processes whose spans nobody exports here.
-    silent: HashSet<u32, foldhash::fast::RandomState>,
     left_out: LeftOut,
 }
 
@@ -129,7 +127,6 @@ impl Correlator {
             threads: Threads::new(limits.contexts),
             joins: Joins::default(),
             pools: Pools::default(),
-            silent: HashSet::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -152,9 +149,7 @@ impl Correlator {
             }
             return;
         }
-        // A parent that nobody exports is not named.
-        let is_silent = started.role == Role::Client && self.silent.contains(&started.tgid);
-        let at = started.at.filter(|at| !is_silent && self.joins.expects(*at));
+        let at = started.at.filter(|at| self.joins.expects(*at));
         let other = at.and_then(|at| self.joins.started(at, started));
         let client =
             other.filter(|_| started.role == Role::Server && started.trace_parent.is_none());

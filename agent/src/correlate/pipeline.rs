@@ -239,7 +239,6 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
     /// A process began a new program: what is known of the one before does not hold.
     pub fn began(&mut self, tgid: u32) {
         self.emits.remove(&tgid);
-        self.correlator.begins_to_export(tgid, false);
     }
 
     /// The export `span` shows what its process exports by itself.
@@ -251,16 +250,16 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
         }
         if self.emits.len() >= MAX_EMITTING && !self.emits.contains_key(&tgid) {
             // Most of them have ended. The others export again.
-            self.emits.drain().for_each(|(tgid, _)| self.correlator.begins_to_export(tgid, false));
+            self.emits.clear();
         }
-        let before = *self.emits.entry(tgid).or_default();
-        let traces = before.traces || shown.traces;
-        let known = Emits { traces, metrics: before.metrics || shown.metrics };
+        let own = self.emits.entry(tgid).or_default();
+        let before = *own;
+        own.traces |= shown.traces;
+        own.metrics |= shown.metrics;
+        let known = *own;
         if known == before || !self.policies.defers(selector) {
             return;
         }
-        self.emits.insert(tgid, known);
-        self.correlator.begins_to_export(tgid, known.traces);
         let service = span.resource.service_name();
         let signal = if known.traces == before.traces { "metrics" } else { "spans" };
         tracing::info!(
@@ -269,6 +268,12 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             "this process exports {signal} itself: those that would be made of it here are left out \
              (`filter.instrumented: both` keeps them)"
         );
+    }
+
+    /// Signals of a process that are left to it.
+    fn deferred_to(&self, tgid: u32, selector: Option<usize>) -> Emits {
+        let own = self.emits.get(&tgid).filter(|_| self.policies.defers(selector));
+        own.copied().unwrap_or_default()
     }
 
     fn leaves_out(&self, export: Export, selector: Option<usize>) -> bool {
@@ -293,12 +298,9 @@ impl<R: Resources, O: Output> Pipeline<R, O> {
             }
             _ => self.policies.keeps(selector, &span),
         };
-        let kept = match self.emits.get(&span.exchange.connection.tgid) {
-            Some(own) if self.policies.defers(selector) => {
-                Kept { traces: kept.traces && !own.traces, metrics: kept.metrics && !own.metrics }
-            }
-            _ => kept,
-        };
+        let own = self.deferred_to(span.exchange.connection.tgid, selector);
+        let kept =
+            Kept { traces: kept.traces && !own.traces, metrics: kept.metrics && !own.metrics };
         let goes_on = kept.traces && span.flags.is_sampled();
         if kept.metrics {
             let attributes = self.policies.metric_attributes(selector);
@@ -396,7 +398,12 @@ impl<R: Resources, O: Output> Sink for Pipeline<R, O> {
             let one_each = !self.resources.shares_threads(started.tgid);
             self.correlator.seen_since(started.tgid, since_ns, one_each);
         }
-        self.correlator.started(started);
+        if started.role == Role::Client && self.deferred_to(started.tgid, selector).traces {
+            // A parent that nobody exports is not named across processes.
+            self.correlator.started(&Started { at: None, ..started.clone() });
+        } else {
+            self.correlator.started(started);
+        }
         self.release_decided();
     }
 

@@ -2,10 +2,10 @@
 another request wherever one waits, so its thread says nothing. Arguments: the other service's port, and how many loops."""
 import asyncio
 import random
-import selectors
-import socket
 import sys
 import threading
+
+import reading
 
 backend, count = map(int, sys.argv[1:])
 
@@ -30,22 +30,12 @@ loops = [asyncio.new_event_loop() for _ in range(count)]
 for loop in loops:
     threading.Thread(target=loop.run_forever, daemon=True).start()
 kept = []
-selector = selectors.DefaultSelector()
-listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-selector.register(listener, selectors.EVENT_READ)
-print(listener.getsockname()[1], flush=True)
-while True:
-    for key, _ in selector.select():
-        if key.fileobj is listener:
-            selector.register(listener.accept()[0], selectors.EVENT_READ)
-            continue
-        # Requests of the test are small: one read has all of one.
-        head = key.fileobj.recv(65536)
-        if head:
-            target = head.split(b" ")[1].decode()
-            task = handle(key.fileobj, target)
-            # A loop itself does not keep what it runs.
-            kept.append(asyncio.run_coroutine_threadsafe(task, random.choice(loops)))
-        else:
-            selector.unregister(key.fileobj)
-            key.fileobj.close()
+
+
+def hand_over(connection, target):
+    # A loop itself does not keep what it runs.
+    task = handle(connection, target)
+    kept.append(asyncio.run_coroutine_threadsafe(task, random.choice(loops)))
+
+
+reading.serve(hand_over)

@@ -2,12 +2,11 @@
 twice and answer. Arguments: the other service's port."""
 import concurrent.futures
 import http.client
-import selectors
-import socket
 import sys
 
+import reading
+
 backend, = map(int, sys.argv[1:])
-selector = selectors.DefaultSelector()
 workers = concurrent.futures.ThreadPoolExecutor(8)
 
 
@@ -21,21 +20,4 @@ def handle(connection, target):
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
 
 
-listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-selector.register(listener, selectors.EVENT_READ)
-print(listener.getsockname()[1], flush=True)
-while True:
-    for key, _ in selector.select():
-        if key.fileobj is listener:
-            selector.register(listener.accept()[0], selectors.EVENT_READ)
-            continue
-        # Requests of the test are small: one read has all of one.
-        try:
-            head = key.fileobj.recv(65536)
-        except OSError:  # its client has reset it
-            head = b""
-        if head:
-            workers.submit(handle, key.fileobj, head.split(b" ")[1].decode())
-        else:
-            selector.unregister(key.fileobj)
-            key.fileobj.close()
+reading.serve(lambda connection, target: workers.submit(handle, connection, target))

@@ -41,8 +41,7 @@ const NOT_ZERO: u32 = 40;
 /// Why the tasks of a program are not followed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotTokio {
-    /// Or it is stripped.
-    #[error("no tokio, or no symbols")]
+    #[error("no tokio")]
     None,
     #[error("not a 64-bit ELF file: {0}")]
     Elf(object::Error),
@@ -60,20 +59,19 @@ pub enum NotTokio {
     Read(#[from] io::Error),
 }
 
+impl NotTokio {
+    /// Whether the program has tokio in it, of any version, as far as its constants tell.
+    pub(super) const fn is_of_tokio(&self) -> bool {
+        !matches!(self, Self::None | Self::Elf(_) | Self::Read(_))
+    }
+}
+
 /// A function of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Function {
     kind: Kind,
     address: u64,
     size: u64,
-}
-
-/// Whether the program in `file` has tokio in it, of any version, as far as its constants tell.
-pub fn is_here(file: &File) -> bool {
-    let cache = ReadCache::new(file);
-    let Ok(elf) = Elf::parse(&cache) else { return false };
-    thread_variables(&elf) != 0
-        && crates::versions(file, &elf, "/tokio-").is_ok_and(|versions| !versions.is_empty())
 }
 
 /// How the tasks of the program in `file` are followed.
@@ -83,11 +81,14 @@ pub fn is_here(file: &File) -> bool {
 pub fn recognise(file: &File) -> Result<Followed, NotTokio> {
     let cache = ReadCache::new(file);
     let elf = Elf::parse(&cache).map_err(NotTokio::Elf)?;
-    // A program without symbols is not searched for what it is made of, nor one without tokio for its functions: both are large.
-    if thread_variables(&elf) == 0 || elf.elf_symbol_table().is_empty() {
+    // A program without tokio is not searched for its functions, which are many.
+    if thread_variables(&elf) == 0 {
         return Err(NotTokio::None);
     }
     let (version, minor) = version(crates::versions(file, &elf, "/tokio-")?)?;
+    if elf.elf_symbol_table().is_empty() {
+        return Err(NotTokio::NoSymbols(version));
+    }
     if elf.architecture() != Architecture::X86_64 {
         return Err(NotTokio::Architecture(elf.architecture()));
     }

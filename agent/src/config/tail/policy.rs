@@ -3,7 +3,7 @@
 
 use super::{
     check,
-    simple::{Simple, SimpleType},
+    simple::{Simple, SimpleType, policy_types},
 };
 use crate::{
     config::{
@@ -11,42 +11,19 @@ use crate::{
         node::{Entry, Node},
         reader::Reader,
         section::{keys, section, section_value},
-        value::{Setting, keywords},
+        value::Setting,
     },
     tail::{Definition, Policy},
 };
 
-keywords! {
+policy_types! {
     /// What a policy is.
-    pub enum PolicyType {
-        AlwaysSample = "always_sample",
-        StatusCode = "status_code",
-        Latency = "latency",
-        StringAttribute = "string_attribute",
-        NumericAttribute = "numeric_attribute",
-        BooleanAttribute = "boolean_attribute",
-        Probabilistic = "probabilistic",
-        RateLimiting = "rate_limiting",
-        And = "and",
-        Not = "not",
-        Drop = "drop",
-        Composite = "composite",
-    }
+    pub enum PolicyType { And = "and", Not = "not", Drop = "drop", Composite = "composite" }
 }
 
-keywords! {
+policy_types! {
     /// What a policy within `composite` is.
-    pub enum CompositeSubPolicyType {
-        AlwaysSample = "always_sample",
-        StatusCode = "status_code",
-        Latency = "latency",
-        StringAttribute = "string_attribute",
-        NumericAttribute = "numeric_attribute",
-        BooleanAttribute = "boolean_attribute",
-        Probabilistic = "probabilistic",
-        RateLimiting = "rate_limiting",
-        And = "and",
-    }
+    pub enum CompositeSubPolicyType { And = "and" }
 }
 
 section! {

@@ -5,18 +5,30 @@ use crate::{
     tail::{Mode, Policy, StatusCode},
 };
 
-keywords! {
+/// Declares what policies of a kind may be: any that is not made of others, and these.
+macro_rules! policy_types {
+    ($(#[doc = $about:literal])* pub enum $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        $crate::config::value::keywords! {
+            $(#[doc = $about])*
+            pub enum $name {
+                AlwaysSample = "always_sample",
+                StatusCode = "status_code",
+                Latency = "latency",
+                StringAttribute = "string_attribute",
+                NumericAttribute = "numeric_attribute",
+                BooleanAttribute = "boolean_attribute",
+                Probabilistic = "probabilistic",
+                RateLimiting = "rate_limiting",
+                $($variant = $word),*
+            }
+        }
+    };
+}
+pub(super) use policy_types;
+
+policy_types! {
     /// What a policy is that is not made of others.
-    pub enum SimpleType {
-        AlwaysSample = "always_sample",
-        StatusCode = "status_code",
-        Latency = "latency",
-        StringAttribute = "string_attribute",
-        NumericAttribute = "numeric_attribute",
-        BooleanAttribute = "boolean_attribute",
-        Probabilistic = "probabilistic",
-        RateLimiting = "rate_limiting",
-    }
+    pub enum SimpleType {}
 }
 
 keywords! {

@@ -197,22 +197,21 @@ impl Pools {
         server: impl FnOnce() -> Server,
         verdict: &mut Verdict,
     ) {
-        let Some(process) = self.process(reader.tgid) else { return };
+        let Self { processes, on_trial } = self;
+        let Some(process) = processes.get_mut(&reader.tgid) else { return };
         let Some(start_mono_ns) = process.open.remove(&serial) else { return };
         match by {
             Some((by, end_ns)) => {
                 let during = (start_mono_ns, end_ns);
                 if process.answered(reader.tid, by, during, server, verdict)
-                    && !self.on_trial.contains(&reader.tgid)
+                    && !on_trial.contains(&reader.tgid)
                 {
-                    self.on_trial.push(reader.tgid);
+                    on_trial.push(reader.tgid);
                 }
             }
             None => process.given_up = process.given_up.wrapping_add(1),
         }
-        if let Some(process) = self.process(reader.tgid) {
-            process.stop_waiting(verdict);
-        }
+        process.stop_waiting(verdict);
     }
 
     /// This thread has started another one.
