@@ -62,6 +62,9 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Candidate>> {
     let io_error = |error: procfs::ProcError| io::Error::other(error);
     let process = Process::new(tgid as i32).map_err(io_error)?;
     let exe = fs::read_link(format!("/proc/{tgid}/exe"))?;
+    if is_not_the_command_yet(tgid) {
+        return Ok(Vec::new());
+    }
     let mut found: Vec<Candidate> = Vec::new();
     for map in process.maps().map_err(io_error)? {
         if !map.perms.contains(MMPermissions::EXECUTE) {
@@ -74,6 +77,16 @@ pub fn candidates(tgid: u32) -> io::Result<Vec<Candidate>> {
         }
     }
     Ok(found)
+}
+
+/// Whether `tgid` is another process with the program of this one: the child of `remora exec` until it becomes the command.
+fn is_not_the_command_yet(tgid: u32) -> bool {
+    let program = |process: &str| {
+        let metadata = fs::metadata(format!("/proc/{process}/exe")).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    tgid != std::process::id()
+        && program("self").is_some_and(|own| program(&tgid.to_string()) == Some(own))
 }
 
 fn candidate(tgid: u32, map: MemoryMap, exe: &Path) -> Option<Candidate> {
