@@ -7,13 +7,15 @@ use crate::{
         policy::{HeaderKeys, Policy},
         sampler::Sampler,
     },
-    exchange::{Connection, HeaderValues},
+    exchange::{At, Connection, HeaderValues},
     resource::Resource,
     semantics::{
-        filter::{Filter, Glob, Rule, Signal},
+        filter::{Filter, Glob, Instrumented, Rule, Signal},
         route,
         tests::{exchange, http},
     },
+    span::ParentFrom,
+    trace_context::{TraceContext, TraceState},
 };
 
 struct OneService(Whose);
@@ -266,6 +268,54 @@ fn signals_that_a_process_exports_itself_are_left_out_from_then_on() {
     pipeline.finished(exchange(Role::Server));
     assert_eq!(pipeline.counts().spans, 2);
     assert_eq!(pipeline.counts().ended(), 6);
+}
+
+#[test]
+fn requests_of_a_process_that_exports_itself_are_parents_only_while_both_are_kept() {
+    let address = |port: u16| ([127, 0, 0, 1], port).into();
+    // One process asks another one, on a connection from this port; from what the other's span has its parent.
+    let asks = |pipeline: &mut Pipeline<OneService, Vec<Span>>, port: u16| {
+        let at = Some(At { client: address(port), server: address(80), netns: 1, request: 0 });
+        let ends = [Role::Client, Role::Server].map(|role| Exchange {
+            serial: u64::from(port) * 2 + role as u64,
+            trace: TraceContext::default(),
+            ..exchange(role)
+        });
+        pipeline.opened(address(port), address(80));
+        for Exchange { role, serial, start_mono_ns, connection, tid, .. } in &ends {
+            pipeline.started(&Started {
+                serial: *serial,
+                role: *role,
+                // The SERVER is another process.
+                tgid: connection.tgid + u32::from(*role == Role::Server),
+                at,
+                netns: 1,
+                tid: *tid,
+                context: 0,
+                start_mono_ns: *start_mono_ns,
+                trace_parent: None,
+                trace_state: TraceState::default(),
+            });
+        }
+        let [client, server] = ends;
+        let mut place = |exchange| {
+            let (resource, offset) = (service("shop"), ClockOffset::fixed(0));
+            pipeline.correlator.finished(exchange, resource, offset).parent_from
+        };
+        place(client);
+        place(server)
+    };
+    let mut export = exchange(Role::Client);
+    (http(&mut export).target, http(&mut export).status) = ("/v1/traces".into(), 200);
+    http(&mut export).user_agent = Some("OTel-OTLP-Exporter-Python/1.38.0".into());
+    let mut pipeline = pipeline("always_on");
+    assert_eq!(asks(&mut pipeline, 1000), ParentFrom::Connection);
+    pipeline.finished(export);
+    assert_eq!(asks(&mut pipeline, 1001), ParentFrom::Root);
+    // The configuration is read again.
+    let filter = Filter { instrumented: Instrumented::Both, ..Filter::default() };
+    pipeline.policies.replace(Policies::new(Policy { filter, ..Policy::default() }, Vec::new()));
+    assert_eq!(asks(&mut pipeline, 1002), ParentFrom::Connection);
 }
 
 /// Keeps errors; traces wait for a second.
